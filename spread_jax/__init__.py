@@ -1,0 +1,65 @@
+"""Spread divergences for generative models with a likelihood, on data that have no density.
+
+A VAE whose decoder learns its variance has an unbounded likelihood on data that lie on a thin
+set. Adding the same noise to the data and to the model, and comparing those, repairs it:
+
+    spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
+
+Modules, floor by floor (imports point downwards only):
+  0  spreads, latents, manifolds, networks
+  1  objectives, oracles
+  2  training, evaluation
+  3  sweeps, figures
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Spread": "spreads",
+    "gaussian_spread": "spreads",
+    "no_spread": "spreads",
+    "Latent": "latents",
+    "bernoulli_latent": "latents",
+    "gaussian_latent": "latents",
+    "sample_two_modes": "manifolds",
+    "sample_ring": "manifolds",
+    "sample_spiral": "manifolds",
+    "embed": "manifolds",
+    "ElboTerms": "objectives",
+    "elbo": "objectives",
+    "spread_elbo": "objectives",
+    "importance_weighted_bound": "objectives",
+    "sample": "objectives",
+    "Training": "training",
+    "make_training": "training",
+    "sweep": "sweeps",
+}
+_MODULES = (
+    "spreads",
+    "latents",
+    "manifolds",
+    "networks",
+    "objectives",
+    "oracles",
+    "training",
+    "evaluation",
+    "sweeps",
+    "figures",
+)
+
+__all__ = [*_HOME, *_MODULES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # lazy, so that a command can print its help without waiting for jax
+    if name in _HOME:
+        return getattr(importlib.import_module(f"spread_jax.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"spread_jax.{name}")
+    raise AttributeError(f"module 'spread_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

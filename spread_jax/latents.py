@@ -1,0 +1,140 @@
+"""Latent variables: all that a bound must know about p(z) and q(z|y)."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+MAX_ENUMERATED_DIM = 16  # 2^16 states: beyond this an exact sum is no longer an option
+
+
+class Latent(NamedTuple):
+    """A prior p(z) with a family of posteriors q(z|y), as pure functions.
+
+    The last axis is the event, leading axes broadcast. ``posterior`` is whatever the encoder
+    returns for this family.
+
+    Attributes:
+      sample_prior: ``(key, n) -> z [n, dim]``.
+      sample: ``(key, posterior) -> z [..., dim]``, a draw from q; reparameterised where it can be.
+      log_ratio: ``(z [..., dim], posterior) -> log p(z) - log q(z|y) [...]``, in nats.
+      expectation: ``(key, posterior, fn) -> E_q[fn(z)] [...]``. ``fn`` is called once, with z of
+        shape ``[k, ..., dim]`` for k states or draws, and returns ``[k, ...]``; axes of size 1 in
+        z stand for all the posteriors.
+      kl: ``(posterior) -> KL(q || p) [...]``, in nats, closed form.
+    """
+
+    sample_prior: Callable[[PRNGKeyArray, int], Array]
+    sample: Callable[[PRNGKeyArray, Any], Array]
+    log_ratio: Callable[[Array, Any], Array]
+    expectation: Callable[[PRNGKeyArray, Any, Callable[[Array], Array]], Array]
+    kl: Callable[[Any], Array]
+
+
+def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
+    """p(z) = Π_i prob^z_i (1 - prob)^(1 - z_i) with z_i in {0.0, 1.0}; the posterior is logits.
+
+    The expectation under q is the exact sum over the 2^dim states: no sampling, no relaxation.
+    The states are shared by the whole batch, so a decoder is evaluated on ``[2^dim, 1, dim]``.
+
+    Args:
+      prob: prior probability of z_i = 1, strictly between 0 and 1.
+      dim: number of binary variables, 1 to 16.
+
+    Raises:
+      ValueError: if ``prob`` or ``dim`` is outside its range.
+    """
+    if not 0 < prob < 1:
+        raise ValueError(f"prob must lie strictly between 0 and 1, got {prob}")
+    if not 1 <= dim <= MAX_ENUMERATED_DIM:
+        raise ValueError(
+            f"dim must be 1 to {MAX_ENUMERATED_DIM} (2^dim states are enumerated), got {dim}"
+        )
+    prior_logit = jnp.log(prob) - jnp.log1p(-prob)
+    states = jnp.array(list(itertools.product((0.0, 1.0), repeat=dim)))
+
+    def log_mass(z: Array, logits: Array) -> Array:
+        return jnp.sum(z * jax.nn.log_sigmoid(logits) + (1 - z) * jax.nn.log_sigmoid(-logits), -1)
+
+    def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
+        return jax.random.bernoulli(key, prob, (n, dim)).astype(jnp.float32)
+
+    def sample(key: PRNGKeyArray, logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+        return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(logits.dtype)
+
+    def log_ratio(
+        z: Float[Array, "*batch dim"], logits: Float[Array, "*batch dim"]
+    ) -> Float[Array, "*batch"]:
+        return log_mass(z, prior_logit) - log_mass(z, logits)
+
+    def expectation(
+        key: PRNGKeyArray, logits: Float[Array, "*batch dim"], fn: Callable[[Array], Array]
+    ) -> Float[Array, "*batch"]:
+        del key  # exact
+        z = states.reshape(len(states), *(1,) * (logits.ndim - 1), dim).astype(logits.dtype)
+        return jnp.sum(jnp.exp(log_mass(z, logits[None])) * fn(z), axis=0)
+
+    def kl(logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+        log_odds_ratio = jax.nn.log_sigmoid(-logits) - jax.nn.log_sigmoid(-prior_logit)
+        return jnp.sum(jax.nn.sigmoid(logits) * (logits - prior_logit) + log_odds_ratio, -1)
+
+    return Latent(sample_prior, sample, log_ratio, expectation, kl)
+
+
+def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
+    """p(z) = N(z; 0, I); the posterior is ``(mean, log_var)``, each ``[..., dim]``.
+
+    The expectation under q is the mean over ``num_samples`` reparameterised draws,
+    z = mean + exp(log_var / 2) ε.
+
+    Args:
+      dim: dimension of z.
+      num_samples: draws per posterior in ``expectation``.
+
+    Raises:
+      ValueError: if ``dim`` or ``num_samples`` is below 1.
+
+    References:
+      Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B (the KL).
+    """
+    if dim < 1 or num_samples < 1:
+        raise ValueError(f"dim and num_samples must be >= 1, got {dim} and {num_samples}")
+
+    def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
+        return jax.random.normal(key, (n, dim))
+
+    def draw(key: PRNGKeyArray, posterior: tuple[Array, Array], shape: tuple[int, ...]) -> Array:
+        mean, log_var = (jnp.broadcast_to(p, shape) for p in posterior)
+        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, shape, mean.dtype)
+
+    def sample(
+        key: PRNGKeyArray, posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]]
+    ) -> Float[Array, "*batch dim"]:
+        return draw(key, posterior, posterior[0].shape)
+
+    def log_ratio(
+        z: Float[Array, "*batch dim"],
+        posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
+    ) -> Float[Array, "*batch"]:
+        mean, log_var = posterior
+        # the log 2π of prior and posterior cancel
+        return 0.5 * jnp.sum(jnp.square(z - mean) * jnp.exp(-log_var) + log_var - jnp.square(z), -1)
+
+    def expectation(
+        key: PRNGKeyArray,
+        posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
+        fn: Callable[[Array], Array],
+    ) -> Float[Array, "*batch"]:
+        return jnp.mean(fn(draw(key, posterior, (num_samples, *posterior[0].shape))), axis=0)
+
+    def kl(
+        posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
+    ) -> Float[Array, "*batch"]:
+        mean, log_var = posterior
+        # expm1 keeps the digits where q is close to p
+        return 0.5 * jnp.sum(jnp.square(mean) + jnp.expm1(log_var) - log_var, -1)
+
+    return Latent(sample_prior, sample, log_ratio, expectation, kl)

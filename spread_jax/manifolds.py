@@ -1,0 +1,56 @@
+"""Toy data laws: distributions on thin sets, which have no density."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+def sample_two_modes(key: PRNGKeyArray, n: int, data_std: ArrayLike = 0.1) -> Float[Array, "n 2"]:
+    """x = (a, 0) with a ~ N(2c - 1, data_std²), c ~ Bernoulli(0.5): two modes on a line.
+
+    ``data_std`` is a standard deviation, and may be traced.
+
+    References:
+      Zhang, "A Failure Case of VAE", 2021.
+    """
+    mode_key, offset_key = jax.random.split(key)
+    mode = jax.random.rademacher(mode_key, (n,), jnp.float32)
+    a = mode + data_std * jax.random.normal(offset_key, (n,))
+    return jnp.stack([a, jnp.zeros_like(a)], axis=-1)
+
+
+def sample_ring(key: PRNGKeyArray, n: int, radius: float = 1.0) -> Float[Array, "n 2"]:
+    """x = radius (cos t, sin t), t uniform: a circle."""
+    t = jax.random.uniform(key, (n,), maxval=2 * jnp.pi)
+    return radius * jnp.stack([jnp.cos(t), jnp.sin(t)], axis=-1)
+
+
+def sample_spiral(key: PRNGKeyArray, n: int, turns: float = 1.0) -> Float[Array, "n 2"]:
+    """x = ± r (cos 2πr·turns, sin 2πr·turns): two Archimedean arms that meet at the origin.
+
+    The arm is a fair coin; r = √u with u uniform, about uniform in arc length; radii up to 1.
+    """
+    arm_key, radius_key = jax.random.split(key)
+    arm = jax.random.rademacher(arm_key, (n,), jnp.float32)
+    r = jnp.sqrt(jax.random.uniform(radius_key, (n,)))
+    angle = 2 * jnp.pi * turns * r
+    return (arm * r)[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def embed(
+    rotation_key: PRNGKeyArray, x: Float[Array, "*batch plane_dim"], dim: int
+) -> Float[Array, "*batch dim"]:
+    """x ↦ x Q with orthonormal rows Q, uniform over rotations: an isometric copy of x in R^dim.
+
+    The same key gives the same rotation.
+
+    Raises:
+      ValueError: if ``dim`` is below the last axis of ``x``.
+    """
+    plane_dim = x.shape[-1]
+    if dim < plane_dim:
+        raise ValueError(f"dim must be at least {plane_dim}, the dimension of x, got {dim}")
+    q, r = jnp.linalg.qr(jax.random.normal(rotation_key, (dim, plane_dim)))
+    # the sign of r's diagonal makes the law of q uniform (Mezzadri 2007, arXiv math-ph/0609050)
+    return x @ (q * jnp.sign(jnp.diagonal(r))[None]).T

@@ -1,0 +1,26 @@
+"""Strictness for all tests, and the one compiled toy run that they share."""
+
+import jax
+import jaxtyping
+import pytest
+
+# shapes are checked at run time here, and only here
+jaxtyping.install_import_hook("spread_jax", "beartype.beartype")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")  # catches (64, 1) - (64,)
+
+
+@pytest.fixture(scope="session")
+def short_toy():
+    """16 seeds of plain and spread VAE, 4,000 steps: the sweep's result and its settings."""
+    from experiments import toy
+    from spread_jax import sweeps
+
+    settings = toy.Settings(steps=4000)
+    result = sweeps.sweep(
+        toy.two_mode_training(settings),
+        {"sigma_fix": [0.0, 0.1], "learning_rate": 1e-3, "data_std": 0.1},
+        num_seeds=settings.seeds,
+        variables=toy.two_mode_variables(),
+    )
+    return settings, result

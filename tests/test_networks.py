@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spread_jax.networks import BernoulliEncoder, GaussianDecoder, GaussianEncoder
+
+KEY = jax.random.key(0)
+
+
+def test_decoder_is_two_matrix_products_and_an_exponential():
+    """Brute force in NumPy from the parameters."""
+    decoder = GaussianDecoder((5,), dim=3, zero_log_var_kernel=False)
+    z = jax.random.normal(KEY, (7, 2))
+    params = decoder.init(KEY, z)
+    mean, var = decoder.apply(params, z)
+    p = jax.tree.map(np.asarray, params["params"])
+    hidden = np.maximum(np.asarray(z) @ p["MLP_0"]["Dense_0"]["kernel"], 0)
+    np.testing.assert_allclose(mean, hidden @ p["Dense_1"]["kernel"], rtol=1e-4, atol=1e-6)
+    log_var = hidden @ p["Dense_0"]["kernel"] - 3.0
+    np.testing.assert_allclose(var, np.exp(log_var), rtol=1e-4)
+
+
+def test_decoder_starts_at_the_stated_variance_for_every_z():
+    decoder = GaussianDecoder((8, 8), dim=2, initial_log_var=-5.0)
+    z = 100 * jax.random.normal(KEY, (7, 1))
+    _, var = decoder.apply(decoder.init(KEY, z), z)
+    np.testing.assert_allclose(var, np.exp(-5.0), rtol=1e-6)
+
+
+def test_encoders_keep_leading_axes():
+    y = jnp.zeros((4, 3, 2))
+    bernoulli, gaussian = BernoulliEncoder((8,), 5), GaussianEncoder((8,), 5, jnp.tanh)
+    assert bernoulli.apply(bernoulli.init(KEY, y), y).shape == (4, 3, 5)
+    mean, log_var = gaussian.apply(gaussian.init(KEY, y), y)
+    assert mean.shape == log_var.shape == (4, 3, 5)
