@@ -1,0 +1,155 @@
+"""Judging finished runs: recovery, clean-sample distances, rates with their intervals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
+from scipy.stats import binomtest
+
+from spread_jax.oracles import GaussianMixture, spread_kl, two_modes
+from spread_jax.training import NEVER
+
+
+def recovered_two_modes(mean: ArrayLike, std: ArrayLike, data_std: float) -> NDArray[np.bool_]:
+    """Whether each run found both modes, up to swapping its two components.
+
+    Both |mean_x ∓ 1| < data_std and both |std_x - data_std| < data_std / 2.
+
+    Args:
+      mean: decoder means, ``[..., 2 components, 2 dims]``.
+      std: decoder clean standard deviations, the same shape.
+      data_std: the standard deviation of a mode.
+
+    Returns:
+      ``[...]``; a run with a number that is not finite has not recovered.
+    """
+    mean_x, std_x = np.asarray(mean)[..., 0], np.asarray(std)[..., 0]
+    means_right = np.abs(np.sort(mean_x, axis=-1) - [-1.0, 1.0]) < data_std
+    stds_right = np.abs(std_x - data_std) < data_std / 2
+    return (means_right & stds_right).all(axis=-1)
+
+
+def spread_kl_of_components(
+    truth: GaussianMixture, mean: ArrayLike, std: ArrayLike, sigma_fix: float
+) -> NDArray[np.float64]:
+    """KL(p~ || q~) for each run, q the equal mixture of its decoder's components, in nats.
+
+    Args:
+      truth: the clean law of the data.
+      mean, std: ``[..., component, dim]``.
+      sigma_fix: standard deviation of the noise that all runs are judged at, > 0.
+
+    Returns:
+      ``[...]``, NaN where a run has a number that is not finite.
+    """
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    components = mean.shape[-2:]
+    weights = np.full(components[0], 1 / components[0])
+    divergence = [
+        spread_kl(truth, GaussianMixture(weights, m, s), sigma_fix)
+        if np.isfinite(m).all() and np.isfinite(s).all()
+        else np.nan
+        for m, s in zip(mean.reshape(-1, *components), std.reshape(-1, *components), strict=True)
+    ]
+    return np.array(divergence).reshape(mean.shape[:-2])
+
+
+def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """√(2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖), over all pairs of points, in data units.
+
+    The V-statistic: never negative, zero for equal sets, of order n^(-1/2) for two samples of
+    one law. With ``dim`` 1 it is :func:`scipy.stats.energy_distance`.
+
+    Args:
+      x, y: clean samples, ``[n, dim]`` and ``[m, dim]``.
+
+    References:
+      Székely, Rizzo, "Energy statistics", Journal of Statistical Planning and Inference (2013).
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    squared = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
+    return float(np.sqrt(max(squared, 0.0)))
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a rate, in [0, 1]."""
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def median_over_runs(values: Sequence[float | None]) -> float | None:
+    """The median, a run without a number counting as the largest; None if the median is such."""
+    median = np.median([np.inf if value is None else value for value in values])
+    return float(median) if np.isfinite(median) else None
+
+
+def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float | None) -> xr.Dataset:
+    """Adds what is known of each run on the two-mode data, from its decoder at the last step.
+
+    Args:
+      dataset: of a sweep, with ``mean`` and ``std`` ``[..., step, component, dim]``.
+      data_std: standard deviation of a mode.
+      sigma_fix: the noise that every run's spread KL is judged at; None or 0 leaves it out.
+
+    Returns:
+      The dataset with ``recovered``, ``min_std`` and ``spread_kl``.
+    """
+    last = dataset[["mean", "std"]].isel(step=-1).transpose(..., "component", "dim")
+    dims = last["mean"].dims[:-2]
+    mean, std = last["mean"].values, last["std"].values
+    judged = {
+        "recovered": (recovered_two_modes(mean, std, data_std), "both modes found", "1"),
+        "min_std": (std.min(axis=(-2, -1)), "smallest decoder std, last step", "data units"),
+    }
+    if sigma_fix:
+        divergence = spread_kl_of_components(two_modes(data_std), mean, std, sigma_fix)
+        name = f"spread KL to the truth at sigma_fix {sigma_fix:g}"
+        judged["spread_kl"] = (divergence, name, "nats")
+    return dataset.assign(
+        {
+            name: (dims, values, {"long_name": long_name, "units": units})
+            for name, (values, long_name, units) in judged.items()
+        }
+    )
+
+
+def over_seeds(arm: xr.Dataset) -> dict[str, Any]:
+    """The rates and medians of one arm or cell, a judged dataset with the one axis ``seed``.
+
+    Returns:
+      ``recovery_rate``, ``recovery_interval`` (Wilson, 95 %), ``nonfinite_rate`` and
+      ``median_<key>`` for each number of :func:`per_seed`; None where there is no number.
+    """
+    seeds = per_seed(arm)
+    recovered = arm["recovered"].values
+    return {
+        "recovery_rate": float(recovered.mean()),
+        "recovery_interval": wilson_interval(int(recovered.sum()), recovered.size),
+        "nonfinite_rate": float(np.mean(arm["first_nonfinite_step"].values != NEVER)),
+        **{f"median_{key}": median_over_runs(seeds[key]) for key in NUMBERS},
+    }
+
+
+NUMBERS = ("spread_kl", "late_loss_std", "max_loss_rise", "min_std", "first_nonfinite_step")
+
+
+def per_seed(arm: xr.Dataset) -> dict[str, list[Any]]:
+    """Each run's numbers, lists over ``seed``: decoder ``mean`` and ``std`` at the last step,
+    ``recovered`` and the NUMBERS; None for what is not finite or not known."""
+    last = arm[["mean", "std"]].isel(step=-1).transpose("seed", "component", "dim")
+    first_nonfinite = arm["first_nonfinite_step"].values
+    numbers = {key: arm[key].values for key in NUMBERS if key in arm}
+    numbers["first_nonfinite_step"] = np.where(first_nonfinite == NEVER, np.nan, first_nonfinite)
+    unknown = np.full(arm.sizes["seed"], np.nan)
+    return {
+        "mean": last["mean"].values.tolist(),
+        "std": last["std"].values.tolist(),
+        "recovered": arm["recovered"].values.tolist(),
+        **{
+            key: [float(x) if np.isfinite(x) else None for x in numbers.get(key, unknown)]
+            for key in NUMBERS
+        },
+    }

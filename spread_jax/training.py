@@ -1,0 +1,199 @@
+"""A training run as three pure functions: init, train_step and its scan, run."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+Hyper: TypeAlias = PyTree
+"""The numbers of a run (sigma_fix, learning rate, ...): may be traced, so they can be swept."""
+
+NEVER = -1
+
+
+class LossStatistics(NamedTuple):
+    """Running statistics of the training loss, in nats, updated at every step.
+
+    They live in the state, so that chunks, thinning and resuming change nothing.
+
+    Attributes:
+      min_loss: smallest loss so far.
+      max_rise: largest loss[t] - min(loss[:t]), t in the last nine tenths; -inf before.
+      late_count, late_mean, late_sum_squares: Welford's moments of the loss over the last tenth.
+      first_nonfinite_step: the first step with a loss that is not finite, -1 if none.
+    """
+
+    min_loss: Float[Array, "*runs"]
+    max_rise: Float[Array, "*runs"]
+    late_count: Float[Array, "*runs"]
+    late_mean: Float[Array, "*runs"]
+    late_sum_squares: Float[Array, "*runs"]
+    first_nonfinite_step: Int[Array, "*runs"]
+
+    @property
+    def late_loss_std(self) -> Float[Array, "*runs"]:
+        """Standard deviation of the per-step loss over the last tenth; NaN before it."""
+        return jnp.sqrt(self.late_sum_squares / self.late_count)
+
+    @property
+    def max_loss_rise(self) -> Float[Array, "*runs"]:
+        """``max_rise``, or NaN if the loss was ever non-finite or no rise could be seen yet."""
+        known = (self.first_nonfinite_step == NEVER) & jnp.isfinite(self.max_rise)
+        return jnp.where(known, self.max_rise, jnp.nan)
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on.
+
+    Attributes:
+      params: what the loss is minimised over.
+      opt_state: the optimizer's state.
+      key: the run's own key; step t uses ``fold_in(key, t)``.
+      step: steps done.
+      hyper: the numbers of this run.
+      data: the run's finite data set, or None when data are drawn afresh.
+      loss_statistics: running statistics of the loss.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    key: PRNGKeyArray
+    step: Int[Array, "*runs"]
+    hyper: Hyper
+    data: PyTree
+    loss_statistics: LossStatistics
+
+
+class Training(NamedTuple):
+    """A training run as pure functions; all of them can be jitted, vmapped and used alone.
+
+    Attributes:
+      init: ``(key, hyper) -> state``.
+      train_step: ``(state) -> (state, metrics)``; metrics holds the ``loss``, in nats.
+      run: ``(state, num_steps, record_every=1) -> (state, history)``, a scan of ``train_step``.
+        Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss``
+        and the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after.
+      train: ``(key, hyper, record_every=1) -> (state, history)``: init, then run to the end.
+      observe: ``(params) -> dict of arrays``, what is watched during the run.
+      num_steps: length of the whole run.
+    """
+
+    init: Callable[[PRNGKeyArray, Hyper], TrainState]
+    train_step: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
+    run: Callable[..., tuple[TrainState, dict[str, Array]]]
+    train: Callable[..., tuple[TrainState, dict[str, Array]]]
+    observe: Callable[[PyTree], dict[str, Array]]
+    num_steps: int
+
+
+def make_training(
+    *,
+    init_params: Callable[[PRNGKeyArray], PyTree],
+    loss_fn: Callable[[PyTree, PRNGKeyArray, Array, Hyper], Array],
+    sample_batch: Callable[[PRNGKeyArray, PyTree, Hyper], Array],
+    optimizer: Callable[[Hyper], optax.GradientTransformation],
+    num_steps: int,
+    make_data: Callable[[PRNGKeyArray, Hyper], PyTree] = lambda key, hyper: None,
+    observe: Callable[[PyTree], dict[str, Array]] = lambda params: {},
+) -> Training:
+    """params ← params + optimizer(∇ loss_fn(params, key, x, hyper)), num_steps times.
+
+    Structure (networks, batch size, number of steps) is closed over; numbers are in ``hyper``, so
+    that one compiled program serves a whole sweep.
+
+    Args:
+      init_params: ``(key) -> params``.
+      loss_fn: ``(params, key, x, hyper) -> loss``, a scalar in nats, to be minimised.
+      sample_batch: ``(key, data, hyper) -> x``: a fresh batch, or one picked from ``data``.
+      optimizer: ``(hyper) -> GradientTransformation``; the learning rate may be traced.
+      num_steps: length of the whole run; the statistics need to know what is late.
+      make_data: ``(key, hyper) -> data``, a finite data set of the run's own, drawn once.
+      observe: ``(params) -> dict of arrays``, recorded along the run.
+
+    Raises:
+      ValueError: if ``num_steps`` is below 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+
+    def init(key: PRNGKeyArray, hyper: Hyper) -> TrainState:
+        params_key, data_key, run_key = jax.random.split(key, 3)
+        params = init_params(params_key)
+        return TrainState(
+            params=params,
+            opt_state=optimizer(hyper).init(params),
+            key=run_key,
+            step=jnp.zeros((), jnp.int32),
+            hyper=hyper,
+            data=make_data(data_key, hyper),
+            loss_statistics=_no_losses_yet(),
+        )
+
+    def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
+        data_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        x = sample_batch(data_key, state.data, state.hyper)
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params, loss_key, x, state.hyper)
+        updates, opt_state = optimizer(state.hyper).update(gradient, state.opt_state, state.params)
+        state = state._replace(
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            step=state.step + 1,
+            loss_statistics=_update(state.loss_statistics, loss, state.step, num_steps),
+        )
+        return state, {"loss": loss}
+
+    def run(
+        state: TrainState, num_steps: int, record_every: int = 1
+    ) -> tuple[TrainState, dict[str, Array]]:
+        if num_steps % record_every:
+            raise ValueError(f"record_every {record_every} does not divide {num_steps} steps")
+
+        def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
+            state, metrics = jax.lax.scan(
+                lambda state, _: train_step(state), state, length=record_every
+            )
+            loss = metrics["loss"]
+            return state, {"loss": loss.mean(), "loss_max": loss.max(), **observe(state.params)}
+
+        return jax.lax.scan(record, state, length=num_steps // record_every)
+
+    def train(
+        key: PRNGKeyArray, hyper: Hyper, record_every: int = 1
+    ) -> tuple[TrainState, dict[str, Array]]:
+        return run(init(key, hyper), num_steps, record_every)
+
+    return Training(init, train_step, run, train, observe, num_steps)
+
+
+def _no_losses_yet() -> LossStatistics:
+    zero = jnp.zeros(())
+    return LossStatistics(
+        min_loss=jnp.full((), jnp.inf),
+        max_rise=jnp.full((), -jnp.inf),
+        late_count=zero,
+        late_mean=zero,
+        late_sum_squares=zero,
+        first_nonfinite_step=jnp.full((), NEVER, jnp.int32),
+    )
+
+
+def _update(statistics: LossStatistics, loss: Array, step: Array, num_steps: int) -> LossStatistics:
+    last_nine_tenths = step >= num_steps // 10
+    late = step >= num_steps - max(1, num_steps // 10)
+    rise = jnp.where(last_nine_tenths, loss - statistics.min_loss, -jnp.inf)
+    late_count = statistics.late_count + late
+    deviation = loss - statistics.late_mean
+    late_mean = statistics.late_mean + jnp.where(late, deviation / jnp.maximum(late_count, 1), 0)
+    is_first_nonfinite = ~jnp.isfinite(loss) & (statistics.first_nonfinite_step == NEVER)
+    return LossStatistics(
+        min_loss=jnp.minimum(statistics.min_loss, loss),
+        max_rise=jnp.maximum(statistics.max_rise, rise),
+        late_count=late_count,
+        late_mean=late_mean,
+        late_sum_squares=statistics.late_sum_squares
+        + jnp.where(late, deviation * (loss - late_mean), 0),
+        first_nonfinite_step=jnp.where(is_first_nonfinite, step, statistics.first_nonfinite_step),
+    )

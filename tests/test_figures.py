@@ -1,0 +1,60 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from spread_jax import evaluation, figures, sample_two_modes
+
+
+@pytest.fixture(scope="module")
+def arms(short_toy):
+    dataset = evaluation.judge_two_modes(short_toy[1].dataset, 0.1, 0.1)
+    return {"vae": dataset.isel(sigma_fix=0), "spread_vae": dataset.isel(sigma_fix=1)}
+
+
+def legend_and_titles(figure):
+    for axes in figure.findobj(plt.Axes):
+        yield from (text.get_text() for text in axes.findobj(plt.Text))
+
+
+def test_every_seed_is_drawn_and_the_floor_only_where_there_is_one(arms):
+    figure = figures.loss_figure(arms, floor=-0.7276)
+    plain, spread = figure.axes
+    for axes in (plain, spread):
+        assert len(axes.collections[0].get_segments()) == 16
+        assert axes.get_ylabel() == "loss (nats)"
+    assert len(plain.lines) == 1
+    assert len(spread.lines) == 2
+    np.testing.assert_array_equal(spread.lines[1].get_ydata(), [-0.7276, -0.7276])
+
+
+def test_an_arm_has_the_same_colour_everywhere(arms):
+    x = np.zeros((10, 2))
+    samples = dict.fromkeys(arms, x)
+    loss = figures.loss_figure(arms, None)
+    clean = figures.samples_figure(x, samples, {"vae": 0.1, "spread_vae": 1.0})
+    for i, arm in enumerate(arms):
+        assert loss.axes[i].lines[0].get_color() == figures.ARMS[arm].color
+        assert clean.axes[i].lines[0].get_color() == figures.ARMS[arm].color
+
+
+def test_figures_say_what_they_show(arms, tmp_path):
+    import jax
+
+    x = np.asarray(sample_two_modes(jax.random.key(0), 500))
+    samples = dict.fromkeys(arms, x)
+    rates = {"vae": 0.05, "spread_vae": 1.0}
+    story = figures.story_figure(x, arms, samples, rates, floor=-0.7, data_std=0.1, sigma_fix=0.1)
+    words = " ".join(legend_and_titles(story))
+    for expected in ("nats", "data units", "optimizer steps", "5% of seeds", "spread VAE"):
+        assert expected in words
+    story.savefig(tmp_path / "story.png")
+    pixels = plt.imread(tmp_path / "story.png")
+    assert pixels[..., :3].std() > 0.05  # not a blank page
+
+
+def test_curves_with_nothing_finite_are_drawn_all_the_same(arms, tmp_path):
+    broken = {
+        name: arm.assign(loss=arm["loss"] * np.nan, loss_max=arm["loss_max"] * np.nan)
+        for name, arm in arms.items()
+    }
+    figures.loss_figure(broken, 0.0).savefig(tmp_path / "loss.png")

@@ -1,0 +1,126 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+
+from spread_jax import make_training, sweeps
+
+
+def walk(num_steps=40, loss_fn=None, **others):
+    """A training cheap enough to compile many times: params follow a noisy target."""
+
+    def squared_error(params, key, x, hyper):
+        return jnp.sum(jnp.square(params - x)) * hyper["scale"]
+
+    return make_training(
+        init_params=lambda key: jax.random.normal(key, (2,)),
+        loss_fn=loss_fn or squared_error,
+        sample_batch=lambda key, data, hyper: jax.random.normal(key, (2,)),
+        optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
+        num_steps=num_steps,
+        observe=lambda params: {"params": params},
+        **others,
+    )
+
+
+GRID = {"scale": [0.5, 2.0, 7.0], "learning_rate": 0.1}
+
+
+def test_axes_coordinates_and_units():
+    result = sweeps.sweep(
+        walk(),
+        GRID,
+        num_seeds=4,
+        seed=10,
+        record_every=5,
+        variables={"params": sweeps.Variable(("side",), "where it is", "m")},
+    )
+    dataset = result.dataset
+    assert dict(dataset.sizes) == {"scale": 3, "seed": 4, "step": 8, "side": 2}
+    np.testing.assert_array_equal(dataset.seed, [10, 11, 12, 13])
+    np.testing.assert_array_equal(dataset.step, np.arange(5, 41, 5))
+    np.testing.assert_array_equal(dataset.scale, GRID["scale"])
+    assert dataset.attrs == {"learning_rate": 0.1}
+    assert all({"long_name", "units"} <= set(v.attrs) for v in dataset.data_vars.values())
+    assert dataset["params"].attrs["units"] == "m"
+    assert result.params.shape == (3, 4, 2)
+    np.testing.assert_array_equal(dataset["params"].isel(step=-1), result.params)
+
+
+def test_a_run_of_a_sweep_can_be_repeated_alone():
+    """The same key and numbers, by `train` itself; other batch sizes may reorder float sums."""
+    training = walk()
+    dataset = sweeps.sweep(training, GRID, num_seeds=5, record_every=1).dataset
+    hyper = {"scale": jnp.float32(7.0), "learning_rate": jnp.float32(0.1)}
+    _, history = jax.jit(training.train)(jax.random.key(3), hyper)
+    np.testing.assert_allclose(dataset["loss"].sel(scale=7.0, seed=3), history["loss"], rtol=1e-5)
+
+
+def test_a_larger_grid_changes_no_bit_of_a_run(monkeypatch):
+    monkeypatch.setattr(sweeps, "MAX_RUNS_PER_DEVICE", 2)
+    small = sweeps.sweep(walk(), {**GRID, "scale": [0.5, 7.0]}, num_seeds=2).dataset
+    large = sweeps.sweep(walk(), {**GRID, "scale": [0.5, 1.0, 7.0, 9.0]}, num_seeds=3).dataset
+    xr.testing.assert_identical(small, large.sel(scale=[0.5, 7.0], seed=[0, 1]))
+
+
+def test_groups_and_padding_change_nothing(monkeypatch):
+    whole = sweeps.sweep(walk(), GRID, num_seeds=5).dataset
+    monkeypatch.setattr(sweeps, "MAX_RUNS_PER_DEVICE", 2)
+    grouped = sweeps.sweep(walk(), GRID, num_seeds=5).dataset
+    xr.testing.assert_allclose(whole, grouped, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 50])
+def test_the_loss_is_traced_once_whatever_the_grid(num_seeds):
+    traces = []
+
+    def loss_fn(params, key, x, hyper):
+        traces.append(1)
+        return jnp.sum(jnp.square(params - x)) * hyper["scale"]
+
+    sweeps.sweep(walk(loss_fn=loss_fn), GRID, num_seeds=num_seeds)
+    assert len(traces) == 1
+
+
+def test_a_run_that_breaks_spoils_no_other():
+    """The same seeds beside a diverging neighbour, bit for bit; the break is dated."""
+    grid = {"scale": [1.0, 2.0], "learning_rate": 0.1}
+    broken = {"scale": [1.0, np.inf], "learning_rate": 0.1}
+    alone = sweeps.sweep(walk(), grid, num_seeds=3).dataset.isel(scale=0)
+    beside = sweeps.sweep(walk(), broken, num_seeds=3).dataset
+    xr.testing.assert_identical(alone, beside.isel(scale=0))
+    assert (beside["first_nonfinite_step"].isel(scale=1) == 0).all()
+    assert np.isnan(beside["max_loss_rise"].isel(scale=1)).all()
+    assert (beside["first_nonfinite_step"].isel(scale=0) == -1).all()
+
+
+def test_progress_counts_run_steps_and_broken_runs():
+    told = []
+    grid = {"scale": [1.0, np.inf], "learning_rate": 0.1}
+    sweeps.sweep(walk(), grid, num_seeds=3, on_progress=told.append)
+    done = [progress.done for progress in told]
+    assert done[0] == 0
+    assert done == sorted(done)
+    assert told[-1] == sweeps.Progress(done=6 * 40, total=6 * 40, num_nonfinite=3)
+    assert len(told) == 1 + sweeps.NUM_CHUNKS
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 41])
+def test_any_number_of_steps_works(num_steps):
+    dataset = sweeps.sweep(walk(num_steps), {**GRID, "scale": 1.0}, num_seeds=3).dataset
+    assert dataset.sizes == {"seed": 3, "step": num_steps, "params_0": 2}
+
+
+@pytest.mark.parametrize(
+    ("steps", "every"), [(1, 1), (999, 1), (1000, 1), (10_000, 10), (10_007, 1), (25_000, 25)]
+)
+def test_curves_have_a_thousand_points_or_more(steps, every):
+    assert sweeps.default_record_every(steps) == every
+
+
+@pytest.mark.parametrize("bad", [{"num_seeds": 0}, {"num_seeds": 1, "record_every": 3}])
+def test_impossible_sweeps_are_refused(bad):
+    with pytest.raises(ValueError, match=r"needs a value|must divide"):
+        sweeps.sweep(walk(), GRID, **bad)

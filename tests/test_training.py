@@ -1,0 +1,125 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from spread_jax import make_training
+
+KEY = jax.random.key(0)
+HYPER = {"learning_rate": jnp.float32(0.1), "bad_step": jnp.int32(-1)}
+
+
+def noisy_quadratic(num_steps: int, **others):
+    """loss = ‖params - x‖² / 2 with x ~ N(0, 1): losses that go up and down."""
+
+    def loss_fn(params, key, x, hyper):
+        return 0.5 * jnp.sum(jnp.square(params - x))
+
+    return make_training(
+        **{
+            "init_params": lambda key: jax.random.normal(key, (3,)) + 10,
+            "loss_fn": loss_fn,
+            "sample_batch": lambda key, data, hyper: jax.random.normal(key, (3,)),
+            "optimizer": lambda hyper: optax.sgd(hyper["learning_rate"]),
+            "num_steps": num_steps,
+            **others,
+        }
+    )
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 100, 230])
+def test_statistics_are_those_of_the_whole_loss_curve(num_steps):
+    """Brute force in NumPy over the recorded losses."""
+    state, history = noisy_quadratic(num_steps).train(KEY, HYPER)
+    loss = np.asarray(history["loss"], np.float64)
+    statistics = state.loss_statistics
+    late = loss[num_steps - max(1, num_steps // 10) :]
+    np.testing.assert_allclose(statistics.late_loss_std, late.std(), rtol=1e-4, atol=1e-6)
+    rises = [loss[t] - loss[:t].min() for t in range(max(1, num_steps // 10), num_steps)]
+    if rises:
+        np.testing.assert_allclose(statistics.max_loss_rise, max(rises), rtol=1e-5)
+    else:
+        assert np.isnan(statistics.max_loss_rise)
+    assert statistics.first_nonfinite_step == -1
+
+
+def test_a_step_is_the_optimizers_on_the_losss_gradient():
+    """Plain gradient descent by hand: params - lr (params - x)."""
+    training = noisy_quadratic(5)
+    state = training.init(KEY, HYPER)
+    after, metrics = training.train_step(state)
+    data_key, _ = jax.random.split(jax.random.fold_in(state.key, 0))
+    x = jax.random.normal(data_key, (3,))
+    np.testing.assert_allclose(after.params, state.params - 0.1 * (state.params - x), rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], 0.5 * np.sum((state.params - x) ** 2), rtol=1e-6)
+
+
+def test_chunks_and_thinning_change_nothing():
+    training = noisy_quadratic(100, observe=lambda params: {"params": params})
+    whole, curve = training.train(KEY, HYPER)
+    state = training.init(KEY, HYPER)
+    for _ in range(4):
+        state, last = training.run(state, 25, record_every=5)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+    window = np.asarray(curve["loss"])[75:].reshape(5, 5)
+    np.testing.assert_allclose(last["loss"], window.mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(last["loss_max"], window.max(1))
+    np.testing.assert_array_equal(last["params"][-1], whole.params)
+
+
+def test_first_nonfinite_step_is_recorded_and_the_rise_is_unknown():
+    def loss_fn(params, key, x, hyper):
+        return jnp.where(hyper["bad_step"] == x, jnp.nan, jnp.sum(params))
+
+    training = noisy_quadratic(
+        50,
+        loss_fn=loss_fn,
+        optimizer=lambda hyper: optax.chain(optax.sgd(0.0), optax.scale_by_schedule(lambda t: 1.0)),
+        sample_batch=lambda key, data, hyper: data,
+        make_data=lambda key, hyper: jnp.int32(0),
+    )
+    good, _ = training.train(KEY, {"bad_step": jnp.int32(1)})
+    bad, _ = training.train(KEY, {"bad_step": jnp.int32(0)})
+    assert good.loss_statistics.first_nonfinite_step == -1
+    assert good.loss_statistics.max_loss_rise == 0
+    assert bad.loss_statistics.first_nonfinite_step == 0
+    assert np.isnan(bad.loss_statistics.max_loss_rise)
+
+
+def test_divergence_is_dated_to_its_step():
+    """lr 3 multiplies the parameters by -2 a step: float32's square overflows at a known one."""
+    training = noisy_quadratic(
+        200,
+        sample_batch=lambda key, data, hyper: jnp.zeros(3),
+        init_params=lambda key: jnp.ones(3),
+    )
+    state, history = training.train(KEY, {"learning_rate": jnp.float32(3.0)})
+    # 1.5 · 4^t overflows 2^128 at t = 64
+    assert state.loss_statistics.first_nonfinite_step == 64
+    assert np.isfinite(history["loss"][:64]).all()
+
+
+def test_finite_data_are_drawn_once():
+    seen = noisy_quadratic(
+        20,
+        make_data=lambda key, hyper: jax.random.normal(key, (4, 3)),
+        sample_batch=lambda key, data, hyper: data[jax.random.randint(key, (), 0, 4)],
+        observe=lambda params: {},
+    )
+    state, _ = seen.train(KEY, HYPER)
+    np.testing.assert_array_equal(state.data, seen.init(KEY, HYPER).data)
+
+
+def test_runs_of_no_steps_are_refused():
+    with pytest.raises(ValueError, match="num_steps must be >= 1"):
+        noisy_quadratic(0)
+
+
+def test_records_that_do_not_divide_the_steps_are_refused():
+    training = noisy_quadratic(10)
+    with pytest.raises(ValueError, match="does not divide"):
+        training.run(training.init(KEY, HYPER), 10, record_every=3)
