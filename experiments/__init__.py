@@ -1,0 +1,1 @@
+"""Commands: each module is one, ``python -m experiments.<name>``, run from a clone."""
