@@ -58,12 +58,8 @@ class TrainingSettings:
     """The first seed; run i starts from key(seed + i)."""
     batch_size: int = 128
     """Data points per step."""
-    learning_rate: float = 1e-3
-    """Adam's learning rate."""
     hidden: tuple[int, ...] = (64,)
     """Widths of the hidden layers of encoder and decoder."""
-    data_std: float = 0.1
-    """Standard deviation of a mode of the data, in data units."""
     out: Path = Path("outputs")
     """Folder for the results."""
     quiet: bool = False
@@ -84,14 +80,12 @@ class TrainingSettings:
             f"at least 0, and seed + seeds at most {MAX_SEED}",
         )
         require(self.batch_size >= 1, "--batch-size", self.batch_size, "at least 1")
-        require_positive("--learning-rate", self.learning_rate)
         require(
             len(self.hidden) > 0 and min(self.hidden) >= 1,
             "--hidden",
             " ".join(map(str, self.hidden)),
             "one width or more, each at least 1",
         )
-        require_positive("--data-std", self.data_std, "data units")
 
 
 def require_positive(flag: str, value: float, units: str = "") -> None:

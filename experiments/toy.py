@@ -17,43 +17,54 @@ FLOAT32_STEP = 2.0**-23  # spacing of float32 at the modes, |x| = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(command.TrainingSettings):
-    """The failure case and its cure: a plain VAE (sigma_fix = 0) and a spread VAE on two modes of
-    a line in the plane, all seeds of both in one compiled program."""
+class TwoModeSettings(command.TrainingSettings):
+    """The failure case's data and model."""
 
-    out: Path = Path("outputs/toy")
-    """Folder for the results."""
-    sigma_fix: float = 0.1
-    """Standard deviation of the noise added to data and model, in data units."""
+    data_std: float = 0.1
+    """Standard deviation of a mode of the data, in data units."""
+    data_size: int | None = None
+    """Points of a finite data set, drawn once a seed; None: fresh data at every step."""
     activation: Literal["relu", "tanh"] = "relu"
     """Of the hidden layers."""
     initial_log_var: float = -3.0
     """Where the decoder's log-variance starts, log of data units squared."""
-    zero_log_var_kernel: bool = True
-    """Start the log-variance head's kernel at zero; otherwise as any other layer's."""
+    no_zero_log_var_kernel: bool = False
+    """Start the log-variance head's kernel as any other layer's, not at zero."""
     signed_latent: bool = False
     """Show z to the decoder as -1 / +1 instead of 0 / 1."""
-    data_size: int | None = None
-    """Points of a finite data set, drawn once a seed; None: fresh data at every step."""
+
+    def check(self) -> None:
+        super().check()
+        command.require_positive("--data-std", self.data_std, "data units")
+        if self.data_size is not None:
+            command.require(self.data_size >= 1, "--data-size", self.data_size, "at least 1")
+        command.require(
+            abs(self.initial_log_var) <= 80,
+            "--initial-log-var",
+            self.initial_log_var,
+            "between -80 and 80, so that its exponential is a float32",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(TwoModeSettings):
+    """The failure case and its cure: a plain VAE (sigma_fix = 0) and a spread VAE on two modes of
+    a line in the plane, all seeds of both in one compiled program."""
+
+    sigma_fix: float = 0.1
+    """Standard deviation of the noise added to data and model, in data units."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate."""
+    out: Path = Path("outputs/toy")
+    """Folder for the results."""
 
     def check(self) -> None:
         super().check()
         command.require_non_negative("--sigma-fix", self.sigma_fix, "data units")
-        check_two_modes(self)
+        command.require_positive("--learning-rate", self.learning_rate)
 
 
-def check_two_modes(settings: "Settings") -> None:
-    command.require(
-        abs(settings.initial_log_var) <= 80,
-        "--initial-log-var",
-        settings.initial_log_var,
-        "between -80 and 80, so that its exponential is a float32",
-    )
-    if settings.data_size is not None:
-        command.require(settings.data_size >= 1, "--data-size", settings.data_size, "at least 1")
-
-
-def two_mode_training(settings: Settings) -> "Training":
+def two_mode_training(settings: TwoModeSettings) -> "Training":
     """The VAE of the failure case: Bernoulli latent, exact sum, networks and data by settings.
 
     Its hyper is ``{"sigma_fix", "learning_rate", "data_std"}``; sigma_fix 0 is the plain VAE.
@@ -73,7 +84,7 @@ def two_mode_training(settings: Settings) -> "Training":
         dim=2,
         activation=activation,
         initial_log_var=settings.initial_log_var,
-        zero_log_var_kernel=settings.zero_log_var_kernel,
+        zero_log_var_kernel=not settings.no_zero_log_var_kernel,
     )
 
     def init_params(key):

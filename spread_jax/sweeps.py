@@ -9,16 +9,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
+from spread_jax.checkpoints import Checkpoints
 from spread_jax.training import NEVER, Training, TrainState
 
 MAX_RUNS_PER_DEVICE = 32
 NUM_CHUNKS = 20
 
 # XLA's YNNPACK fusions run these small batched products at half the speed of its own (jax 0.10.2)
-CPU_COMPILER_OPTIONS: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+CPU_COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# for what runs once: halves the time to compile it
+UNOPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 class Variable(NamedTuple):
@@ -76,6 +80,7 @@ def sweep(
     record_every: int | None = None,
     variables: Mapping[str, Variable] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Sweep:
     """Trains every point of ``grid`` from ``num_seeds`` seeds, as one compiled program.
 
@@ -92,9 +97,11 @@ def sweep(
         By default the curves have 1,000 points or a little more.
       variables: labels of what ``training.observe`` returns.
       on_progress: called after every chunk of steps, about 20 times.
+      checkpoints: where to save after every chunk, and what to go on from.
 
     Raises:
       ValueError: if ``num_seeds`` or an axis is empty, or ``record_every`` does not divide.
+      CheckpointError: if a checkpoint cannot be read or written.
     """
     axes = {name: np.atleast_1d(values) for name, values in grid.items() if np.ndim(values)}
     axes["seed"] = seed + np.arange(num_seeds)
@@ -110,7 +117,12 @@ def sweep(
         record_every = default_record_every(training.num_steps)
 
     finished = train_runs(
-        training, meshed["seed"].ravel(), hyper, record_every=record_every, on_progress=on_progress
+        training,
+        meshed["seed"].ravel(),
+        hyper,
+        record_every=record_every,
+        on_progress=on_progress,
+        checkpoints=checkpoints,
     )
 
     def unravel(leaf: np.ndarray) -> np.ndarray:
@@ -137,7 +149,10 @@ def sweep(
 
 
 class FinishedRuns(NamedTuple):
-    """What :func:`train_runs` returns: NumPy leaves with a leading axis of runs."""
+    """What :func:`train_runs` returns: NumPy leaves with a leading axis of runs.
+
+    ``state.key`` holds the raw data of the runs' keys.
+    """
 
     state: TrainState
     history: dict[str, np.ndarray]
@@ -152,94 +167,150 @@ def train_runs(
     *,
     record_every: int = 1,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoints: Checkpoints | None = None,
 ) -> FinishedRuns:
     """Trains run i from ``key(seeds[i])`` with the i-th numbers of ``hyper``, for all i at once.
 
-    The runs are spread over all devices, in groups small enough for the cache; the last group is
-    padded. Steps come in chunks, called from Python, so that progress can be told.
+    The runs are spread over all devices of all processes, in groups small enough for the cache;
+    the last group is padded. Steps come in chunks, called from Python: so progress can be told,
+    and after each chunk there is a checkpoint.
 
     Args:
       training: what to train.
       seeds: ``[run]``, integers from 0.
       hyper: leaves ``[run]``.
       record_every: steps per point of the recorded curves.
-      on_progress: called after every chunk.
+      on_progress: called after every chunk of every group.
+      checkpoints: where to save after every chunk, and what to go on from.
+
+    Raises:
+      ValueError: if ``record_every`` does not divide the steps.
+      CheckpointError: if a checkpoint cannot be read or written.
     """
     num_records, remainder = divmod(training.num_steps, record_every)
     if remainder:
         raise ValueError(
             f"record_every must divide the {training.num_steps} steps, got {record_every}"
         )
-    devices = jax.devices()
     num_runs = len(seeds)
-    runs_per_device = min(MAX_RUNS_PER_DEVICE, math.ceil(num_runs / len(devices)))
-    group_size = runs_per_device * len(devices)
-    padded = np.arange(math.ceil(num_runs / group_size) * group_size) % num_runs
-    mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
-    by_run = NamedSharding(mesh, PartitionSpec("run"))
-
-    def compiled(function: Callable, *args: Any, donate: bool) -> Callable:
-        options = CPU_COMPILER_OPTIONS if devices[0].platform == "cpu" else None
-        program = jax.jit(
-            jax.vmap(function),
-            in_shardings=by_run,
-            out_shardings=by_run,
-            donate_argnums=0 if donate else (),
-        )
-        return program.lower(*args).compile(compiler_options=options)
+    groups = _Groups(num_runs)
+    chunks = list(_chunk_lengths(num_records))
 
     start = time.perf_counter()
-    groups = padded.reshape(-1, group_size)
-    inputs = [
-        jax.device_put(
-            jax.tree.map(lambda leaf, group=group: leaf[group], (np.uint32(seeds), hyper)), by_run
-        )
-        for group in groups
-    ]
-    init = compiled(
-        lambda seed, hyper: training.init(jax.random.key(seed), hyper), *inputs[0], donate=False
+    inputs = groups.to_devices((seeds.astype(np.uint32), hyper))
+    init = groups.compile(
+        lambda seed, hyper: _with_raw_key(training.init(jax.random.key(seed), hyper)),
+        *inputs[0],
+        optimize=False,
     )
     states = [init(*group) for group in inputs]
-    chunks = list(_chunk_lengths(num_records))
-    runs = {
-        length: compiled(
-            lambda state, length=length: training.run(state, length * record_every, record_every),
+    run = {
+        length: groups.compile(
+            lambda state, length=length: _run_records(training, state, length, record_every),
             states[0],
-            donate=True,
         )
         for length in set(chunks)
     }
+    done, history = 0, None
+    if checkpoints and (latest := checkpoints.latest()):
+        done, records = latest, sum(chunks[:latest])
+        like = jax.tree.map(
+            lambda leaf: np.empty((num_runs, records, *leaf.shape[2:]), leaf.dtype),
+            run[chunks[0]].out_info[1],
+        )
+        saved = checkpoints.restore(done, (groups.to_host(states), like))
+        states, history = groups.to_devices(saved[0]), saved[1]
     compile_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    histories: list[list[dict[str, np.ndarray]]] = [[] for _ in groups]
-    nonfinite = np.zeros((len(groups), group_size), bool)
-    done, total = 0, num_runs * training.num_steps
-    on_progress(Progress(done, total, 0))
-    for length in chunks:
-        for i in range(len(groups)):
-            states[i], history = runs[length](states[i])
-            histories[i].append(jax.tree.map(np.asarray, history))
-            nonfinite[i] = np.asarray(states[i].loss_statistics.first_nonfinite_step) != NEVER
-            done += length * record_every * min(group_size, num_runs - i * group_size)
-            on_progress(Progress(done, total, int(nonfinite.ravel()[:num_runs].sum())))
+    steps_of_a_run = record_every * sum(chunks[:done])
+    num_nonfinite = 0
+
+    def tell(runs_ahead: int, steps_ahead: int) -> None:
+        run_steps = num_runs * steps_of_a_run + runs_ahead * steps_ahead
+        on_progress(Progress(run_steps, num_runs * training.num_steps, num_nonfinite))
+
+    tell(0, 0)
+    for chunk, length in list(enumerate(chunks))[done:]:
+        parts = []
+        for i in range(len(states)):
+            states[i], part = run[length](states[i])
+            parts.append(jax.block_until_ready(part))
+            if i + 1 < len(states):
+                tell((i + 1) * groups.size, record_every * length)
+        steps_of_a_run += record_every * length
+        part = groups.to_host(parts)
+        history = part if history is None else jax.tree.map(_append, history, part)
+        broken = [state.loss_statistics.first_nonfinite_step for state in states]
+        num_nonfinite = int(np.sum(groups.to_host(broken) != NEVER))
+        tell(0, 0)
+        if checkpoints:
+            checkpoints.save(chunk + 1, (groups.to_host(states), history))
     train_seconds = time.perf_counter() - start
+    assert history is not None  # there is at least one record
+    return FinishedRuns(groups.to_host(states), history, compile_seconds, train_seconds)
 
-    def gather(*leaves: Any) -> np.ndarray:
-        return np.concatenate([np.asarray(leaf) for leaf in leaves])[:num_runs]
 
-    # keys are not numbers, and a finished run needs none
-    states = [state._replace(key=jax.random.key_data(state.key)) for state in states]
-    per_group = [
-        jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *history)
-        for history in histories
-    ]
-    return FinishedRuns(
-        jax.tree.map(gather, *states),
-        jax.tree.map(gather, *per_group),
-        compile_seconds,
-        train_seconds,
-    )
+class _Groups:
+    """Runs, split into groups of one size that are each spread evenly over all devices."""
+
+    def __init__(self, num_runs: int) -> None:
+        devices = jax.devices()
+        per_device = min(MAX_RUNS_PER_DEVICE, math.ceil(num_runs / len(devices)))
+        self.size = per_device * len(devices)
+        self._num_runs = num_runs
+        # the padding repeats the first runs, and is dropped by to_host
+        padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
+        self._members = padded.reshape(-1, self.size)
+        # Auto axes: vmapped training fails on the Explicit ones that make_mesh defaults to
+        mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
+        self._by_run = NamedSharding(mesh, PartitionSpec("run"))
+        self._options = CPU_COMPILER_OPTIONS if devices[0].platform == "cpu" else {}
+
+    def compile(
+        self, function: Callable, *example: Any, optimize: bool = True
+    ) -> jax.stages.Compiled:
+        """``function`` of one run, compiled for a group."""
+        program = jax.jit(jax.vmap(function), in_shardings=self._by_run, out_shardings=self._by_run)
+        options = self._options if optimize else {**self._options, **UNOPTIMIZED}
+        return program.lower(*example).compile(compiler_options=options)
+
+    def to_devices(self, runs: PyTree) -> list[PyTree]:
+        """NumPy leaves ``[run, ...]`` → for each group, arrays spread over the devices."""
+
+        def place(leaf: np.ndarray) -> jax.Array:
+            return jax.make_array_from_callback(leaf.shape, self._by_run, lambda index: leaf[index])
+
+        return [
+            jax.tree.map(lambda leaf, member=member: place(leaf[member]), runs)
+            for member in self._members
+        ]
+
+    def to_host(self, groups: list[PyTree]) -> PyTree:
+        """The inverse of :meth:`to_devices`, on every process."""
+        if jax.process_count() > 1:
+            groups = [multihost_utils.process_allgather(group, tiled=True) for group in groups]
+        return jax.tree.map(
+            lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: self._num_runs],
+            *groups,
+        )
+
+
+def _with_raw_key(state: TrainState) -> TrainState:
+    """Raw key data are numbers, which every kind of array and file can hold."""
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+def _run_records(
+    training: Training, state: TrainState, num_records: int, record_every: int
+) -> tuple[TrainState, dict[str, Array]]:
+    state = state._replace(key=jax.random.wrap_key_data(state.key))
+    state, history = training.run(state, num_records * record_every, record_every)
+    return _with_raw_key(state), history
+
+
+def _append(history: np.ndarray, part: np.ndarray) -> np.ndarray:
+    return np.concatenate([history, part], axis=1)
 
 
 def default_record_every(num_steps: int) -> int:

@@ -48,11 +48,12 @@ def test_energy_distance_of_two_points_is_the_closed_form():
     assert evaluation.energy_distance(MEAN, MEAN) == 0
 
 
-def test_wilson_interval_is_the_published_formula():
-    z, k, n = stats.norm.ppf(0.975), 13, 16
-    centre = (k + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    np.testing.assert_allclose(evaluation.wilson_interval(k, n), (centre - half, centre + half))
+@pytest.mark.parametrize(("successes", "trials"), [(13, 16), (0, 5), (5, 5), (255, 256)])
+def test_wilson_interval_is_scipys(successes, trials):
+    expected = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose(
+        evaluation.wilson_interval(successes, trials), (expected.low, expected.high), atol=1e-15
+    )
 
 
 @pytest.mark.parametrize(

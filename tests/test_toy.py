@@ -184,7 +184,7 @@ def test_plain_vae_alone_has_no_divergence_and_no_floor(tmp_path, monkeypatch, c
     [
         {"data_size": 50},
         {"signed_latent": True, "activation": "tanh", "hidden": (8, 8)},
-        {"zero_log_var_kernel": False, "initial_log_var": 0.0},
+        {"no_zero_log_var_kernel": True, "initial_log_var": 0.0},
     ],
 )
 def test_variants_train(others):
