@@ -9,6 +9,8 @@ import json
 import math
 import os
 import platform
+import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from spread_jax.checkpoints import Checkpoints
     from spread_jax.sweeps import Progress
 
 MAX_SEED = 2**31
+HEARTBEAT_SECONDS = 30  # a process that hears nothing of another for so long stops
 
 
 class BadInputError(Exception):
@@ -106,7 +110,7 @@ def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> No
     """Parses the command line and runs; bad input ends with one line on stderr and status 2."""
     settings = tyro.cli(
         settings_type,
-        prog=f"python -m experiments.{Path(sys.argv[0]).stem}",
+        prog=f"python -m {_module()}",
         description=" ".join((settings_type.__doc__ or "").split()),
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -122,7 +126,10 @@ def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> No
 
 
 def start_jax(settings: TrainingSettings) -> None:
-    """Before JAX's first use: a CPU device per core, and the cache of compiled programs."""
+    """Before JAX's first use: a CPU device per core, and the cache of compiled programs.
+
+    With :class:`DistributedSettings` that ask for it, joins the other processes.
+    """
     import jax
 
     from spread_jax.sweeps import use_all_cores
@@ -133,6 +140,111 @@ def start_jax(settings: TrainingSettings) -> None:
         jax.config.update("jax_compilation_cache_dir", str(caches / "spread_jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if isinstance(settings, DistributedSettings) and settings.distributed:
+        _join(settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributedSettings(TrainingSettings):
+    """Flags of a command that can run on several processes."""
+
+    distributed: bool = False
+    """Run on several processes; Slurm, Open MPI and TPU pods are detected."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where nothing is detected."""
+    num_processes: int | None = None
+    """Number of processes, where nothing is detected."""
+    process_id: int | None = None
+    """This process's number, from 0, where nothing is detected."""
+
+    def check(self) -> None:
+        super().check()
+        given = {
+            "--coordinator": self.coordinator,
+            "--num-processes": self.num_processes,
+            "--process-id": self.process_id,
+        }
+        missing = [flag for flag, value in given.items() if value is None]
+        if len(missing) == len(given):
+            return
+        require(self.distributed, next(iter(given)), "", "used with --distributed")
+        require(not missing, " ".join(missing), "", "given too: all three or none")
+        host, _, port = (self.coordinator or "").rpartition(":")
+        require(bool(host) and port.isdigit(), "--coordinator", self.coordinator, "HOST:PORT")
+        count, number = self.num_processes or 0, self.process_id or 0
+        require(count >= 1, "--num-processes", count, "at least 1")
+        require(0 <= number < count, "--process-id", number, f"0 to {count - 1}")
+
+
+def _join(settings: DistributedSettings) -> None:
+    import jax
+
+    jax.distributed.initialize(
+        settings.coordinator,
+        settings.num_processes,
+        settings.process_id,
+        # otherwise the coordinator listens on every interface
+        coordinator_bind_address=settings.coordinator if settings.process_id == 0 else None,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+    )
+
+
+class _StoppedError(Exception):
+    """Ctrl-C or SIGTERM, told at a moment when everything is whole."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+
+
+@contextlib.contextmanager
+def checkpoints(
+    out: Path, settings: dict[str, Any], *, resume: bool
+) -> Iterator[tuple["Checkpoints", Callable[[], None]]]:
+    """Yields checkpoints under ``out``, and what to call between chunks so that a stop is heard.
+
+    A stop by Ctrl-C (status 130) or SIGTERM (143) leaves the newest checkpoint whole and says how
+    to go on; at the second Ctrl-C it is at once. A checkpoint that cannot be used is bad input.
+    """
+    from spread_jax.checkpoints import CheckpointError, Checkpoints
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    heard: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        heard.append(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop_if_told() -> None:
+        if heard:
+            raise _StoppedError(heard[0])
+
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        store = Checkpoints(out / "checkpoints", settings, resume=resume)
+        try:
+            yield store, stop_if_told
+        finally:
+            store.close()
+    except _StoppedError as stop:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        again = shlex.join(["python", "-m", _module(), *arguments, "--resume"])
+        print(
+            f"stopped; all finished chunks of steps are saved. To go on:\n  {again}",
+            file=sys.stderr,
+        )
+        raise SystemExit(stop.status) from None
+    except CheckpointError as error:
+        raise BadInputError("--out", out, f"a folder that checkpoints can use: {error}") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _module() -> str:
+    return f"experiments.{Path(sys.argv[0]).stem}"
 
 
 class OutputFolder:

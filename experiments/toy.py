@@ -54,7 +54,7 @@ class Settings(TwoModeSettings):
     sigma_fix: float = 0.1
     """Standard deviation of the noise added to data and model, in data units."""
     learning_rate: float = 1e-3
-    """Adam's learning rate."""
+    """Adam's learning rate; over the last three tenths of the steps it falls to half."""
     out: Path = Path("outputs/toy")
     """Folder for the results."""
 
@@ -122,12 +122,18 @@ def two_mode_training(settings: TwoModeSettings) -> "Training":
         mean, var = decode(params, jnp.array([[0.0], [1.0]]))
         return {"mean": mean, "std": jnp.sqrt(var)}
 
+    def schedule(rate):
+        # at a constant rate Adam's jitter of the means alone costs 0.013 nats at sigma_fix 0.03
+        return optax.linear_schedule(
+            rate, rate / 2, settings.steps * 3 // 10, transition_begin=settings.steps * 7 // 10
+        )
+
     return sj.make_training(
         init_params=init_params,
         loss_fn=loss_fn,
         make_data=make_data,
         sample_batch=sample_batch,
-        optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
+        optimizer=lambda hyper: optax.adam(schedule(hyper["learning_rate"])),
         num_steps=settings.steps,
         observe=observe,
     )
@@ -269,7 +275,7 @@ def print_table(settings: Settings, summaries: dict[str, dict]) -> None:
 
 def recovery_text(summary: dict) -> str:
     low, high = summary["recovery_interval"]
-    return f"{summary['recovery_rate']:.0%} [{low:.0%}, {high:.0%}]"
+    return f"{summary['recovery_rate']:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def number_text(value: float | None) -> str:

@@ -75,6 +75,40 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     return float(np.sqrt(max(squared, 0.0)))
 
 
+def energy_distance_of_components(
+    truth: GaussianMixture, mean: ArrayLike, std: ArrayLike, num_samples: int = 400
+) -> NDArray[np.float64]:
+    """Energy distance between clean samples of each run and of the truth, in data units.
+
+    Samples are stratified by component and drawn with the same noise for all, so that a run that
+    equals the truth is at distance 0, and not at that of two independent samples.
+
+    Args:
+      truth: the clean law of the data, of equal weights.
+      mean, std: ``[..., component, dim]``.
+      num_samples: points per law.
+
+    Returns:
+      ``[...]``, NaN where a run has a number that is not finite.
+    """
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    components = mean.shape[-2:]
+    noise = np.random.default_rng(0).standard_normal((num_samples // components[0], *components))
+
+    def points(means: NDArray[np.float64], stds: NDArray[np.float64]) -> NDArray[np.float64]:
+        order = np.argsort(means[:, 0])
+        return (means[order] + stds[order] * noise).reshape(-1, components[1])
+
+    true_points = points(truth.means, truth.stds)
+    distance = [
+        energy_distance(true_points, points(m, s))
+        if np.isfinite(m).all() and np.isfinite(s).all()
+        else np.nan
+        for m, s in zip(mean.reshape(-1, *components), std.reshape(-1, *components), strict=True)
+    ]
+    return np.array(distance).reshape(mean.shape[:-2])
+
+
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """(p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson's 95 % interval of a rate p.
 
@@ -96,28 +130,36 @@ def median_over_runs(values: Sequence[float | None]) -> float | None:
     return float(median) if np.isfinite(median) else None
 
 
-def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float | None) -> xr.Dataset:
+def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> xr.Dataset:
     """Adds what is known of each run on the two-mode data, from its decoder at the last step.
 
     Args:
       dataset: of a sweep, with ``mean`` and ``std`` ``[..., step, component, dim]``.
       data_std: standard deviation of a mode.
-      sigma_fix: the noise that every run's spread KL is judged at; None or 0 leaves it out.
+      sigma_fix: the noise that every run's spread KL is judged at; at 0 that is not known (NaN).
 
     Returns:
-      The dataset with ``recovered``, ``min_std`` and ``spread_kl``.
+      The dataset with ``recovered``, ``min_std``, ``spread_kl`` and ``energy_distance``.
     """
     last = dataset[["mean", "std"]].isel(step=-1).transpose(..., "component", "dim")
     dims = last["mean"].dims[:-2]
     mean, std = last["mean"].values, last["std"].values
+    truth = two_modes(data_std)
+    divergence = (
+        spread_kl_of_components(truth, mean, std, sigma_fix)
+        if sigma_fix > 0
+        else np.full(mean.shape[:-2], np.nan)
+    )
     judged = {
         "recovered": (recovered_two_modes(mean, std, data_std), "both modes found", "1"),
         "min_std": (std.min(axis=(-2, -1)), "smallest decoder std, last step", "data units"),
+        "spread_kl": (divergence, f"spread KL to the truth at sigma_fix {sigma_fix:g}", "nats"),
+        "energy_distance": (
+            energy_distance_of_components(truth, mean, std),
+            "energy distance of clean samples to the truth's",
+            "data units",
+        ),
     }
-    if sigma_fix:
-        divergence = spread_kl_of_components(two_modes(data_std), mean, std, sigma_fix)
-        name = f"spread KL to the truth at sigma_fix {sigma_fix:g}"
-        judged["spread_kl"] = (divergence, name, "nats")
     return dataset.assign(
         {
             name: (dims, values, {"long_name": long_name, "units": units})
@@ -143,23 +185,31 @@ def over_seeds(arm: xr.Dataset) -> dict[str, Any]:
     }
 
 
-NUMBERS = ("spread_kl", "late_loss_std", "max_loss_rise", "min_std", "first_nonfinite_step")
+NUMBERS = (
+    "spread_kl",
+    "energy_distance",
+    "late_loss_std",
+    "max_loss_rise",
+    "min_std",
+    "first_nonfinite_step",
+)
 
 
 def per_seed(arm: xr.Dataset) -> dict[str, list[Any]]:
     """Each run's numbers, lists over ``seed``: decoder ``mean`` and ``std`` at the last step,
     ``recovered`` and the NUMBERS; None for what is not finite or not known."""
     last = arm[["mean", "std"]].isel(step=-1).transpose("seed", "component", "dim")
-    first_nonfinite = arm["first_nonfinite_step"].values
-    numbers = {key: arm[key].values for key in NUMBERS if key in arm}
-    numbers["first_nonfinite_step"] = np.where(first_nonfinite == NEVER, np.nan, first_nonfinite)
-    unknown = np.full(arm.sizes["seed"], np.nan)
     return {
         "mean": last["mean"].values.tolist(),
         "std": last["std"].values.tolist(),
         "recovered": arm["recovered"].values.tolist(),
-        **{
-            key: [float(x) if np.isfinite(x) else None for x in numbers.get(key, unknown)]
-            for key in NUMBERS
-        },
+        **{key: known_numbers(arm[key]) for key in NUMBERS},
     }
+
+
+def known_numbers(values: xr.DataArray) -> list[float | None]:
+    """A variable's numbers over ``seed``; None for what is not finite, or never happened."""
+    known = np.isfinite(values.values) & (
+        values.values != NEVER if values.name == "first_nonfinite_step" else True
+    )
+    return [float(x) if ok else None for x, ok in zip(values.values, known, strict=True)]
