@@ -6,6 +6,7 @@ Nothing here imports JAX at the top: ``--help`` and a wrong flag must answer at 
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
 import platform
@@ -209,6 +210,8 @@ def checkpoints(
     """
     from spread_jax.checkpoints import CheckpointError, Checkpoints
 
+    # orbax logs each save, and a failed one with its traceback; the error says it once
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     numbers = (signal.SIGINT, signal.SIGTERM)
     heard: list[int] = []
 

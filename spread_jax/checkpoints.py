@@ -1,7 +1,6 @@
 """Where a sweep keeps all that it needs to go on after a crash; only process 0 touches the disk."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,6 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 IDENTITY = "sweep.json"
-
-# orbax reports each save as it starts and ends; a progress bar has room for neither
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class CheckpointError(Exception):

@@ -195,6 +195,8 @@ def train_runs(
     num_runs = len(seeds)
     groups = _Groups(num_runs)
     chunks = list(_chunk_lengths(num_records))
+    # asked before compiling: processes that meet here first meet while they are still in step
+    done = (checkpoints and checkpoints.latest()) or 0
 
     start = time.perf_counter()
     inputs = groups.to_devices((seeds.astype(np.uint32), hyper))
@@ -211,11 +213,10 @@ def train_runs(
         )
         for length in set(chunks)
     }
-    done, history = 0, None
-    if checkpoints and (latest := checkpoints.latest()):
-        done, records = latest, sum(chunks[:latest])
+    history = None
+    if checkpoints and done:
         like = jax.tree.map(
-            lambda leaf: np.empty((num_runs, records, *leaf.shape[2:]), leaf.dtype),
+            lambda leaf: np.empty((num_runs, sum(chunks[:done]), *leaf.shape[2:]), leaf.dtype),
             run[chunks[0]].out_info[1],
         )
         saved = checkpoints.restore(done, (groups.to_host(states), like))

@@ -210,7 +210,9 @@ def test_two_processes_equal_one_and_listen_only_where_told(whole, tmp_path):
         for line in Path(table).read_text().splitlines()[1:]
         if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
     ]
-    assert listening == [f"0100007F:{port:04X}"]
+    # 127.0.0.1, also where an IPv6 socket holds it as ::ffff:127.0.0.1
+    assert listening
+    assert all(address.endswith(f"0100007F:{port:04X}") for address in listening)
     for process in processes:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error
@@ -224,9 +226,10 @@ def test_a_killed_process_stops_the_other_and_costs_at_most_a_chunk(whole, tmp_p
     _, processes = start_two(tmp_path)
     wait_for_checkpoint(processes[0], tmp_path)
     processes[1].kill()
-    start = time.monotonic()
+    processes[1].communicate()
+    killed = time.monotonic()
     processes[0].communicate(timeout=90)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - killed < 60
     assert processes[0].returncode != 0
     # on one process with its two devices: another process count, the same digits
     assert finish(tmp_path, "--resume")["digest"] == whole[0]["digest"]
