@@ -15,16 +15,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import tyro
 from rich.console import Console
 
 if TYPE_CHECKING:
     import xarray as xr
+    from _typeshed import DataclassInstance
     from matplotlib.figure import Figure
 
     from spread_jax.checkpoints import Checkpoints
@@ -104,7 +105,13 @@ def require_non_negative(flag: str, value: float, units: str) -> None:
     )
 
 
-SettingsT = TypeVar("SettingsT", bound=TrainingSettings)
+class Settings(Protocol):
+    """What a command's dataclass of flags must be able to do."""
+
+    def check(self) -> None: ...
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> None:
@@ -299,15 +306,15 @@ class OutputFolder:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         with self._whole("metrics.json") as part:
-            part.write_text(json.dumps(_strict(metrics), indent=1, allow_nan=False) + "\n")
+            part.write_text(json.dumps(strict(metrics), indent=1, allow_nan=False) + "\n")
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """JSON's own types; a number that is not finite becomes null."""
     if isinstance(value, dict):
-        return {key: _strict(v) for key, v in value.items()}
+        return {key: strict(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(v) for v in value]
+        return [strict(v) for v in value]
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float):
@@ -315,7 +322,7 @@ def _strict(value: Any) -> Any:
     return value
 
 
-def config(settings: TrainingSettings) -> dict[str, Any]:
+def config(settings: "DataclassInstance") -> dict[str, Any]:
     """The settings as typed, for metrics.json."""
     return dataclasses.asdict(settings)
 
@@ -324,24 +331,43 @@ def environment(started: float, compile_seconds: float) -> dict[str, Any]:
     """Versions, device and timings, for metrics.json; ``started`` by ``time.perf_counter``."""
     import jax
 
+    device = jax.devices()[0]
+    return {
+        **host_environment(started, ("jax", "flax", "optax", "numpy")),
+        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+        "compile_seconds": compile_seconds,
+    }
+
+
+def host_environment(started: float, packages: Iterable[str]) -> dict[str, Any]:
+    """What a command without JAX can say of where it ran, for metrics.json."""
     import spread_jax
 
-    packages = ("jax", "flax", "optax", "numpy")
-    device = jax.devices()[0]
     return {
         "versions": {
             "python": platform.python_version(),
             "spread_jax": spread_jax.__version__,
             **{package: metadata.version(package) for package in packages},
         },
-        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
         "cores": len(os.sched_getaffinity(0)),
         "wall_seconds": time.perf_counter() - started,
-        "compile_seconds": compile_seconds,
     }
 
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+@contextlib.contextmanager
+def stage_line(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yields ``(stage)``: a spinner with the stage's name on a terminal, else a line each."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda stage: None
+    elif console.is_terminal:
+        with console.status("") as status:
+            yield lambda stage: status.update(f"{stage} ...")
+    else:
+        yield lambda stage: console.print(f"{stage} ...", highlight=False)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
 Modules, floor by floor (imports point downwards only):
-  0  spreads, latents, manifolds, networks
+  0  datasets; spreads, latents, manifolds, networks, diagnosis
   1  objectives, oracles
   2  training, evaluation
   3  sweeps, figures
@@ -26,6 +26,11 @@ _HOME = {
     "sample_ring": "manifolds",
     "sample_spiral": "manifolds",
     "embed": "manifolds",
+    "read_table": "datasets",
+    "Diagnosis": "diagnosis",
+    "diagnose": "diagnosis",
+    "suggest_sigma": "diagnosis",
+    "standardize": "diagnosis",
     "ElboTerms": "objectives",
     "elbo": "objectives",
     "spread_elbo": "objectives",
@@ -39,7 +44,9 @@ _MODULES = (
     "spreads",
     "latents",
     "manifolds",
+    "datasets",
     "networks",
+    "diagnosis",
     "objectives",
     "oracles",
     "training",

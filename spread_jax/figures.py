@@ -4,6 +4,7 @@ Widths are those of a paper's columns, colours are Okabe and Ito's (safe for col
 readers), and an arm has the same colour everywhere.
 """
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
+from spread_jax.diagnosis import Diagnosis
 from spread_jax.evaluation import wilson_interval
 
 COLUMN = 3.4  # inches
@@ -36,6 +38,10 @@ STYLE: dict[Any, Any] = {
 DATA_COLOR = "#000000"
 FLOOR_COLOR = "#009E73"
 NOISE_COLOR = "#666666"
+FOUND_COLOR = "#0072B2"
+LOST_COLOR = "#D55E00"
+
+ZERO_SHOWN_AS = 1e-17  # on a log axis
 
 
 class ArmStyle(NamedTuple):
@@ -334,6 +340,30 @@ def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:
     axes.set_xlabel("$\\sigma_{fix}$ (data units)")
 
 
+def diagnosis_figure(diagnosis: Diagnosis) -> Figure:
+    """Spectrum, distinct values and distances to neighbours of a table, with the verdict on top."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((PAGE, 4.4), layout="constrained")
+        spectrum, distinct, distances = figure.subplots(1, 3)
+        sigma = diagnosis.suggested_sigma
+        range_of_sigma = (
+            f"start from σ_fix {sigma.low:.3g} to {sigma.high:.3g} (data units)"
+            if sigma
+            else "nothing varies: no σ_fix to suggest"
+        )
+        head = f"{diagnosis.verdict}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns; "
+        figure.suptitle(head + range_of_sigma, fontsize=10)
+        _draw_spectrum(spectrum, diagnosis)
+        _draw_distinct_values(distinct, diagnosis)
+        _draw_distances(distances, diagnosis)
+        reasons = "\n".join(
+            textwrap.fill(f"• {reason}", 140, subsequent_indent="   ")
+            for reason in diagnosis.reasons
+        )
+        figure.supxlabel(reasons, x=0.01, ha="left", fontsize=7)
+    return figure
+
+
 def _draw_data(figure: FigureBase, x: np.ndarray) -> None:
     plane, density = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
     plane.plot(*x.T, ".", color=DATA_COLOR, markersize=2, alpha=0.3, markeredgewidth=0)
@@ -443,3 +473,62 @@ def _draw_runs(axes: Axes, steps: np.ndarray, curves: np.ndarray, color: str) ->
             lines, colors=color, linewidths=0.4, alpha=max(0.05, 0.4 / len(lines) ** 0.5)
         )
     )
+
+
+def _draw_spectrum(axes: Axes, diagnosis: Diagnosis) -> None:
+    spectrum = diagnosis.spectrum
+    axes.set(xlabel="principal direction", ylabel="standard deviation (column scales)")
+    axes.set_title(f"spectrum: rank {diagnosis.rank} of {diagnosis.dim}")
+    if not spectrum.size:
+        axes.text(0.5, 0.5, "no column varies", ha="center", transform=axes.transAxes)
+        return
+    shown = np.maximum(spectrum, ZERO_SHOWN_AS)
+    index = np.arange(1, len(spectrum) + 1)
+    kept = index <= diagnosis.rank
+    axes.plot(index[kept], shown[kept], ".", color=FOUND_COLOR, markersize=4, label="counted")
+    if not kept.all():
+        axes.plot(
+            index[~kept], shown[~kept], "x", color=LOST_COLOR, markersize=4, label="counts as 0"
+        )
+    tolerance = f"tolerance {diagnosis.tolerance:.1g}"
+    axes.axhline(
+        diagnosis.tolerance, color=NOISE_COLOR, linestyle="--", linewidth=1, label=tolerance
+    )
+    axes.set_ylim(0.3 * min(shown.min(), diagnosis.tolerance), 3 * shown.max())
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.legend(loc="best")
+
+
+def _draw_distinct_values(axes: Axes, diagnosis: Diagnosis) -> None:
+    distinct = np.sort(diagnosis.distinct_values)
+    axes.plot(np.arange(1, len(distinct) + 1), distinct, ".", color=FOUND_COLOR, markersize=4)
+    axes.axhline(diagnosis.rows, color=NOISE_COLOR, linestyle="--", linewidth=1, label="rows")
+    axes.set_ylim(0.7, 2 * diagnosis.rows)
+    axes.set_yscale("log")  # after its limits: it would look for limits of its own
+    axes.set(xlabel="column, sorted", ylabel="distinct values")
+    constant, discrete = len(diagnosis.constant_columns), len(diagnosis.discrete_columns)
+    axes.set_title(f"{constant} constant, {discrete} discrete columns")
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.legend(loc="best")
+
+
+def _draw_distances(axes: Axes, diagnosis: Diagnosis) -> None:
+    axes.set(xlabel="distance (column scales)", ylabel="points")
+    dimension = diagnosis.intrinsic_dimension
+    if dimension is None:
+        axes.set_title("distances to neighbours")
+        axes.text(0.5, 0.5, "nothing to tell from", ha="center", transform=axes.transAxes)
+        return
+    distances = diagnosis.distances
+    positive = distances[distances > 0]
+    low, high = positive.min(), positive.max()
+    edges = np.geomspace(low, max(high, 1.01 * low), 41)
+    for column, color, label in zip(
+        distances.T, (FOUND_COLOR, LOST_COLOR), ("nearest", "tenth"), strict=True
+    ):
+        axes.stairs(np.histogram(column, edges)[0], edges, color=color, linewidth=1, label=label)
+    low, high = dimension.interval
+    axes.set(xscale="log")
+    axes.set_title(f"dimension {dimension.estimate:.3g} ({low:.3g} to {high:.3g})")
+    axes.legend(loc="best", title="neighbour")

@@ -1,0 +1,134 @@
+import json
+import subprocess
+import sys
+import time
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from experiments import command, diagnose
+from spread_jax import diagnosis, figures, sample_two_modes
+
+KEYS = {
+    "verdict",
+    "reasons",
+    "constant_columns",
+    "dependent_columns",
+    "discrete_columns",
+    "duplicate_rows",
+    "rank",
+    "dim",
+    "rows",
+    "intrinsic_dimension",
+    "suggested_sigma",
+}
+
+
+def run_diagnose(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.diagnose", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def two_modes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "two_modes.csv"
+    x = np.asarray(sample_two_modes(jax.random.key(0), 300), np.float64)
+    np.savetxt(path, x, delimiter=",", header="x,y", comments="")
+    return path
+
+
+def test_json_is_one_object_with_the_keys_of_the_contract(two_modes, tmp_path):
+    done = run_diagnose(two_modes, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert set(found) >= KEYS
+    assert found["verdict"] == "degenerate"
+    assert (found["rows"], found["dim"], found["rank"]) == (300, 2, 1)
+    assert found["constant_columns"] == [1]
+    low, high = found["intrinsic_dimension"]["interval"]
+    assert low < 1.05
+    assert high > 1
+    low, high = found["suggested_sigma"]
+    assert 0.02 < low < high < 0.1
+    assert "nearest neighbours ..." in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"diagnosis.png", "metrics.json"}
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert metrics["config"]["file"] == str(two_modes)
+    assert metrics["environment"]["versions"]["scikit-learn"]
+    assert {key: metrics[key] for key in found} == found
+
+
+def test_the_report_gives_verdict_reasons_and_both_ends(two_modes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["diagnose.py", str(two_modes), "--out", str(tmp_path), "--quiet"]
+    )
+    command.main(diagnose.Settings, diagnose.run)
+    captured = capsys.readouterr()
+    for words in ("verdict: degenerate", "column 1 is constant", "data's units", "a third of"):
+        assert words in captured.out
+    assert captured.err == ""
+
+
+def test_help_answers_at_once():
+    best = np.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        done = run_diagnose("--help")
+        best = min(best, time.perf_counter() - start)
+    assert done.returncode == 0
+    assert "outputs/diagnose" in done.stdout
+    assert best < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.npy", None, "a file that exists"),
+        ("nan.csv", "1,2\n3,nan\n", "is nan"),
+        ("ragged.csv", "1,2\n3\n", "rows of equal length"),
+        ("empty.npy", "", "not an empty one"),
+        ("words.txt", "hello", ".npy, .npz, .csv"),
+    ],
+)
+def test_a_bad_file_is_named_in_one_line_and_nothing_is_written(
+    name, content, words, monkeypatch, capsys, tmp_path
+):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    out = tmp_path / "out"
+    arguments = ["diagnose.py", str(path), "--out", str(out), "--quiet"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exit:
+        command.main(diagnose.Settings, diagnose.run)
+    error = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert error.startswith(f"error: FILE {path}: must be ")
+    assert words in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.random.default_rng(0).standard_normal((100, 5)),
+        np.random.default_rng(0).integers(0, 3, (100, 5)),
+        np.ones((10, 2)),
+        np.arange(2.0)[:, None],
+    ],
+)
+def test_the_picture_is_drawn_for_any_table(x, tmp_path):
+    found = diagnosis.diagnose(x)
+    figure = figures.diagnosis_figure(found)
+    words = " ".join(text.get_text() for text in figure.findobj(plt.Text))
+    for expected in (found.verdict, "column scales", "distinct values", "rank"):
+        assert expected in words
+    figure.savefig(tmp_path / "diagnosis.png")
+    assert plt.imread(tmp_path / "diagnosis.png")[..., :3].std() > 0.05  # not a blank page
