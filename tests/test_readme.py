@@ -1,0 +1,20 @@
+"""What README shows must work as it stands there."""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_example_trains_and_sweeps():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    names = {}
+    exec(example.replace("num_steps=2000", "num_steps=60"), names)
+    loss = names["history"]["loss"]
+    assert loss[-10:].mean() < loss[:10].mean()
+    assert dict(names["sweep"].dataset.sizes) == {"sigma_fix": 3, "seed": 8, "step": 60}
+
+
+def test_the_files_it_points_to_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target
