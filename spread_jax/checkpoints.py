@@ -128,7 +128,11 @@ def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     if folder.exists() and any(folder.iterdir()) and not identity.exists():
         raise ValueError(f"holds files but no {IDENTITY}: it is no sweep's checkpoint folder")
     if identity.exists() and resume:
-        _check_same(json.loads(identity.read_text()), settings)
+        try:
+            before = dict(json.loads(identity.read_text()))
+        except (ValueError, TypeError):
+            raise ValueError(f"its {IDENTITY} is not a sweep's: remove the folder") from None
+        _check_same(before, settings)
         return
     if folder.exists():
         shutil.rmtree(folder)

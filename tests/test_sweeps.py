@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,3 +126,30 @@ def test_curves_have_a_thousand_points_or_more(steps, every):
 def test_impossible_sweeps_are_refused(bad):
     with pytest.raises(ValueError, match=r"needs a value|must divide"):
         sweeps.sweep(walk(), GRID, **bad)
+
+
+def test_the_compiled_program_has_no_collective():
+    """Runs never talk to each other: nothing in the program crosses devices."""
+    assert jax.device_count() == 2
+    training, groups = walk(), sweeps._Groups(8)
+    (inputs,) = groups.to_devices(
+        (np.arange(8, dtype=np.uint32), {k: np.ones(8, np.float32) for k in GRID})
+    )
+    state = groups.compile(
+        lambda seed, hyper: sweeps._with_raw_key(training.init(jax.random.key(seed), hyper)),
+        *inputs,
+    )(*inputs)
+    text = groups.compile(lambda s: sweeps._run_records(training, s, 10, 1), state).as_text()
+    collective = re.compile(r"(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter)\(")
+    assert "num_partitions=2" in text
+    assert not collective.search(text)
+    mean = jax.jit(jnp.mean).lower(state.params).compile().as_text()
+    assert collective.search(mean)  # a program that does cross devices is seen to
+
+
+def test_padding_is_dropped_on_the_way_back():
+    groups = sweeps._Groups(5)
+    runs = {"a": np.arange(5.0), "b": np.arange(15.0).reshape(5, 3)}
+    back = groups.to_host(groups.to_devices(runs))
+    np.testing.assert_array_equal(back["a"], runs["a"])
+    np.testing.assert_array_equal(back["b"], runs["b"])
