@@ -151,19 +151,32 @@ def judge(dataset: "xr.Dataset", settings: Settings) -> "xr.Dataset":
     """Each cell judged at its own sigma_fix, and all of them at the reference."""
     import xarray as xr
 
-    from spread_jax import evaluation
+    from spread_jax import evaluation, oracles
 
-    cells = [
-        evaluation.judge_two_modes(dataset.sel(sigma_fix=[sigma]), settings.data_std, sigma)
-        for sigma in settings.sigma_fix
-    ]
-    at_reference = evaluation.judge_two_modes(dataset, settings.data_std, settings.reference_sigma)[
-        "spread_kl"
-    ]
-    own = "spread KL to the truth at the cell's own sigma_fix"
-    judged = xr.concat(cells, "sigma_fix", data_vars="minimal")
-    judged["spread_kl"].attrs["long_name"] = own
-    return judged.assign(spread_kl_at_reference=at_reference)
+    judged = xr.concat(
+        [
+            evaluation.judge_two_modes(dataset.sel(sigma_fix=[sigma]), settings.data_std, sigma)
+            for sigma in settings.sigma_fix
+        ],
+        "sigma_fix",
+        data_vars="minimal",
+    )
+    judged["spread_kl"].attrs["long_name"] = "spread KL to the truth at the cell's own sigma_fix"
+    last = dataset[["mean", "std"]].isel(step=-1)
+    at_reference = evaluation.spread_kl_of_components(
+        oracles.two_modes(settings.data_std),
+        last["mean"].values,
+        last["std"].values,
+        settings.reference_sigma,
+    )
+    name = f"spread KL to the truth at sigma_fix {settings.reference_sigma:g}"
+    return judged.assign(
+        spread_kl_at_reference=(
+            judged["spread_kl"].dims,
+            at_reference,
+            {"long_name": name, "units": "nats"},
+        )
+    )
 
 
 def digest(dataset: "xr.Dataset") -> str:

@@ -76,7 +76,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def energy_distance_of_components(
-    truth: GaussianMixture, mean: ArrayLike, std: ArrayLike, num_samples: int = 400
+    truth: GaussianMixture, mean: ArrayLike, std: ArrayLike, num_samples: int = 200
 ) -> NDArray[np.float64]:
     """Energy distance between clean samples of each run and of the truth, in data units.
 
