@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import tyro
 from rich.console import Console
@@ -99,14 +99,22 @@ def require_non_negative(flag: str, value: float, units: str) -> None:
     )
 
 
-SettingsT = TypeVar("SettingsT", bound=TrainingSettings)
+class Settings(Protocol):
+    """A command's flags, a dataclass."""
+
+    def check(self) -> None:
+        """Raises BadInputError for the first flag whose value cannot be used."""
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> None:
     """Parses the command line and runs; bad input ends with one line on stderr and status 2."""
+    module = ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])  # experiments.toy
     settings = tyro.cli(
         settings_type,
-        prog=f"python -m experiments.{Path(sys.argv[0]).stem}",
+        prog=f"python -m {module}",
         description=" ".join((settings_type.__doc__ or "").split()),
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -183,8 +191,12 @@ class OutputFolder:
             np.savez(file, **arrays)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        with self._whole("metrics.json") as part:
-            part.write_text(json.dumps(_strict(metrics), indent=1, allow_nan=False) + "\n")
+        self.write_json("metrics.json", metrics)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Strict JSON: a number that is not finite becomes null."""
+        with self._whole(name) as part:
+            part.write_text(json.dumps(_strict(value), indent=1, allow_nan=False) + "\n")
 
 
 def _strict(value: Any) -> Any:
