@@ -106,9 +106,10 @@ def require_non_negative(flag: str, value: float, units: str) -> None:
 
 
 class Settings(Protocol):
-    """What a command's dataclass of flags must be able to do."""
+    """A command's flags, a dataclass."""
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        """Raises BadInputError for the first flag whose value cannot be used."""
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -254,7 +255,8 @@ def checkpoints(
 
 
 def _module() -> str:
-    return f"experiments.{Path(sys.argv[0]).stem}"
+    """``experiments.toy``: what follows ``python -m``."""
+    return ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
 
 
 class OutputFolder:
@@ -305,8 +307,12 @@ class OutputFolder:
             np.savez(file, **arrays)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        with self._whole("metrics.json") as part:
-            part.write_text(json.dumps(strict(metrics), indent=1, allow_nan=False) + "\n")
+        self.write_json("metrics.json", metrics)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Strict JSON: a number that is not finite becomes null."""
+        with self._whole(name) as part:
+            part.write_text(json.dumps(strict(value), indent=1, allow_nan=False) + "\n")
 
 
 def strict(value: Any) -> Any:

@@ -364,6 +364,32 @@ def diagnosis_figure(diagnosis: Diagnosis) -> Figure:
     return figure
 
 
+def throughput_figure(throughput: Mapping[str, Mapping[int, float]], limit: float) -> Figure:
+    """Training throughput against the number of runs, log-log, under the machine's limit.
+
+    Args:
+      throughput: contestant → number of runs → run-steps per second; the first is this package.
+      limit: run-steps per second if the networks' multiply-adds ran as fast as a large matrix
+        product.
+    """
+    colors = (ARMS["spread_vae"].color, ARMS["vae"].color, NOISE_COLOR)
+    thin: dict[str, Any] = {"linewidth": 1, "markersize": 3}
+    with mpl.rc_context(STYLE):
+        figure = Figure((COLUMN, 2.6), layout="constrained")
+        axes = figure.subplots()
+        for (name, rates), color in zip(throughput.items(), colors, strict=True):
+            axes.plot(*zip(*rates.items(), strict=True), "o-", color=color, label=name, **thin)
+        axes.axhline(
+            limit, color=FLOOR_COLOR, linestyle="--", linewidth=1, label="matrix-product limit"
+        )
+        axes.set(xscale="log", yscale="log", xlabel="number of runs", ylabel="run-steps per second")
+        runs = list(next(iter(throughput.values())))
+        axes.set_xticks(runs, [f"{n:,}" for n in runs])
+        axes.minorticks_off()
+        figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
 def _draw_data(figure: FigureBase, x: np.ndarray) -> None:
     plane, density = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
     plane.plot(*x.T, ".", color=DATA_COLOR, markersize=2, alpha=0.3, markeredgewidth=0)

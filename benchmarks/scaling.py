@@ -1,0 +1,130 @@
+"""Time and memory of a sweep as one thing grows: where does it stop being linear?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.contestants import (
+    BASE,
+    BATCH,
+    CompiledSweep,
+    Contestant,
+    Say,
+    multiply_adds,
+    take_turns,
+)
+
+if TYPE_CHECKING:
+    from spread_jax.training import Training
+
+AXES = {
+    "steps": (100, 1_000, 10_000),
+    "width": (16, 32, 64, 128, 256, 512),
+    "dimension": (2, 8, 32, 128, 784),
+}
+REPEATS = 3
+LINEAR = 1.25  # a multiply-add that costs this much more or less than the base's is not linear
+
+
+class Row(NamedTuple):
+    """A row of the scaling table; bytes are those of the compiled program, by XLA's account."""
+
+    value: int
+    seconds_per_run_step: float
+    seconds_per_multiply_add: float
+    bytes_per_run: float
+
+
+def make_row(value: int, sweep: CompiledSweep, rate: float, point: Mapping[str, int]) -> Row:
+    return Row(value, 1 / rate, 1 / rate / multiply_adds(point), sweep.bytes_per_run)
+
+
+def measure(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row]:
+    """One thing varied, the others as in BASE."""
+    from spread_jax import sweeps
+
+    points, compiled = {}, {}
+    for value in values:
+        say(f"compiling: {axis} {value:,}")
+        points[value] = {**BASE, axis: value}
+        steps = points[value]["steps"]
+        record_every = sweeps.default_record_every(steps)
+        chunk = math.ceil(steps / record_every / sweeps.NUM_CHUNKS)
+        share = min(1, 2 * multiply_adds(BASE) / multiply_adds(points[value]))
+        compiled[value] = CompiledSweep(
+            embedded_training(points[value]),
+            points[value]["runs"],
+            1 if quick else max(1, round(chunk * share)),
+            record_every,
+        )
+        compiled[value].train()
+    contestants = {
+        f"{axis} {value:,}": Contestant(sweep.run_steps, sweep.train)
+        for value, sweep in compiled.items()
+    }
+    rates = take_turns(contestants, REPEATS, say)
+    return [
+        make_row(value, compiled[value], median(rate), points[value])
+        for value, rate in zip(values, rates.values(), strict=True)
+    ]
+
+
+def embedded_training(point: Mapping[str, int]) -> "Training":
+    """The failure case's VAE with the plane of the data turned into a space of any dimension."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    import spread_jax as sj
+    from spread_jax.networks import BernoulliEncoder, GaussianDecoder
+
+    dim, hidden = point["dimension"], (point["width"],) * 2
+    latent = sj.bernoulli_latent()
+    encoder = BernoulliEncoder(hidden, activation=jnp.tanh)
+    decoder = GaussianDecoder(hidden, dim=dim, activation=jnp.tanh)
+
+    def init_params(key):
+        encoder_key, decoder_key = jax.random.split(key)
+        return {
+            "encoder": encoder.init(encoder_key, jnp.zeros((1, dim))),
+            "decoder": decoder.init(decoder_key, jnp.zeros((1, 1))),
+        }
+
+    def loss_fn(params, key, x, hyper):
+        terms = sj.spread_elbo(
+            key,
+            x,
+            encode=lambda y: encoder.apply(params["encoder"], y),
+            decode=lambda z: decoder.apply(params["decoder"], z),
+            latent=latent,
+            spread=sj.gaussian_spread(hyper["sigma_fix"]),
+        )
+        return -terms.elbo.mean()
+
+    return sj.make_training(
+        init_params=init_params,
+        loss_fn=loss_fn,
+        make_data=lambda key, hyper: sj.embed(key, jnp.eye(2), dim),
+        sample_batch=lambda key, rows, hyper: (
+            sj.sample_two_modes(key, BATCH, hyper["data_std"]) @ rows
+        ),
+        optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
+        num_steps=point["steps"],
+    )
+
+
+def where_linear(axis: str, rows: Sequence[Row]) -> str:
+    """Says over which values around the base a multiply-add costs about the same."""
+    values = [row.value for row in rows]
+    base = values.index(BASE[axis])
+    cost = [row.seconds_per_multiply_add / rows[base].seconds_per_multiply_add for row in rows]
+    first = last = base
+    while first > 0 and 1 / LINEAR <= cost[first - 1] <= LINEAR:
+        first -= 1
+    while last + 1 < len(rows) and 1 / LINEAR <= cost[last + 1] <= LINEAR:
+        last += 1
+    beyond = [
+        f"{cost[i]:.2g} x at {values[i]:,}" for i in (first - 1, last + 1) if 0 <= i < len(rows)
+    ]
+    return f"linear from {values[first]:,} to {values[last]:,}" + "".join(f"; {b}" for b in beyond)

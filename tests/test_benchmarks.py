@@ -1,0 +1,112 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import contestants, scaling, sweep
+from experiments import command
+
+MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
+
+
+def run_benchmark(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.sweep", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def losses():
+    torch = pytest.importorskip("torch", reason=MISSING)
+    return sweep.losses_side_by_side(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["loop", "stacked"])
+def test_pytorch_trains_as_the_sweep_does(losses, name):
+    """Truth: another library. The first losses are of equal weights, data and noise; those after
+    them have taken each library's own gradients and Adam steps."""
+    assert losses[name].shape == losses["sweep"].shape == (3, 3)
+    assert np.ptp(losses["sweep"]) > 0.01
+    np.testing.assert_allclose(losses[name], losses["sweep"], rtol=1e-5, atol=1e-5)
+
+
+def test_losses_that_differ_end_the_benchmark(monkeypatch):
+    different = {"sweep": np.zeros((1, 1)), "loop": np.full((1, 1), 2e-5)}
+    monkeypatch.setattr(sweep, "losses_side_by_side", lambda device: different)
+    with pytest.raises(RuntimeError, match=r"2.0e-05"):
+        sweep.require_same_losses(None)
+
+
+def test_the_command_keeps_the_contract_of_its_files(monkeypatch, capsys, tmp_path):
+    torch = pytest.importorskip("torch", reason=MISSING)
+    monkeypatch.setattr(sweep, "start_devices", lambda: torch.device("cpu"))  # JAX has begun
+    monkeypatch.setattr(scaling, "AXES", {"width": (32, 64)})
+    flags = ["--quick", "--runs", "1", "--repeats", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *flags])
+    command.main(sweep.Settings, sweep.run)
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "throughput.png"}
+    results = json.loads((tmp_path / "sweep.json").read_text(), parse_constant=pytest.fail)
+    assert set(results["throughput"]) == set(results["throughput_stacked"]) == {"1", "64"}
+    for key in ("ratio_to_loop", "ratio_to_stacked", "fraction_of_limit"):
+        assert results[key] > 0
+    assert {axis: len(each["rows"]) for axis, each in results["scaling"].items()} == {
+        "runs": 2,
+        "width": 1,
+    }
+    assert results["loss_difference"] <= 1e-5
+    assert results["environment"]["versions"]["torch"].startswith("2.13.0")
+    shown = capsys.readouterr()
+    for words in ("x the loop", "x the stacked", "of the limit", "kB per run"):
+        assert words in shown.out
+    assert "comparing the losses" in shown.err
+
+
+def test_multiply_adds_of_a_step():
+    """By hand: the encoder 2-64-64-1 on 128 points, the decoder 1-64-64-4 on 2."""
+    encoder = (2 * 64 + 64 * 64 + 64) * 2 + (64 * 64 + 64)
+    decoder = (64 + 64 * 64 + 64 * 4) * 2 + (64 * 64 + 64 * 4)
+    assert contestants.multiply_adds(contestants.BASE) == 128 * encoder + 2 * decoder
+
+
+def test_where_time_is_linear():
+    costs = {1: 3.0, 16: 1.1, 64: 1.0, 256: 1.2, 1024: 1.4}
+    rows = [scaling.Row(n, 1.0, cost, 1.0) for n, cost in costs.items()]
+    assert scaling.where_linear("runs", rows) == "linear from 16 to 256; 3 x at 1; 1.4 x at 1,024"
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"), [("--runs", ["0"]), ("--runs", ["64", "-1"]), ("--repeats", ["0"])]
+)
+def test_bad_values_name_the_flag_the_value_and_what_is_accepted(
+    flag, values, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", flag, *values])
+    with pytest.raises(SystemExit) as exit:
+        command.main(sweep.Settings, sweep.run)
+    error = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert error.startswith(f"error: {flag} {' '.join(values)}: must be")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_pytorch_it_says_how_to_get_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sweep.py"])
+    monkeypatch.setattr(sweep.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as exit:
+        command.main(sweep.Settings, sweep.run)
+    assert exit.value.code == 2
+    assert ".[bench]" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_the_command():
+    done = run_benchmark("--help")
+    assert done.returncode == 0
+    assert "python -m benchmarks.sweep" in done.stdout
