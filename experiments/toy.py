@@ -221,28 +221,24 @@ def write_figures(
     summaries: dict[str, dict],
     floor: float | None,
 ) -> None:
-    import jax
     import numpy as np
 
     from spread_jax import figures
-    from spread_jax.manifolds import sample_two_modes
-    from spread_jax.oracles import GaussianMixture, sample_mixture
+    from spread_jax.oracles import GaussianMixture, sample_mixture, two_modes
 
-    x = np.asarray(sample_two_modes(jax.random.key(settings.seed), 2000, settings.data_std))
+    rng = np.random.default_rng(settings.seed)
+    x = sample_mixture(rng, 2000, two_modes(settings.data_std))
     samples = {}
     for name, arm in arms.items():
         last = arm.isel(seed=0, step=-1).transpose(..., "component", "dim")
         mixture = GaussianMixture(np.full(2, 0.5), last["mean"].values, last["std"].values)
-        samples[name] = sample_mixture(np.random.default_rng(settings.seed), 2000, mixture)
+        samples[name] = sample_mixture(rng, 2000, mixture)
     rates = {name: summary["recovery_rate"] for name, summary in summaries.items()}
     sigmas = {"data_std": settings.data_std, "sigma_fix": settings.sigma_fix}
     output.write_figure("data.png", figures.data_figure(x))
     output.write_figure("loss.png", figures.loss_figure(arms, floor))
     output.write_figure("samples.png", figures.samples_figure(x, samples, rates))
     output.write_figure("sigma.png", figures.sigma_figure(arms, **sigmas))
-    output.write_figure(
-        "story.png", figures.story_figure(x, arms, samples, rates, floor=floor, **sigmas)
-    )
 
 
 def print_table(settings: Settings, summaries: dict[str, dict]) -> None:

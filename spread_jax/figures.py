@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spread_jax.diagnosis import Diagnosis
@@ -65,7 +65,11 @@ def data_figure(x: np.ndarray) -> Figure:
     """
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 2.2), layout="constrained")
-        _draw_data(figure, x)
+        plane, density = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
+        plane.plot(*x.T, ".", color=DATA_COLOR, markersize=2, alpha=0.3, markeredgewidth=0)
+        plane.set(ylim=(-1, 1), ylabel="$x_2$", title="the data: two modes on a line, $x_2 = 0$")
+        _draw_density(density, x[:, 0], np.linspace(-1.6, 1.6, 81), DATA_COLOR)
+        density.set(xlabel="$x_1$ (data units)", ylabel="density of $x_1$")
     return figure
 
 
@@ -78,7 +82,27 @@ def loss_figure(arms: Mapping[str, xr.Dataset], floor: float | None) -> Figure:
     """
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 3.4), layout="constrained")
-        _draw_loss(figure, arms, floor)
+        panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (arm, runs) in zip(panels, arms.items(), strict=True):
+            style = ARMS[arm]
+            steps = runs["step"].values
+            top = runs["loss_max"].transpose("seed", "step").values
+            mean = runs["loss"].transpose("seed", "step").values
+            _draw_runs(axes, steps, top, style.color)
+            axes.plot(steps, mean[0], color=style.color, linewidth=0.9)
+            axes.set(ylabel="loss (nats)", title=style.label, xlim=(0, steps[-1]))
+            axes.set_ylim(_loss_limits(mean, top, arm == "spread_vae"))
+        if floor is not None and "spread_vae" in arms:
+            axes = panels[list(arms).index("spread_vae")]
+            axes.axhline(
+                floor,
+                color=FLOOR_COLOR,
+                linestyle="--",
+                linewidth=1,
+                label="floor, $H(\\tilde p_d)$",
+            )
+            axes.legend(loc="upper right")
+        panels[-1].set_xlabel("optimizer steps")
     return figure
 
 
@@ -94,7 +118,32 @@ def samples_figure(
     """
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 3.0), layout="constrained")
-        _draw_samples(figure, x, samples, rates)
+        grid = figure.subplots(2, len(samples), sharex=True, sharey="row", squeeze=False)
+        edges = np.linspace(-1.6, 1.6, 65)
+        for (plane, density), (arm, points) in zip(grid.T, samples.items(), strict=True):
+            style = ARMS[arm]
+            plane.plot(
+                *points.T, ".", color=style.color, markersize=2, alpha=0.4, markeredgewidth=0
+            )
+            plane.plot(
+                x[:300, 0],
+                np.full(len(x[:300]), 0.06),
+                "|",
+                color=DATA_COLOR,
+                markersize=5,
+                markeredgewidth=0.3,
+                transform=plane.get_xaxis_transform(),
+            )
+            plane.set_title(f"{style.label}\nmodes found: {rates[arm]:.0%} of seeds")
+            _draw_density(density, x[:, 0], edges, DATA_COLOR)
+            _draw_density(density, points[:, 0], edges, style.color)
+            density.set_xlabel("$x_1$ (data units)")
+        grid[0, 0].set(ylabel="$x_2$ (data units)", xlim=(-1.6, 1.6))
+        height = 1.2 * max(0.01, *(np.nanmax(np.abs(p[:, 1])) for p in samples.values()))
+        grid[0, 0].set_ylim(-height, height)
+        grid[1, 0].set_ylabel("density of $x_1$")
+        grid[1, 0].plot([], color=DATA_COLOR, linewidth=1, label="data")
+        grid[1, 0].legend(loc="upper center")
     return figure
 
 
@@ -108,30 +157,30 @@ def sigma_figure(arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: flo
     """
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 2.8), layout="constrained")
-        _draw_sigma(figure, arms, data_std, sigma_fix)
-    return figure
-
-
-def story_figure(
-    x: np.ndarray,
-    arms: Mapping[str, xr.Dataset],
-    samples: Mapping[str, np.ndarray],
-    rates: Mapping[str, float],
-    *,
-    floor: float | None,
-    data_std: float,
-    sigma_fix: float,
-) -> Figure:
-    """Data, loss, samples and σ on one page; arguments as in the four figures."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 6.2), layout="constrained")
-        quarters = figure.subfigures(
-            2, 2, squeeze=False, height_ratios=(1, 1.05), wspace=0.04, hspace=0.04
-        )
-        _draw_data(quarters[0, 0], x)
-        _draw_loss(quarters[0, 1], arms, floor)
-        _draw_samples(quarters[1, 0], x, samples, rates)
-        _draw_sigma(quarters[1, 1], arms, data_std, sigma_fix)
+        panels = figure.subplots(1, 2, sharey=True)
+        for i, axes in enumerate(panels):
+            for arm, runs in arms.items():
+                std = runs["std"].isel(dim=i).transpose("component", "seed", "step").values
+                for component in std:
+                    _draw_runs(axes, runs["step"].values, component, ARMS[arm].color)
+                    axes.plot(
+                        runs["step"].values, component[0], color=ARMS[arm].color, linewidth=0.9
+                    )
+            axes.set(yscale="log", xlim=(0, runs["step"].values[-1]), xlabel="optimizer steps")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+            axes.set_title(f"$\\sigma_{{x_{i + 1}}}$ of the decoder")
+        panels[0].set_ylabel("standard deviation (data units)")
+        panels[0].axhline(data_std, color=DATA_COLOR, linestyle=":", linewidth=1)
+        if sigma_fix:
+            panels[1].axhline(sigma_fix, color=NOISE_COLOR, linestyle="--", linewidth=1)
+        handles = [Line2D([], [], color=ARMS[arm].color, label=ARMS[arm].label) for arm in arms]
+        truth = "truth, left (right: 0)"
+        handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label=truth))
+        if sigma_fix:
+            handles.append(
+                Line2D([], [], color=NOISE_COLOR, linestyle="--", label="noise, $\\sigma_{fix}$")
+            )
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -390,37 +439,9 @@ def throughput_figure(throughput: Mapping[str, Mapping[int, float]], limit: floa
     return figure
 
 
-def _draw_data(figure: FigureBase, x: np.ndarray) -> None:
-    plane, density = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
-    plane.plot(*x.T, ".", color=DATA_COLOR, markersize=2, alpha=0.3, markeredgewidth=0)
-    plane.set(ylim=(-1, 1), ylabel="$x_2$", title="the data: two modes on a line, $x_2 = 0$")
-    _draw_density(density, x[:, 0], np.linspace(-1.6, 1.6, 81), DATA_COLOR)
-    density.set(xlabel="$x_1$ (data units)", ylabel="density of $x_1$")
-
-
 def _draw_density(axes: Axes, x: np.ndarray, edges: np.ndarray, color: str) -> None:
     counts, _ = np.histogram(x, edges)
     axes.stairs(counts / len(x) / np.diff(edges), edges, color=color, linewidth=1)
-
-
-def _draw_loss(figure: FigureBase, arms: Mapping[str, xr.Dataset], floor: float | None) -> None:
-    panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (arm, runs) in zip(panels, arms.items(), strict=True):
-        style = ARMS[arm]
-        steps = runs["step"].values
-        top = runs["loss_max"].transpose("seed", "step").values
-        mean = runs["loss"].transpose("seed", "step").values
-        _draw_runs(axes, steps, top, style.color)
-        axes.plot(steps, mean[0], color=style.color, linewidth=0.9)
-        axes.set(ylabel="loss (nats)", title=style.label, xlim=(0, steps[-1]))
-        axes.set_ylim(_loss_limits(mean, top, arm == "spread_vae"))
-    if floor is not None and "spread_vae" in arms:
-        axes = panels[list(arms).index("spread_vae")]
-        axes.axhline(
-            floor, color=FLOOR_COLOR, linestyle="--", linewidth=1, label="floor, $H(\\tilde p_d)$"
-        )
-        axes.legend(loc="upper right")
-    panels[-1].set_xlabel("optimizer steps")
 
 
 def _loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[float, float]:
@@ -430,65 +451,6 @@ def _loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[f
     high = np.nanmax(np.where(np.isfinite(top), top, np.nan)[:, start:], initial=low + 1e-3)
     margin = 0.06 * (high - low)
     return float(low - margin), float(high + margin)
-
-
-def _draw_samples(
-    figure: FigureBase,
-    x: np.ndarray,
-    samples: Mapping[str, np.ndarray],
-    rates: Mapping[str, float],
-) -> None:
-    grid = figure.subplots(2, len(samples), sharex=True, sharey="row", squeeze=False)
-    edges = np.linspace(-1.6, 1.6, 65)
-    for (plane, density), (arm, points) in zip(grid.T, samples.items(), strict=True):
-        style = ARMS[arm]
-        plane.plot(*points.T, ".", color=style.color, markersize=2, alpha=0.4, markeredgewidth=0)
-        plane.plot(
-            x[:300, 0],
-            np.full(len(x[:300]), 0.06),
-            "|",
-            color=DATA_COLOR,
-            markersize=5,
-            markeredgewidth=0.3,
-            transform=plane.get_xaxis_transform(),
-        )
-        plane.set_title(f"{style.label}\nmodes found: {rates[arm]:.0%} of seeds")
-        _draw_density(density, x[:, 0], edges, DATA_COLOR)
-        _draw_density(density, points[:, 0], edges, style.color)
-        density.set_xlabel("$x_1$ (data units)")
-    grid[0, 0].set(ylabel="$x_2$ (data units)", xlim=(-1.6, 1.6))
-    height = 1.2 * max(0.01, *(np.nanmax(np.abs(p[:, 1])) for p in samples.values()))
-    grid[0, 0].set_ylim(-height, height)
-    grid[1, 0].set_ylabel("density of $x_1$")
-    grid[1, 0].plot([], color=DATA_COLOR, linewidth=1, label="data")
-    grid[1, 0].legend(loc="upper center")
-
-
-def _draw_sigma(
-    figure: FigureBase, arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: float
-) -> None:
-    panels = figure.subplots(1, 2, sharey=True)
-    for i, axes in enumerate(panels):
-        for arm, runs in arms.items():
-            std = runs["std"].isel(dim=i).transpose("component", "seed", "step").values
-            for component in std:
-                _draw_runs(axes, runs["step"].values, component, ARMS[arm].color)
-                axes.plot(runs["step"].values, component[0], color=ARMS[arm].color, linewidth=0.9)
-        axes.set(yscale="log", xlim=(0, runs["step"].values[-1]), xlabel="optimizer steps")
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
-        axes.set_title(f"$\\sigma_{{x_{i + 1}}}$ of the decoder")
-    panels[0].set_ylabel("standard deviation (data units)")
-    panels[0].axhline(data_std, color=DATA_COLOR, linestyle=":", linewidth=1)
-    if sigma_fix:
-        panels[1].axhline(sigma_fix, color=NOISE_COLOR, linestyle="--", linewidth=1)
-    handles = [Line2D([], [], color=ARMS[arm].color, label=ARMS[arm].label) for arm in arms]
-    truth = "truth, left (right: 0)"
-    handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label=truth))
-    if sigma_fix:
-        handles.append(
-            Line2D([], [], color=NOISE_COLOR, linestyle="--", label="noise, $\\sigma_{fix}$")
-        )
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
 def _draw_runs(axes: Axes, steps: np.ndarray, curves: np.ndarray, color: str) -> None:

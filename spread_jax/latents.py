@@ -1,11 +1,13 @@
 """Latent variables: all that a bound must know about p(z) and q(z|y)."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 MAX_ENUMERATED_DIM = 16  # 2^16 states: beyond this an exact sum is no longer an option
@@ -53,8 +55,8 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
         raise ValueError(
             f"dim must be 1 to {MAX_ENUMERATED_DIM} (2^dim states are enumerated), got {dim}"
         )
-    prior_logit = jnp.log(prob) - jnp.log1p(-prob)
-    states = jnp.array(list(itertools.product((0.0, 1.0), repeat=dim)))
+    log_one, log_zero = math.log(prob), math.log1p(-prob)  # of the prior, for one z_i
+    states = np.array(list(itertools.product((0.0, 1.0), repeat=dim)))
 
     def log_mass(z: Array, logits: Array) -> Array:
         return jnp.sum(z * jax.nn.log_sigmoid(logits) + (1 - z) * jax.nn.log_sigmoid(-logits), -1)
@@ -68,18 +70,20 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
     def log_ratio(
         z: Float[Array, "*batch dim"], logits: Float[Array, "*batch dim"]
     ) -> Float[Array, "*batch"]:
-        return log_mass(z, prior_logit) - log_mass(z, logits)
+        return jnp.sum(z * log_one + (1 - z) * log_zero, -1) - log_mass(z, logits)
 
     def expectation(
         key: PRNGKeyArray, logits: Float[Array, "*batch dim"], fn: Callable[[Array], Array]
     ) -> Float[Array, "*batch"]:
         del key  # exact
-        z = states.reshape(len(states), *(1,) * (logits.ndim - 1), dim).astype(logits.dtype)
+        z = jnp.asarray(states, logits.dtype).reshape(-1, *(1,) * (logits.ndim - 1), dim)
         return jnp.sum(jnp.exp(log_mass(z, logits[None])) * fn(z), axis=0)
 
     def kl(logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
-        log_odds_ratio = jax.nn.log_sigmoid(-logits) - jax.nn.log_sigmoid(-prior_logit)
-        return jnp.sum(jax.nn.sigmoid(logits) * (logits - prior_logit) + log_odds_ratio, -1)
+        # KL = q_1 (logit q - logit p) + log (q_0 / p_0)
+        logit_ratio = logits - (log_one - log_zero)
+        log_zero_ratio = jax.nn.log_sigmoid(-logits) - log_zero
+        return jnp.sum(jax.nn.sigmoid(logits) * logit_ratio + log_zero_ratio, -1)
 
     return Latent(sample_prior, sample, log_ratio, expectation, kl)
 

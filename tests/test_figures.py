@@ -12,8 +12,7 @@ def arms(short_toy):
 
 
 def legend_and_titles(figure):
-    for axes in figure.findobj(plt.Axes):
-        yield from (text.get_text() for text in axes.findobj(plt.Text))
+    yield from (text.get_text() for text in figure.findobj(plt.Text))
 
 
 def test_every_seed_is_drawn_and_the_floor_only_where_there_is_one(arms):
@@ -41,15 +40,19 @@ def test_figures_say_what_they_show(arms, tmp_path):
     import jax
 
     x = np.asarray(sample_two_modes(jax.random.key(0), 500))
-    samples = dict.fromkeys(arms, x)
-    rates = {"vae": 0.05, "spread_vae": 1.0}
-    story = figures.story_figure(x, arms, samples, rates, floor=-0.7, data_std=0.1, sigma_fix=0.1)
-    words = " ".join(legend_and_titles(story))
-    for expected in ("nats", "data units", "optimizer steps", "5% of seeds", "spread VAE"):
-        assert expected in words
-    story.savefig(tmp_path / "story.png")
-    pixels = plt.imread(tmp_path / "story.png")
-    assert pixels[..., :3].std() > 0.05  # not a blank page
+    samples, rates = dict.fromkeys(arms, x), {"vae": 0.05, "spread_vae": 1.0}
+    drawn = {
+        figures.data_figure(x): ("data units", "density"),
+        figures.loss_figure(arms, -0.7): ("nats", "optimizer steps", "plain VAE", "floor"),
+        figures.samples_figure(x, samples, rates): ("data units", "5% of seeds", "spread VAE"),
+        figures.sigma_figure(arms, 0.1, 0.1): ("data units", "optimizer steps", "truth", "noise"),
+    }
+    for figure, expected in drawn.items():
+        words = " ".join(legend_and_titles(figure))
+        assert all(word in words for word in expected)
+        figure.savefig(tmp_path / "figure.png")
+        pixels = plt.imread(tmp_path / "figure.png")
+        assert pixels[..., :3].std() > 0.05  # not a blank page
 
 
 def test_curves_with_nothing_finite_are_drawn_all_the_same(arms, tmp_path):

@@ -40,7 +40,6 @@ def test_the_command_keeps_the_contract_of_its_files(small_run):
         "loss.png",
         "samples.png",
         "sigma.png",
-        "story.png",
     }
     metrics = json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert metrics["config"]["seeds"] == 3
