@@ -9,14 +9,14 @@ toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
 
 test: .venv/installed-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses auto -m "not slow" $(ARGS)
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

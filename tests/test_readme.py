@@ -16,5 +16,6 @@ def test_the_example_trains_and_sweeps():
 
 
 def test_the_files_it_points_to_exist():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
+    for target in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", README):
+        target = "".join(target)
         assert (Path(__file__).parents[1] / target).exists(), target

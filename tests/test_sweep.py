@@ -28,13 +28,8 @@ def command_line(out, *arguments):
 
 
 def start(out, *arguments, cores=CORES):
-    return subprocess.Popen(
-        command_line(out, *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command_line(out, *arguments)]
+    return subprocess.Popen(pinned, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def run(out, *arguments):
@@ -96,6 +91,7 @@ def test_a_digest_sees_one_bit():
     assert digest(dataset) == digest(same) != digest(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_sweep_says_how_to_resume_and_loses_nothing(number, status, whole, tmp_path):
     process = start(tmp_path, "--quiet")
@@ -133,6 +129,7 @@ def killed(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_is_refused_by_name(killed):
     status, error = run(killed, "--resume", "--batch-size", "64", "--seed", "3")
     assert status == 2
@@ -140,6 +137,7 @@ def test_resuming_with_other_settings_is_refused_by_name(killed):
     assert "batch_size was 128, is 64; seed was 0, is 3" in error
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gets_one_message(killed):
     for manifest in (killed / "checkpoints").glob("[0-9]*/default/manifest.ocdbt"):
         manifest.write_bytes(manifest.read_bytes()[:10])
@@ -159,6 +157,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):
     assert (tmp_path / "checkpoints" / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_full_disk_gets_one_message():
     """/dev/full's file system is not a folder; a tiny tmpfs is, where we may mount one."""
     mount = subprocess.run(
@@ -200,6 +199,7 @@ def start_two(out):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_and_listen_only_where_told(whole, tmp_path):
     coordinator, processes = start_two(tmp_path)
     wait_for_checkpoint(processes[0], tmp_path)
