@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: toy test check format clean
+.PHONY: toy test lint check format clean
 
 toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
@@ -11,11 +11,13 @@ toy: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/pytest --numprocesses auto $(ARGS)
 
-check: .venv/installed-dev
+lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+check: lint
 	$(BIN)/pytest --numprocesses auto -m "not slow" $(ARGS)
 
 format: .venv/installed-dev
