@@ -16,7 +16,9 @@ from jaxtyping import Array, PyTree
 from spread_jax.checkpoints import Checkpoints
 from spread_jax.training import NEVER, Training, TrainState
 
+# at once on a CPU device: more fall out of its cache. An accelerator wants all that it can get
 MAX_RUNS_PER_DEVICE = 32
+MAX_RUNS_PER_ACCELERATOR = 4096
 NUM_CHUNKS = 20
 
 # XLA's YNNPACK fusions run these small batched products at half the speed of its own (jax 0.10.2)
@@ -257,7 +259,9 @@ class _Groups:
 
     def __init__(self, num_runs: int) -> None:
         devices = jax.devices()
-        per_device = min(MAX_RUNS_PER_DEVICE, math.ceil(num_runs / len(devices)))
+        on_cpu = devices[0].platform == "cpu"
+        most = MAX_RUNS_PER_DEVICE if on_cpu else MAX_RUNS_PER_ACCELERATOR
+        per_device = min(most, math.ceil(num_runs / len(devices)))
         self.size = per_device * len(devices)
         self._num_runs = num_runs
         # the padding repeats the first runs, and is dropped by to_host
@@ -266,7 +270,7 @@ class _Groups:
         # Auto axes: vmapped training fails on the Explicit ones that make_mesh defaults to
         mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
-        self._options = CPU_COMPILER_OPTIONS if devices[0].platform == "cpu" else {}
+        self._options = CPU_COMPILER_OPTIONS if on_cpu else {}
 
     def compile(
         self, function: Callable, *example: Any, optimize: bool = True
