@@ -248,7 +248,10 @@ def checkpoints(
         )
         raise SystemExit(stop.status) from None
     except CheckpointError as error:
-        raise BadInputError("--out", out, f"a folder that checkpoints can use: {error}") from None
+        bad = BadInputError("--out", out, f"a folder that checkpoints can use: {error}")
+        print(f"error: {bad}", file=sys.stderr, flush=True)
+        # at a normal exit the storage's threads add tracebacks of the read or write that failed
+        os._exit(2)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
