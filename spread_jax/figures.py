@@ -134,7 +134,7 @@ def samples_figure(
                 markeredgewidth=0.3,
                 transform=plane.get_xaxis_transform(),
             )
-            plane.set_title(f"{style.label}\nmodes found: {rates[arm]:.0%} of seeds")
+            plane.set_title(f"{style.label}\nfound: {rates[arm]:.0%} of seeds", fontsize=7)
             _draw_density(density, x[:, 0], edges, DATA_COLOR)
             _draw_density(density, points[:, 0], edges, style.color)
             density.set_xlabel("$x_1$ (data units)")
