@@ -174,6 +174,7 @@ def make_program(
       max_data_size: the largest finite data set of the cells; None: fresh data at every step.
     """
     decoder = GaussianDecoder(hidden, dim=2)
+    apply: Callable[..., Any] = decoder.apply
     loss_fn, optimizer, helper_name = LOSSES[loss]
     # a critic is a network from a point to one number, as the Bernoulli's encoder is
     helper = BernoulliEncoder(hidden) if helper_name == "critic" else problem.encoder(hidden)
@@ -187,7 +188,7 @@ def make_program(
         }
 
     def decode(params, hyper, z):
-        mean, var = decoder.apply(params["decoder"], z)
+        mean, var = apply(params["decoder"], z)
         std = (
             hyper["std_gain"] * jnp.sqrt(var)
             + hyper["shared_gain"] * jnp.exp(params["log_sigma"])
@@ -204,10 +205,6 @@ def make_program(
         size = hyper["data_size"].astype(jnp.int32)
         return data[jax.random.randint(key, (batch_size,), 0, size)]
 
-    def annealed(step, hyper):
-        share = optax.cosine_decay_schedule(1.0, num_steps, hyper["sigma_end"])(step)
-        return {**hyper, **{name: share * hyper[name] for name in ("sigma_data", "sigma_model")}}
-
     training = sj.make_training(
         init_params=init_params,
         loss_fn=loss_fn(helper, decode, problem),
@@ -215,9 +212,15 @@ def make_program(
         sample_batch=sample_batch,
         optimizer=lambda hyper: optimizer(hyper, num_steps),
         num_steps=num_steps,
-        schedule=annealed,
+        schedule=lambda step, hyper: annealed(step, hyper, num_steps),
     )
     return Program(training, decode)
+
+
+def annealed(step, hyper, num_steps):
+    """hyper with both noises times 1 → sigma_end along a half cosine."""
+    share = optax.cosine_decay_schedule(1.0, num_steps, hyper["sigma_end"])(step)
+    return {**hyper, **{name: share * hyper[name] for name in ("sigma_data", "sigma_model")}}
 
 
 def _elbo_loss(encoder, decode, problem):

@@ -1,4 +1,4 @@
-"""Every honest alternative on equal budgets: what the spread adds to a floor, to noise, to a GAN."""
+"""Every honest alternative on equal budgets: is the spread more than a floor, noise, a GAN?"""
 
 import dataclasses
 import math
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CURVES = ("ring", "spiral")
-JUDGE = 2**31 - 1  # folded into a run's key for the samples it is judged by
+TABLE_WIDTH = 112  # what the widest table needs
 CEILING_POINTS = 10_000  # noisy points that the exact optimum sees
-QUICK = {"steps": 1_500, "seeds": 4, "num_samples": 200, "wasserstein_seeds": 4}
+QUICK: dict[str, Any] = {"steps": 1_500, "seeds": 4, "num_samples": 200, "wasserstein_seeds": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,8 @@ def run(settings: Settings) -> None:
     command.start_jax(settings)
     import xarray as xr
 
+    from experiments.judging import judge, row
+
     parts, params, compile_seconds = [], {}, 0.0
     truths: dict[tuple[str, float], list] = {}
     for name, part, part_params, seconds in train(settings):
@@ -111,6 +113,7 @@ def run(settings: Settings) -> None:
     dataset = xr.concat(
         parts, "cell", join="outer", data_vars="all", coords="minimal", compat="override"
     )
+    dataset = dataset.isel(cell=in_order(settings, dataset))
     rows = [row(settings, dataset.isel(cell=i)) for i in range(dataset.sizes["cell"])]
 
     output.write_dataset("results.nc", dataset)
@@ -126,6 +129,14 @@ def run(settings: Settings) -> None:
         }
     )
     print(f"written to {output.path}/")
+
+
+def in_order(settings: Settings, dataset: "xr.Dataset") -> list[int]:
+    """Where each cell stands in a dataset that is ordered by program."""
+    names = ("arm", "data", "data_std", "data_size")
+    found = list(zip(*(dataset[name].values.tolist() for name in names), strict=True))
+    place = {(a, d, s or None, n or None): i for i, (a, d, s, n) in enumerate(found)}
+    return [place[cell] for group in cells(settings).values() for cell in group]
 
 
 def train(settings: Settings) -> "Iterator[tuple[str, xr.Dataset, Any, float]]":
@@ -154,6 +165,7 @@ def train_program(
     import numpy as np
 
     from experiments import arms
+    from experiments.judging import JUDGE
     from spread_jax import sweeps
 
     on_curves = members[0].data in CURVES
@@ -165,10 +177,12 @@ def train_program(
         hidden=settings.hidden,
         batch_size=settings.batch_size,
         num_steps=num_steps,
-        max_data_size=max((cell.data_size or 0 for cell in members)) or None,
+        max_data_size=max(cell.data_size or 0 for cell in members) or None,
     )
     table = [hyper(settings, cell) for cell in members]
-    columns = {name: np.float32([numbers[name] for numbers in table]) for name in table[0]}
+    columns = {
+        name: np.array([numbers[name] for numbers in table], np.float32) for name in table[0]
+    }
 
     def init(key, hyper):
         here = hyper["cell"].astype(int)
@@ -177,7 +191,7 @@ def train_program(
     with command.progress_bar(settings.quiet) as on_progress:
         result = sweeps.sweep(
             program.training._replace(init=init),
-            {"cell": range(len(members))},
+            {"cell": [float(i) for i in range(len(members))]},
             num_seeds=settings.seeds,
             seed=settings.seed,
             record_every=num_steps // math.gcd(num_steps, 100),
@@ -265,7 +279,7 @@ def label(
     coords = {
         "arm": [cell.arm for cell in members],
         "data": [cell.data for cell in members],
-        "data_std": [cell.data_std or math.nan for cell in members],
+        "data_std": [cell.data_std or 0.0 for cell in members],
         "data_size": [cell.data_size or 0 for cell in members],
     }
     return (
@@ -278,137 +292,6 @@ def label(
         )
         .assign_coords({name: ("cell", values) for name, values in coords.items()})
     )
-
-
-def judge(
-    settings: Settings, dataset: "xr.Dataset", truths: dict[tuple[str, float], list]
-) -> "xr.Dataset":
-    """Adds, per cell and seed, what clean samples and components say; keeps samples of one seed.
-
-    ``truths`` remembers the true samples of each law from call to call.
-    """
-    import numpy as np
-
-    from spread_jax import evaluation, manifolds
-
-    off_manifold = {
-        "two_modes": manifolds.distance_to_line,
-        "ring": manifolds.distance_to_ring,
-        "spiral": manifolds.distance_to_spiral,
-    }
-    shape = (dataset.sizes["cell"], dataset.sizes["seed"])
-    names = ("energy_distance", "wasserstein")
-    numbers = {
-        name: np.full(shape, np.nan)
-        for name in (*names, *(f"{name}_truth" for name in names), "off_manifold")
-    }
-    numbers |= {name: np.full(shape, np.nan) for name in ("sigma_x", "position_bias", "recovered")}
-    for i in range(shape[0]):
-        cell = dataset.isel(cell=i)
-        data, data_std = str(cell["data"].values), float(cell["data_std"].fillna(0))
-        if (data, data_std) not in truths:
-            truths[data, data_std] = true_samples(settings, data, data_std)
-        samples = cell["x"].values
-        numbers["off_manifold"][i] = np.mean(off_manifold[data](samples), axis=-1)
-        for j, (truth, again, energy, wasserstein) in enumerate(truths[data, data_std]):
-            numbers["energy_distance_truth"][i, j] = energy
-            numbers["wasserstein_truth"][i, j] = wasserstein
-            if np.isfinite(samples[j]).all():
-                numbers["energy_distance"][i, j] = evaluation.energy_distance(samples[j], truth)
-                if j < settings.wasserstein_seeds:
-                    numbers["wasserstein"][i, j] = evaluation.wasserstein(samples[j], truth)
-        if data == "two_modes":
-            mean, std = cell["mean"].values, cell["std"].values
-            numbers["sigma_x"][i] = std[..., 0].mean(axis=-1)
-            numbers["position_bias"][i] = np.abs(np.diff(mean[..., 0])[..., 0]) / 2 - 1
-            numbers["recovered"][i] = evaluation.recovered_two_modes(mean, std, data_std)
-    units = {"recovered": "1"}
-    judged = {
-        name: (("cell", "seed"), array, {"units": units.get(name, "data units")})
-        for name, array in numbers.items()
-    }
-    return dataset.assign(judged).assign(x=dataset["x"].isel(seed=0, drop=True))
-
-
-def true_samples(
-    settings: Settings, data: str, data_std: float
-) -> "list[tuple[np.ndarray, np.ndarray, float, float]]":
-    """For each seed two samples of the truth and their distances, Wasserstein's for the first."""
-    import jax
-    import numpy as np
-
-    from experiments import arms
-    from spread_jax import evaluation
-
-    problem = arms.two_modes() if data == "two_modes" else arms.curves()
-    hyper = {"data_std": data_std, "is_spiral": float(data == "spiral")}
-
-    @jax.jit
-    @jax.vmap
-    def draw(seed):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), JUDGE - 1))
-        return jax.vmap(lambda key: problem.sample_truth(key, settings.num_samples, hyper))(keys)
-
-    pairs = np.asarray(draw(settings.seed + np.arange(settings.seeds, dtype=np.uint32)))
-    return [
-        (
-            x,
-            again,
-            evaluation.energy_distance(x, again),
-            evaluation.wasserstein(x, again) if i < settings.wasserstein_seeds else math.nan,
-        )
-        for i, (x, again) in enumerate(pairs)
-    ]
-
-
-def row(settings: Settings, cell: "xr.Dataset") -> dict[str, Any]:
-    """A cell's numbers: medians over seeds, means of what has a sign, the rate of recovery."""
-    import numpy as np
-
-    from experiments.arms import predicted_sigma_x
-    from spread_jax import evaluation
-    from spread_jax.training import NEVER
-
-    def median(name: str, num_seeds: int = settings.seeds) -> float | None:
-        values = cell[name].values[:num_seeds]
-        return evaluation.median_over_runs([v if np.isfinite(v) else None for v in values])
-
-    def mean(name: str) -> float | None:
-        values = cell[name].values
-        finite = values[np.isfinite(values)]
-        return float(finite.mean()) if len(finite) else None
-
-    arm, data = str(cell["arm"].values), str(cell["data"].values)
-    two_modes, trained = data == "two_modes", arm != "deconvolution"
-    data_std = float(cell["data_std"]) if two_modes else None
-    recovered = cell["recovered"].values
-    sigma_x = mean("sigma_x")
-    return {
-        "arm": arm,
-        "data": data,
-        "data_std": data_std,
-        "data_size": int(cell["data_size"]) or None,
-        "energy_distance": median("energy_distance"),
-        "energy_distance_truth": median("energy_distance_truth"),
-        "wasserstein": median("wasserstein", settings.wasserstein_seeds),
-        "wasserstein_truth": median("wasserstein_truth", settings.wasserstein_seeds),
-        "sigma_x": sigma_x,
-        "sigma_x_bias": sigma_x - data_std if two_modes and sigma_x is not None else None,
-        "sigma_x_median": median("sigma_x") if two_modes else None,
-        "sigma_x_predicted": predicted_sigma_x(arm, data_std, settings.sigma_fix)
-        if data_std
-        else None,
-        "position_bias": mean("position_bias"),
-        "off_manifold": median("off_manifold"),
-        "recovery_rate": float(recovered.mean()) if two_modes else None,
-        "recovery_interval": evaluation.wilson_interval(int(recovered.sum()), len(recovered))
-        if two_modes
-        else None,
-        "late_loss_std": median("late_loss_std") if trained else None,
-        "nonfinite_rate": float(np.mean(cell["first_nonfinite_step"].values != NEVER))
-        if trained
-        else None,
-    }
 
 
 def write_figures(
@@ -433,48 +316,58 @@ def write_figures(
 
 def print_tables(settings: Settings, rows: list[dict]) -> None:
     """One table per data law and size."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from spread_jax.figures import ARMS
 
-    number = number_text
     columns: dict[str, Callable[[dict], str]] = {
-        "σ_x": lambda r: number(r["sigma_x"]),
-        "predicted": lambda r: number(r["sigma_x_predicted"]),
-        "position\nbias": lambda r: number(r["position_bias"]),
-        "off\nmanifold": lambda r: number(r["off_manifold"]),
-        "energy\ndistance": lambda r: number(r["energy_distance"]),
-        "W2": lambda r: number(r["wasserstein"]),
+        "σ_x (predicted)": lambda r: (
+            f"{number_text(r['sigma_x'])} ({number_text(r['sigma_x_predicted'])})"
+            if r["data_std"]
+            else "-"
+        ),
+        "position": lambda r: number_text(r["position_bias"]),
+        "off data": lambda r: number_text(r["off_manifold"]),
+        "energy": lambda r: number_text(r["energy_distance"]),
+        "W2": lambda r: number_text(r["wasserstein"]),
         "recovered": recovery_text,
-        "late loss\nstd": lambda r: number(r["late_loss_std"]),
+        "loss std": lambda r: number_text(r["late_loss_std"]),
     }
     groups: dict[tuple, list[dict]] = {}
     for r in rows:
         groups.setdefault((r["data"], r["data_std"], r["data_size"]), []).append(r)
     console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
     for (data, data_std, data_size), members in groups.items():
         title = data.replace("_", " ")
         if data_std:
             title += f", std {data_std:g}"
             title += f", {data_size:,} points" if data_size else ", fresh data"
-        table = Table(title=title)
-        table.add_column("")
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("", min_width=max(len(style.label) for style in ARMS.values()))
         for column in columns:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", min_width=8, no_wrap=True)
         for r in members:
             table.add_row(ARMS[r["arm"]].label, *(text(r) for text in columns.values()))
         truth = {
-            "energy\ndistance": number(members[0]["energy_distance_truth"]),
-            "W2": number(members[0]["wasserstein_truth"]),
+            "energy": number_text(members[0]["energy_distance_truth"]),
+            "W2": number_text(members[0]["wasserstein_truth"]),
         }
         table.add_section()
         table.add_row("truth against truth", *(truth.get(column, "") for column in columns))
         console.print(table)
     console.print(
-        f"{settings.seeds} seeds a cell; σ_x and position: means over seeds; the rest: medians; "
-        f"W2: {min(settings.seeds, settings.wasserstein_seeds)} seeds; data units, loss in nats "
-        "(WGAN-GP: the critic's, data units); 95 % Wilson interval"
+        f"""\
+{settings.seeds} seeds a cell; {settings.steps:,} steps, {settings.curve_steps:,} on ring and spiral
+σ_x, and position, half the distance of the modes less 1: means over seeds; all else medians
+off data: mean distance from the line or curve; energy distance and W2: of {settings.num_samples} \
+clean samples to true ones
+loss std: of the last tenth of training, nats (WGAN-GP: the critic's, data units)
+all else in data units; W2 on {min(settings.seeds, settings.wasserstein_seeds)} seeds; \
+Wilson interval, 95 %""",
+        highlight=False,
     )
 
 
@@ -486,7 +379,7 @@ def recovery_text(row: dict) -> str:
 
 
 def number_text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

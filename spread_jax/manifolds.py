@@ -50,12 +50,12 @@ def distance_to_ring(x: Float[Array, "*batch 2"], radius: float = 1.0) -> Float[
 
 def distance_to_spiral(x: Float[Array, "*batch 2"], turns: float = 1.0) -> Float[Array, "*batch"]:
     """min over r in [-1, 1] of ‖x - r (cos 2π|r|·turns, sin 2π|r|·turns)‖: how far points are
-    from the arms of :func:`sample_spiral`, in data units; too large by 0.001 at most, per turn.
+    from the arms of :func:`sample_spiral`, in data units; too large by 0.001 at most at one turn.
     """
-    r = jnp.linspace(-1, 1, 4001)
+    r = jnp.linspace(-1, 1, 8001)
     angle = 2 * jnp.pi * turns * jnp.abs(r)
     curve = r[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
-    # one point at a time: all pairs at once would need 4,001 times the memory of x
+    # one point at a time: all pairs at once would need 8,001 times the memory of x
     nearest = jax.lax.map(
         lambda point: jnp.linalg.norm(point[None] - curve, axis=-1).min(),
         x.reshape(-1, 2),
