@@ -159,7 +159,7 @@ def baselines_figure(runs: xr.Dataset, predicted: Sequence[float]) -> Figure:
             here = np.flatnonzero(runs["data_std"].values == data_std)
             for i in here:
                 arm, cell = runs["arm"].values[i], runs.isel(cell=i)
-                height, color = arms.index(arm), ARMS[arm].color
+                height, color = float(arms.index(arm)), ARMS[arm].color
                 ratio = np.clip(cell["sigma_x"].values / data_std, *RATIO_LIMITS)
                 goal = np.clip(predicted[int(i)] / data_std, *RATIO_LIMITS)
                 _draw_seeds(above, ratio, height, color)
