@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CURVES = ("ring", "spiral")
-TABLE_WIDTH = 112  # what the widest table needs
+TABLE_WIDTH = 120  # what the widest table needs
 CEILING_POINTS = 10_000  # noisy points that the exact optimum sees
 QUICK: dict[str, Any] = {"steps": 1_500, "seeds": 4, "num_samples": 200, "wasserstein_seeds": 4}
 
