@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from spread_jax.oracles import GaussianMixture, spread_kl, two_modes
@@ -107,6 +108,26 @@ def energy_distance_of_components(
         for m, s in zip(mean.reshape(-1, *components), std.reshape(-1, *components), strict=True)
     ]
     return np.array(distance).reshape(mean.shape[:-2])
+
+
+def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
+    """W2 = min over permutations π of √(Σ_i ‖x_i - y_π(i)‖² / n), exact, in data units.
+
+    By SciPy's assignment solver; about n³: 0.03 s for 500 points, 0.2 s for 1,000. Between two
+    independent samples of separate modes the chance imbalance of their counts drowns all else:
+    give it samples stratified by mode.
+
+    Args:
+      x, y: clean samples, both ``[n, dim]``.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.shape != y.shape:
+        raise ValueError(f"the samples must have equal shapes, got {x.shape} and {y.shape}")
+    cost = cdist(x, y, "sqeuclidean")
+    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

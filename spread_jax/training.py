@@ -98,6 +98,7 @@ def make_training(
     num_steps: int,
     make_data: Callable[[PRNGKeyArray, Hyper], PyTree] = lambda key, hyper: None,
     observe: Callable[[PyTree], dict[str, Array]] = lambda params: {},
+    schedule: Callable[[Array, Hyper], Hyper] = lambda step, hyper: hyper,
 ) -> Training:
     """params ← params + optimizer(∇ loss_fn(params, key, x, hyper)), num_steps times.
 
@@ -112,6 +113,7 @@ def make_training(
       num_steps: length of the whole run; the statistics need to know what is late.
       make_data: ``(key, hyper) -> data``, a finite data set of the run's own, drawn once.
       observe: ``(params) -> dict of arrays``, recorded along the run.
+      schedule: ``(step, hyper) -> hyper``, the numbers in force at a step; for what is annealed.
 
     Raises:
       ValueError: if ``num_steps`` is below 1.
@@ -134,9 +136,10 @@ def make_training(
 
     def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
         data_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        x = sample_batch(data_key, state.data, state.hyper)
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, loss_key, x, state.hyper)
-        updates, opt_state = optimizer(state.hyper).update(gradient, state.opt_state, state.params)
+        hyper = schedule(state.step, state.hyper)
+        x = sample_batch(data_key, state.data, hyper)
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params, loss_key, x, hyper)
+        updates, opt_state = optimizer(hyper).update(gradient, state.opt_state, state.params)
         state = state._replace(
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,

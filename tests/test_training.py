@@ -123,3 +123,15 @@ def test_records_that_do_not_divide_the_steps_are_refused():
     training = noisy_quadratic(10)
     with pytest.raises(ValueError, match="does not divide"):
         training.run(training.init(KEY, HYPER), 10, record_every=3)
+
+
+def test_a_schedule_sets_the_numbers_of_each_step():
+    """The loss is the scheduled number itself, so the curve is the schedule: 3 (1 - t/4)."""
+    training = noisy_quadratic(
+        4,
+        loss_fn=lambda params, key, x, hyper: hyper["scale"] + 0 * params.sum(),
+        schedule=lambda step, hyper: {**hyper, "scale": hyper["scale"] * (1 - step / 4)},
+    )
+    state, history = training.train(KEY, HYPER | {"scale": jnp.float32(3.0)})
+    np.testing.assert_allclose(history["loss"], [3.0, 2.25, 1.5, 0.75])
+    assert state.hyper["scale"] == 3
