@@ -68,7 +68,7 @@ def arms(sigma_fix: float) -> dict[str, Arm]:
     }
 
 
-MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae")
+MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "spread_annealed")
 
 
 def predicted_sigma_x(arm: str, data_std: float, sigma_fix: float) -> float:

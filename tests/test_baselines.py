@@ -182,8 +182,8 @@ def test_every_arm_is_drawn_and_the_grid_is_the_issues():
     cells = baselines.cells(settings)
     assert {name: len(members) for name, members in cells.items()} == {
         "fresh": 15 * 4,
-        "finite": 6 * 3,
-        "curves": 5 * 2,
+        "finite": 7 * 3,
+        "curves": 6 * 2,
     }
     assert set(arms.arms(SIGMA)) <= set(figures.ARMS)
     main_colors = [figures.ARMS[arm].color for arm in arms.MAIN_ARMS]
@@ -268,7 +268,7 @@ def test_every_arm_has_its_row_and_its_line_of_the_table(tmp_path, capsys):
     run_small(tmp_path, data_size=(5, 50))
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
     table = capsys.readouterr().out
-    assert len(rows) == 15 + 6 * 2 + 5 * 2
+    assert len(rows) == 15 + 7 * 2 + 6 * 2
     assert [row["arm"] for row in rows[:15]] == list(arms.arms(SIGMA))
     assert all(figures.ARMS[arm].label in table for arm in arms.arms(SIGMA))
 

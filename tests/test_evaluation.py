@@ -79,10 +79,12 @@ def test_an_arms_numbers_and_rates():
         {
             "mean": (("seed", "step", "component", "dim"), mean),
             "std": (("seed", "step", "component", "dim"), std),
+            "loss": (("seed", "step"), [[1.0], [2.0], [np.nan]]),
             "late_loss_std": ("seed", [0.1, 0.3, np.nan]),
             "max_loss_rise": ("seed", [1.0, 2.0, np.nan]),
             "first_nonfinite_step": ("seed", [-1, -1, 7]),
-        }
+        },
+        coords={"step": [10], "sigma_fix": 0.1},
     )
     judged = evaluation.judge_two_modes(arm, 0.1, 0.1)
     seeds, summary = evaluation.per_seed(judged), evaluation.over_seeds(judged)
@@ -96,6 +98,8 @@ def test_an_arms_numbers_and_rates():
     assert summary["nonfinite_rate"] == pytest.approx(1 / 3)
     assert summary["median_max_loss_rise"] == 2.0
     assert summary["median_first_nonfinite_step"] is None
+    assert seeds["alarm_step"] == [None] * 3
+    assert summary["alarm_rate"] == 0
     assert evaluation.per_seed(evaluation.judge_two_modes(arm, 0.1, 0.0))["spread_kl"] == [None] * 3
 
 

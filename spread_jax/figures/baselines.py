@@ -87,7 +87,7 @@ def curves_figure(truth: Mapping[str, np.ndarray], runs: xr.Dataset) -> Figure:
     """
     arms = list(dict.fromkeys(runs["arm"].values))
     with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 0.5 + 1.6 * len(truth)), layout="constrained")
+        figure = Figure((PAGE, 0.4 + 1.35 * len(truth)), layout="constrained")
         panels = figure.subplots(len(truth), len(arms) + 1, sharex=True, sharey=True, squeeze=False)
         for row, (curve, points) in zip(panels, truth.items(), strict=True):
             here = runs.isel(cell=runs["data"].values == curve)
