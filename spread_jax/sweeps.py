@@ -40,7 +40,7 @@ class Progress(NamedTuple):
 
     Attributes:
       done, total: run-steps, the steps of all runs added up.
-      num_nonfinite: runs that have stopped, at a loss or gradient that is not finite.
+      num_nonfinite: runs that have stopped, at a loss that is not finite.
       history: the curves of the chunks that all runs have done, ``[run, record, ...]``.
     """
 
