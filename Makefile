@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: toy test lint check format clean
+.PHONY: toy test lint check format notebooks docs results clean
 
 toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
@@ -24,6 +24,13 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# in full, minutes; keeps what they print and draw
+notebooks: .venv/installed-dev
+	SPREAD_JAX_QUICK=0 $(BIN)/pytest --overwrite notebooks
+
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -35,5 +42,9 @@ format: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch .venv/installed $@
 
+.venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch .venv/installed $@
+
 clean:
-	rm -rf .venv outputs
+	rm -rf .venv outputs site

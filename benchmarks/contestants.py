@@ -64,18 +64,18 @@ class CompiledSweep:
 
         start = time.perf_counter()
         self.run_steps = num_runs * num_records * record_every
-        self._groups = sweeps._Groups(num_runs)
+        self._groups = sweeps.Groups(num_runs)
         seeds = np.arange(num_runs, dtype=np.uint32)
         hyper = {name: np.full(num_runs, value, np.float32) for name, value in HYPER.items()}
         inputs = self._groups.to_devices((seeds, hyper))
         init = self._groups.compile(
-            lambda seed, hyper: sweeps._with_raw_key(training.init(jax.random.key(seed), hyper)),
+            lambda seed, hyper: sweeps.with_raw_key(training.init(jax.random.key(seed), hyper)),
             *inputs[0],
             optimize=False,
         )
         self._states = [init(*group) for group in inputs]
         self._run = self._groups.compile(
-            lambda state: sweeps._run_records(training, state, num_records, record_every),
+            lambda state: sweeps.run_records(training, state, num_records, record_every),
             self._states[0],
         )
         self.compile_seconds = time.perf_counter() - start

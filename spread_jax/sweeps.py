@@ -197,7 +197,7 @@ def train_runs(
             f"record_every must divide the {training.num_steps} steps, got {record_every}"
         )
     num_runs = len(seeds)
-    groups = _Groups(num_runs)
+    groups = Groups(num_runs)
     chunks = list(_chunk_lengths(num_records))
     # asked before compiling: processes that meet here first meet while they are still in step
     done = (checkpoints and checkpoints.latest()) or 0
@@ -205,14 +205,14 @@ def train_runs(
     start = time.perf_counter()
     inputs = groups.to_devices((seeds.astype(np.uint32), hyper))
     init = groups.compile(
-        lambda seed, hyper: _with_raw_key(training.init(jax.random.key(seed), hyper)),
+        lambda seed, hyper: with_raw_key(training.init(jax.random.key(seed), hyper)),
         *inputs[0],
         optimize=False,
     )
     states = [init(*group) for group in inputs]
     run = {
         length: groups.compile(
-            lambda state, length=length: _run_records(training, state, length, record_every),
+            lambda state, length=length: run_records(training, state, length, record_every),
             states[0],
         )
         for length in set(chunks)
@@ -257,7 +257,7 @@ def train_runs(
     return FinishedRuns(groups.to_host(states), history, compile_seconds, train_seconds)
 
 
-class _Groups:
+class Groups:
     """Runs, split into groups of one size that are each spread evenly over all devices."""
 
     def __init__(self, num_runs: int) -> None:
@@ -304,17 +304,18 @@ class _Groups:
         )
 
 
-def _with_raw_key(state: TrainState) -> TrainState:
+def with_raw_key(state: TrainState) -> TrainState:
     """Raw key data are numbers, which every kind of array and file can hold."""
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def _run_records(
+def run_records(
     training: Training, state: TrainState, num_records: int, record_every: int
 ) -> tuple[TrainState, dict[str, Array]]:
+    """``training.run`` for a number of records, on a state with raw key data."""
     state = state._replace(key=jax.random.wrap_key_data(state.key))
     state, history = training.run(state, num_records * record_every, record_every)
-    return _with_raw_key(state), history
+    return with_raw_key(state), history
 
 
 def _append(history: np.ndarray, part: np.ndarray) -> np.ndarray:

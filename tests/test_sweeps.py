@@ -137,15 +137,15 @@ def test_impossible_sweeps_are_refused(bad):
 def test_the_compiled_program_has_no_collective():
     """Runs never talk to each other: nothing in the program crosses devices."""
     assert jax.device_count() == 2
-    training, groups = walk(), sweeps._Groups(8)
+    training, groups = walk(), sweeps.Groups(8)
     (inputs,) = groups.to_devices(
         (np.arange(8, dtype=np.uint32), {k: np.ones(8, np.float32) for k in GRID})
     )
     state = groups.compile(
-        lambda seed, hyper: sweeps._with_raw_key(training.init(jax.random.key(seed), hyper)),
+        lambda seed, hyper: sweeps.with_raw_key(training.init(jax.random.key(seed), hyper)),
         *inputs,
     )(*inputs)
-    text = groups.compile(lambda s: sweeps._run_records(training, s, 10, 1), state).as_text()
+    text = groups.compile(lambda s: sweeps.run_records(training, s, 10, 1), state).as_text()
     collective = re.compile(r"(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter)\(")
     assert "num_partitions=2" in text
     assert not collective.search(text)
@@ -154,7 +154,7 @@ def test_the_compiled_program_has_no_collective():
 
 
 def test_padding_is_dropped_on_the_way_back():
-    groups = sweeps._Groups(5)
+    groups = sweeps.Groups(5)
     runs = {"a": np.arange(5.0), "b": np.arange(15.0).reshape(5, 3)}
     back = groups.to_host(groups.to_devices(runs))
     np.testing.assert_array_equal(back["a"], runs["a"])
