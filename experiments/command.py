@@ -435,7 +435,7 @@ def alarm_once(
     def with_alarm(progress: "Progress") -> None:
         nonlocal told
         on_progress(progress)
-        if told or not progress.history:
+        if told:
             return
         steps = alarms(progress.history)
         fired = steps[steps >= 0]

@@ -63,6 +63,7 @@ def runaway_step(
         means = np.lib.stride_tricks.sliding_window_view(loss, width, axis=-1).mean(axis=-1)
         falls[..., 2 * width - 1 :] = means[..., width:] < means[..., :-width]
 
-    warm = record_every * np.arange(1, num_records + 1) > WARM_UP
-    alarm = small & falls & warm
-    return np.where(alarm.any(axis=-1), record_every * (1 + alarm.argmax(axis=-1)), NEVER)
+    steps = record_every * np.arange(1, num_records + 1)
+    alarm = small & falls & (steps > WARM_UP)
+    first = np.where(alarm, steps, np.inf).min(axis=-1, initial=np.inf)
+    return np.where(np.isfinite(first), first, NEVER).astype(np.int64)

@@ -217,24 +217,31 @@ def train_runs(
         )
         for length in set(chunks)
     }
-    history = None
+    # the whole curves at once: to append chunk by chunk would hold them twice
+    whole = {
+        name: np.empty((num_runs, num_records, *curve.shape[2:]), curve.dtype)
+        for name, curve in run[chunks[0]].out_info[1].items()
+    }
+
+    def history() -> dict[str, np.ndarray]:
+        records = steps_of_a_run // record_every
+        return {name: curve[:, :records] for name, curve in whole.items()}
+
+    steps_of_a_run = record_every * sum(chunks[:done])
     if checkpoints and done:
-        like = jax.tree.map(
-            lambda leaf: np.empty((num_runs, sum(chunks[:done]), *leaf.shape[2:]), leaf.dtype),
-            run[chunks[0]].out_info[1],
-        )
-        saved = checkpoints.restore(done, (groups.to_host(states), like))
-        states, history = groups.to_devices(saved[0]), saved[1]
+        saved = checkpoints.restore(done, (groups.to_host(states), history()))
+        states = groups.to_devices(saved[0])
+        for name, curve in history().items():
+            curve[...] = saved[1][name]
     compile_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    steps_of_a_run = record_every * sum(chunks[:done])
     num_nonfinite = 0
 
     def tell(runs_ahead: int, steps_ahead: int) -> None:
         run_steps = num_runs * steps_of_a_run + runs_ahead * steps_ahead
         total = num_runs * training.num_steps
-        on_progress(Progress(run_steps, total, num_nonfinite, history or {}))
+        on_progress(Progress(run_steps, total, num_nonfinite, history()))
 
     tell(0, 0)
     for chunk, length in list(enumerate(chunks))[done:]:
@@ -244,23 +251,24 @@ def train_runs(
             parts.append(jax.block_until_ready(part))
             if i + 1 < len(states):
                 tell((i + 1) * groups.size, record_every * length)
+        first = steps_of_a_run // record_every
+        for name, curve in groups.to_host(parts).items():
+            whole[name][:, first : first + length] = curve
         steps_of_a_run += record_every * length
-        part = groups.to_host(parts)
-        history = part if history is None else jax.tree.map(_append, history, part)
         broken = [state.loss_statistics.first_nonfinite_step for state in states]
         num_nonfinite = int(np.sum(groups.to_host(broken) != NEVER))
         tell(0, 0)
         if checkpoints:
-            checkpoints.save(chunk + 1, (groups.to_host(states), history))
+            checkpoints.save(chunk + 1, (groups.to_host(states), history()))
     train_seconds = time.perf_counter() - start
-    assert history is not None  # there is at least one record
-    return FinishedRuns(groups.to_host(states), history, compile_seconds, train_seconds)
+    return FinishedRuns(groups.to_host(states), whole, compile_seconds, train_seconds)
 
 
 class Groups:
     """Runs, split into groups of one size that are each spread evenly over all devices."""
 
     def __init__(self, num_runs: int) -> None:
+        """Groups for so many runs, on all devices of all processes."""
         devices = jax.devices()
         on_cpu = devices[0].platform == "cpu"
         most = MAX_RUNS_PER_DEVICE if on_cpu else MAX_RUNS_PER_ACCELERATOR
@@ -316,10 +324,6 @@ def run_records(
     state = state._replace(key=jax.random.wrap_key_data(state.key))
     state, history = training.run(state, num_records * record_every, record_every)
     return with_raw_key(state), history
-
-
-def _append(history: np.ndarray, part: np.ndarray) -> np.ndarray:
-    return np.concatenate([history, part], axis=1)
 
 
 def default_record_every(num_steps: int) -> int:

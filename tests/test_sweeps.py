@@ -108,7 +108,7 @@ def test_progress_counts_run_steps_and_broken_runs():
     assert told[-1]._replace(history={}) == sweeps.Progress(
         done=6 * 40, total=6 * 40, num_nonfinite=3, history={}
     )
-    assert told[0].history == {}
+    assert told[0].history["loss"].shape == (6, 0)
     np.testing.assert_array_equal(
         told[-1].history["loss"].reshape(2, 3, 40), result.dataset["loss"]
     )
