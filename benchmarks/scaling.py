@@ -49,7 +49,7 @@ def measure(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row
         say(f"compiling: {axis} {value:,}")
         points[value] = {**BASE, axis: value}
         steps = points[value]["steps"]
-        record_every = sweeps.default_record_every(steps)
+        record_every = sweeps.default_record_every(steps, num_runs=1)
         chunk = math.ceil(steps / record_every / sweeps.NUM_CHUNKS)
         share = min(1, 2 * multiply_adds(BASE) / multiply_adds(points[value]))
         compiled[value] = CompiledSweep(

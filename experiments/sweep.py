@@ -32,7 +32,7 @@ class Settings(command.DistributedSettings, toy.TwoModeSettings):
     reference_sigma: float = 0.1
     """The one sigma_fix at which the spread KL of all cells is compared, in data units."""
     record_every: int | None = None
-    """Steps per point of the recorded curves; None: about 1,000 points."""
+    """Steps per point of the recorded curves; None: about 1,000 points, fewer from 1,000 runs on."""
     out: Path = Path("outputs/sweep")
     """Folder for the results and, until the end, the checkpoints."""
     resume: bool = False
@@ -71,7 +71,10 @@ def run(settings: Settings) -> None:
 
     from spread_jax import sweeps
 
-    record_every = settings.record_every or sweeps.default_record_every(settings.steps)
+    num_cells = len(settings.sigma_fix) * len(settings.learning_rate)
+    record_every = settings.record_every or sweeps.default_record_every(
+        settings.steps, num_cells * settings.seeds
+    )
     is_writer = jax.process_index() == 0
     output = command.OutputFolder(settings.out) if is_writer else None
     identity = {k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY}

@@ -200,7 +200,7 @@ def run(settings: Settings) -> None:
     from spread_jax import evaluation, oracles, sweeps
 
     sigmas = (0.0, settings.sigma_fix)
-    record_every = sweeps.default_record_every(settings.steps)
+    record_every = sweeps.default_record_every(settings.steps, 2 * settings.seeds)
     alarms = two_mode_guard(settings, np.repeat(sigmas, settings.seeds), record_every)
     advice = "A spread bounds it: --sigma-fix above 0"
     if settings.sigma_fix > 0:

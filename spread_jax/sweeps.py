@@ -20,6 +20,7 @@ from spread_jax.training import NEVER, Training, TrainState
 MAX_RUNS_PER_DEVICE = 32
 MAX_RUNS_PER_ACCELERATOR = 4096
 NUM_CHUNKS = 20
+MAX_RECORDS = 1_000_000  # of all curves by default: 4,096 runs stay below 1 GiB
 
 # XLA's YNNPACK fusions run these small batched products at half the speed of its own (jax 0.10.2)
 CPU_COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -98,7 +99,7 @@ def sweep(
       num_seeds: runs per grid point.
       seed: the first seed.
       record_every: steps per point of the recorded curves; must divide ``training.num_steps``.
-        By default the curves have 1,000 points or a little more.
+        By default the curves have 1,000 points or a little more, fewer from 1,000 runs on.
       variables: labels of what ``training.observe`` returns.
       on_progress: called after every chunk of steps, about 20 times.
       checkpoints: where to save after every chunk, and what to go on from.
@@ -118,7 +119,7 @@ def sweep(
         for name, values in grid.items()
     }
     if record_every is None:
-        record_every = default_record_every(training.num_steps)
+        record_every = default_record_every(training.num_steps, math.prod(shape))
 
     finished = train_runs(
         training,
@@ -326,11 +327,13 @@ def run_records(
     return with_raw_key(state), history
 
 
-def default_record_every(num_steps: int) -> int:
-    """The largest divisor of ``num_steps`` that leaves at least 1,000 records, else 1."""
-    return max(
-        (n for n in range(1, max(1, num_steps // 1000) + 1) if num_steps % n == 0), default=1
-    )
+def default_record_every(num_steps: int, num_runs: int) -> int:
+    """The largest divisor of ``num_steps`` that leaves 1,000 records and more, else 1.
+
+    Above MAX_RECORDS of all runs added up, the curves are thinned to share them.
+    """
+    wanted = max(1, min(1000, MAX_RECORDS // num_runs))
+    return max((n for n in range(1, max(1, num_steps // wanted) + 1) if num_steps % n == 0))
 
 
 def _chunk_lengths(num_records: int) -> Iterator[int]:

@@ -122,10 +122,14 @@ def test_any_number_of_steps_works(num_steps):
 
 
 @pytest.mark.parametrize(
-    ("steps", "every"), [(1, 1), (999, 1), (1000, 1), (10_000, 10), (10_007, 1), (25_000, 25)]
+    ("steps", "runs", "every"),
+    [
+        *((1, 1, 1), (999, 1, 1), (1000, 1, 1), (10_000, 1, 10), (10_007, 1, 1), (25_000, 1, 25)),
+        *((10_000, 1_000, 10), (10_000, 4_096, 40), (10, 10_000_000, 10)),
+    ],
 )
-def test_curves_have_a_thousand_points_or_more(steps, every):
-    assert sweeps.default_record_every(steps) == every
+def test_curves_have_a_thousand_points_or_share_a_million(steps, runs, every):
+    assert sweeps.default_record_every(steps, runs) == every
 
 
 @pytest.mark.parametrize("bad", [{"num_seeds": 0}, {"num_seeds": 1, "record_every": 3}])
