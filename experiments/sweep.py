@@ -32,7 +32,7 @@ class Settings(command.DistributedSettings, toy.TwoModeSettings):
     reference_sigma: float = 0.1
     """The one sigma_fix at which the spread KL of all cells is compared, in data units."""
     record_every: int | None = None
-    """Steps per point of the recorded curves; None: about 1,000 points, fewer from 1,000 runs on."""
+    """Steps per point of the curves; None: about 1,000 points, fewer from 1,000 runs on."""
     out: Path = Path("outputs/sweep")
     """Folder for the results and, until the end, the checkpoints."""
     resume: bool = False

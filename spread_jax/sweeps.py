@@ -333,7 +333,7 @@ def default_record_every(num_steps: int, num_runs: int) -> int:
     Above MAX_RECORDS of all runs added up, the curves are thinned to share them.
     """
     wanted = max(1, min(1000, MAX_RECORDS // num_runs))
-    return max((n for n in range(1, max(1, num_steps // wanted) + 1) if num_steps % n == 0))
+    return max(n for n in range(1, max(1, num_steps // wanted) + 1) if num_steps % n == 0)
 
 
 def _chunk_lengths(num_records: int) -> Iterator[int]:
