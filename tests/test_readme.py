@@ -17,5 +17,5 @@ def test_the_example_trains_and_sweeps():
 
 def test_the_files_it_points_to_exist():
     for target in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", README):
-        target = "".join(target)
+        target = "".join(target).split("#")[0]
         assert (Path(__file__).parents[1] / target).exists(), target
