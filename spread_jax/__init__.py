@@ -6,7 +6,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
 Modules, floor by floor (imports point downwards only):
-  0  datasets; spreads, latents, manifolds, networks, diagnosis
+  0  datasets, normal_laplace; spreads, latents, manifolds, networks, diagnosis
   1  objectives, oracles
   2  training, evaluation
   3  sweeps, figures
@@ -19,6 +19,10 @@ _HOME = {
     "Spread": "spreads",
     "gaussian_spread": "spreads",
     "no_spread": "spreads",
+    "laplace_spread": "spreads",
+    "low_rank_spread": "spreads",
+    "injective_mean_spread": "spreads",
+    "with_gaussian": "spreads",
     "Latent": "latents",
     "bernoulli_latent": "latents",
     "gaussian_latent": "latents",
@@ -41,6 +45,7 @@ _HOME = {
     "sweep": "sweeps",
 }
 _MODULES = (
+    "normal_laplace",
     "spreads",
     "latents",
     "manifolds",
