@@ -6,7 +6,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
 Modules, floor by floor (imports point downwards only):
-  0  datasets, normal_laplace; spreads, latents, manifolds, networks, diagnosis
+  0  datasets, normal_laplace; spreads, validity, latents, manifolds, networks, diagnosis
   1  objectives, oracles
   2  training, evaluation
   3  sweeps, figures
@@ -23,6 +23,8 @@ _HOME = {
     "low_rank_spread": "spreads",
     "injective_mean_spread": "spreads",
     "with_gaussian": "spreads",
+    "Validity": "validity",
+    "is_valid_spread": "validity",
     "Latent": "latents",
     "bernoulli_latent": "latents",
     "gaussian_latent": "latents",
@@ -47,6 +49,7 @@ _HOME = {
 _MODULES = (
     "normal_laplace",
     "spreads",
+    "validity",
     "latents",
     "manifolds",
     "datasets",
