@@ -7,7 +7,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
 
 Modules, floor by floor (imports point downwards only):
   0  datasets, normal_laplace; spreads, validity, latents, manifolds, networks, diagnosis
-  1  objectives, oracles
+  1  objectives, oracles, linear_models
   2  training, evaluation
   3  sweeps, figures
 """
@@ -57,10 +57,12 @@ _MODULES = (
     "diagnosis",
     "objectives",
     "oracles",
+    "linear_models",
     "training",
     "evaluation",
     "sweeps",
     "figures",
+    "figures_laws",
 )
 
 __all__ = [*_HOME, *_MODULES]
