@@ -7,7 +7,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
 
 Modules, floor by floor (imports point downwards only):
   0  datasets, normal_laplace; spreads, validity, latents, manifolds, networks, diagnosis
-  1  objectives, oracles, linear_models
+  1  objectives, oracles, denoising, linear_models; divergences
   2  training, evaluation
   3  sweeps, figures
 """
@@ -42,6 +42,10 @@ _HOME = {
     "spread_elbo": "objectives",
     "importance_weighted_bound": "objectives",
     "sample": "objectives",
+    "tweedie": "denoising",
+    "denoise_by_decoder": "denoising",
+    "point_divergence": "divergences",
+    "spread_divergence": "divergences",
     "Training": "training",
     "make_training": "training",
     "sweep": "sweeps",
@@ -57,7 +61,9 @@ _MODULES = (
     "diagnosis",
     "objectives",
     "oracles",
+    "denoising",
     "linear_models",
+    "divergences",
     "training",
     "evaluation",
     "sweeps",

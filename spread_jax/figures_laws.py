@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spread_jax.figures import NOISE_COLOR, PAGE, STYLE
+from spread_jax.figures import LOST_COLOR, NOISE_COLOR, PAGE, STYLE
 
 METHODS = {
     "em": ("ordinary EM", "#D55E00"),
@@ -59,7 +59,7 @@ def error_against_gamma_figure(dataset: xr.Dataset) -> Figure:
                 xlabel="observation noise γ (std, data units)",
                 ylabel="relative error of A",
             )
-            axes.set_yscale("log")
+            _log_scale(axes)
         _legend_below(figure, panels)
     return figure
 
@@ -89,7 +89,65 @@ def convergence_figure(dataset: xr.Dataset) -> Figure:
                 _draw_reference(axes, dataset, model)
                 axes.set(xlabel=name, title=f"{title}, γ = {gamma:g}")
                 axes.set_xlim(left=0)
-            row[0].set(yscale="log", ylabel="relative error of A")
+            row[0].set_ylabel("relative error of A")
+            _log_scale(row[0])
+        _legend_below(figure, grid.ravel())
+    return figure
+
+
+DIVERGENCES = {
+    "kl": "KL (nats)",
+    "js": "Jensen-Shannon (nats)",
+    "tv": "total variation",
+    "hellinger": "squared Hellinger",
+}
+
+
+def divergence_figure(dataset: xr.Dataset) -> Figure:
+    """Divergence of two points against their distance, for several σ_fix, and its slope below.
+
+    Args:
+      dataset: ``divergence`` and ``slope`` [name, sigma_fix, distance]; σ_fix 0 is the unspread
+        divergence, whose jump at distance 0 is drawn as such.
+    """
+    sigmas = sorted(map(float, dataset["sigma_fix"].values))
+    distance = dataset["distance"].values
+    with mpl.rc_context(STYLE):
+        figure = Figure((PAGE, 3.4), layout="constrained")
+        grid = figure.subplots(2, len(DIVERGENCES), sharex=True)
+        for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
+            for sigma in sigmas:
+                runs = dataset.sel(name=name, sigma_fix=sigma)
+                if sigma == 0:
+                    style: dict[str, Any] = {"color": LOST_COLOR, "linestyle": "--"}
+                    label = "no spread"
+                else:
+                    place = sigmas.index(sigma) / len(sigmas)
+                    style = {"color": mpl.colormaps["viridis"](0.9 * place)}
+                    label = f"$\\sigma_{{fix}}$ = {sigma:g}"
+                top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **style)
+                bottom.plot(distance, runs["slope"].values, linewidth=1, **style)
+            top.set_title(title)
+            if name == "kl":
+                top.set_ylim(-0.2, 8)
+                bottom.set_ylim(-0.5, 16)
+                note = {
+                    "transform": top.transAxes,
+                    "fontsize": 7,
+                    "color": LOST_COLOR,
+                    "ha": "right",
+                }
+                top.text(0.97, 0.95, "no spread: ∞", va="top", **note)
+                bottom.text(
+                    0.97,
+                    0.95,
+                    "no spread: none",
+                    va="top",
+                    **{**note, "transform": bottom.transAxes},
+                )
+        figure.supxlabel("distance of the two points (data units)", fontsize=8)
+        grid[0, 0].set_ylabel("divergence")
+        grid[1, 0].set_ylabel("its slope")
         _legend_below(figure, grid.ravel())
     return figure
 
@@ -107,6 +165,17 @@ def _draw_reference(axes: Axes, dataset: xr.Dataset, model: str) -> None:
         axes.plot(np.arange(errors.size), np.maximum(errors, LEAST_SHOWN), **style)
     else:
         axes.axhline(max(float(errors.squeeze()), LEAST_SHOWN), **style)
+
+
+def _log_scale(axes: Axes) -> None:
+    """A log axis with plain numbers for decades, and for thirds where it spans few of them."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(
+        mpl.ticker.LogLocator(subs=(1.0, 3.0) if high < 1e3 * low else (1.0,), numticks=8)
+    )
+    axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def _legend_below(figure: Figure, panels: np.ndarray) -> None:
