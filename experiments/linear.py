@@ -330,14 +330,13 @@ def sampled_ica(settings: Settings) -> Callable:
 
             return jax.vmap(one)(keys, factors, xs)
 
-        def record(factors, first):
-            factors, numbers = jax.lax.scan(
-                step, factors, first + jnp.arange(settings.iterations // RECORDS)
-            )
-            return factors, (factors, numbers.mean(axis=0))
-
-        firsts = settings.iterations // RECORDS * jnp.arange(RECORDS)
-        factors, numbers = jax.lax.scan(record, starts, firsts)[1]
+        factors, numbers = lm.iterate(
+            step,
+            starts,
+            start=0,
+            records=RECORDS,
+            record_every=settings.iterations // RECORDS,
+        )
         return jnp.swapaxes(factors, 0, 1), jnp.swapaxes(numbers, 0, 1)
 
     return fit

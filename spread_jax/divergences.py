@@ -8,7 +8,7 @@ import itertools
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from spread_jax.oracles import GaussianMixture, spread_log_prob
@@ -22,7 +22,7 @@ MAX_GRID = 20_000_000
 
 
 def point_divergence(
-    distance: ArrayLike, sigma_fix: float, divergence: Divergence
+    distance: Floats, sigma_fix: float, divergence: Divergence
 ) -> tuple[Floats, Floats]:
     """D(N(0, sigma_fix²) || N(distance, sigma_fix²)) and its derivative in the distance.
 
@@ -32,18 +32,17 @@ def point_divergence(
     0: the derivative is then NaN for KL and at 0, and 0 elsewhere.
 
     Args:
-      distance: >= 0, in data units, ``[...]``.
+      distance: >= 0, in data units, an array.
       sigma_fix: standard deviation of the noise, >= 0.
       divergence: "kl" and "reverse_kl" in nats, "js" in nats, at most log 2, with equal weights;
         "tv", half the L1 distance; "hellinger", squared: 1 - ∫ √(p q).
 
     Returns:
-      The divergence, and its derivative per data unit, each ``[...]``.
+      The divergence, and its derivative per data unit, of the shape of ``distance``.
 
     Raises:
       ValueError: if ``sigma_fix`` is negative or not finite, or ``divergence`` is not known.
     """
-    distance = np.asarray(distance, np.float64)
     _check(sigma_fix, divergence)
     if sigma_fix == 0:
         far = {"kl": np.inf, "reverse_kl": np.inf, "js": np.log(2), "tv": 1.0, "hellinger": 1.0}
@@ -123,7 +122,7 @@ def _between_gaussians(
         log_affinity = 0.25 * np.log(var_p * var_q) - 0.5 * np.log(mean_var)
         return float(-np.expm1(np.sum(log_affinity - squared / (8 * mean_var))))
     if divergence == "tv" and np.array_equal(var_p, var_q):
-        return float(point_divergence(np.sqrt(np.sum(squared / var_p)), 1.0, "tv")[0])
+        return float(point_divergence(np.sqrt([np.sum(squared / var_p)]), 1.0, "tv")[0][0])
     return None
 
 

@@ -128,6 +128,7 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
                 top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **style)
                 bottom.plot(distance, runs["slope"].values, linewidth=1, **style)
             top.set_title(title)
+            bottom.set_xlabel("distance (data units)")
             if name == "kl":
                 top.set_ylim(-0.2, 8)
                 bottom.set_ylim(-0.5, 16)
@@ -145,7 +146,6 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
                     va="top",
                     **{**note, "transform": bottom.transAxes},
                 )
-        figure.supxlabel("distance of the two points (data units)", fontsize=8)
         grid[0, 0].set_ylabel("divergence")
         grid[1, 0].set_ylabel("its slope")
         _legend_below(figure, grid.ravel())

@@ -10,7 +10,7 @@ jitted and vmapped over runs with traced gamma and sigma.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,8 @@ def pca_structured_step(
     sigma² A Aᵀ (:func:`following_noise`), so that u = A⁺ y is z plus white noise of variance
     sigma², and E[z|y] = u / (1 + sigma²). Arguments as in :func:`pca_em_step`.
     """
-    spread, total = following_noise(factor, gamma, sigma)
+    root, total = following_noise(factor, gamma, sigma)
+    spread = root @ root.T
     inverse = jnp.linalg.pinv(factor)
     gain = 1 / (1 + total)
     cross = gain * (moment @ inverse.T + factor @ spread)
@@ -119,7 +120,7 @@ def pca_structured_step(
 def following_noise(
     factor: Float[Array, "observed latent"], gamma: ArrayLike, sigma: ArrayLike
 ) -> tuple[Float[Array, "latent latent"], Float[Array, ""]]:
-    """The spread's covariance v I - gamma² (AᵀA)⁻¹ in the coordinates A⁺ y, and v.
+    """R, with R Rᵀ = v I - gamma² (AᵀA)⁻¹ the spread's covariance in the coordinates A⁺ y; and v.
 
     With the observation noise it adds up to v I there. v is sigma², or gamma²/λ_min(AᵀA) where
     that is larger: the spread can add noise but take none away.
@@ -127,7 +128,7 @@ def following_noise(
     values, vectors = jnp.linalg.eigh(factor.T @ factor)
     of_observation = jnp.square(gamma) / values
     total = jnp.maximum(jnp.square(sigma), jnp.max(of_observation))
-    return (vectors * (total - of_observation)) @ vectors.T, total
+    return vectors * jnp.sqrt(total - of_observation)[None], total
 
 
 def ica_structured_step(
@@ -156,11 +157,8 @@ def ica_structured_step(
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       section 5, for spread EM; the covariance that follows the model is this package's.
     """
-    spread, total = following_noise(factor, gamma, sigma)
-    white = jax.random.normal(key, (x.shape[0], factor.shape[1]))
-    # the upper factor of a matrix that may be singular, at the largest observation noise
-    values, vectors = jnp.linalg.eigh(spread)
-    noise = white @ (vectors * jnp.sqrt(jnp.maximum(values, 0))).T
+    root, total = following_noise(factor, gamma, sigma)
+    noise = jax.random.normal(key, (x.shape[0], factor.shape[1])) @ root.T
     u = x @ jnp.linalg.pinv(factor).T + noise
     mean, variance = laplace_posterior(u, total, jnp.asarray(LAPLACE_SCALE))
     # y = x + A noise
@@ -205,7 +203,7 @@ def ica_isotropic_step(
     z = u[:, None] + std * jnp.tensordot(root, proposals, 1)
     weight = jax.nn.softmax(-jnp.sum(jnp.abs(z), axis=0) / LAPLACE_SCALE, axis=0)
     effective = jnp.mean(1 / jnp.sum(jnp.square(weight), axis=0)) / weight.shape[0]
-    weighted = weight * z
+    weighted = weight[None] * z
     mean = jnp.sum(weighted, axis=1)
     second = jnp.tensordot(weighted, z, ((1, 2), (1, 2)))
     update = _right_solve((mean @ y).T, second)
@@ -214,24 +212,24 @@ def ica_isotropic_step(
 
 def iterate(
     step: Callable[[Array, Array], tuple[Array, Array]],
-    factor: Float[Array, "observed latent"],
+    factor: Float[Array, "*runs observed latent"],
     *,
-    start: int,
+    start: ArrayLike,
     records: int,
     record_every: int,
-) -> tuple[Float[Array, "records observed latent"], Float[Array, "records"]]:
+) -> tuple[Float[Array, "records *runs observed latent"], Float[Array, "records *runs"]]:
     """records × record_every steps from ``factor``; A after each record, and what came with it.
 
     Args:
       step: ``(factor, iteration) -> (factor, number)``.
-      factor: A.
+      factor: A, or those of many runs.
       start: number of the first iteration.
       records, record_every: how often A is kept, and how many iterations apart.
     """
 
-    def record(factor: Array, first: Array) -> tuple[Array, tuple[Array, Array]]:
+    def record(factor: Array, first: Any) -> tuple[Array, tuple[Array, Array]]:
         factor, numbers = jax.lax.scan(step, factor, first + jnp.arange(record_every))
-        return factor, (factor, numbers.mean())
+        return factor, (factor, numbers.mean(axis=0))
 
     firsts = start + record_every * jnp.arange(records)
     return jax.lax.scan(record, factor, firsts)[1]
