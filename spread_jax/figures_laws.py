@@ -141,7 +141,7 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
                 top.text(0.97, 0.95, "no spread: ∞", va="top", **note)
                 bottom.text(
                     0.97,
-                    0.95,
+                    0.55,
                     "no spread: none",
                     va="top",
                     **{**note, "transform": bottom.transAxes},
