@@ -21,6 +21,7 @@ _HOME = {
     "no_spread": "spreads",
     "laplace_spread": "spreads",
     "low_rank_spread": "spreads",
+    "fixed_volume_spread": "spreads",
     "injective_mean_spread": "spreads",
     "with_gaussian": "spreads",
     "Validity": "validity",

@@ -196,6 +196,29 @@ def low_rank_spread(factor: ArrayLike, sigma: ArrayLike) -> Spread:
     return Spread(sample, log_prob)
 
 
+def fixed_volume_spread(directions: ArrayLike, sigma: ArrayLike) -> Spread:
+    """n(y|x) = N(y; x, c² (I + F Fᵀ)), c such that the determinant is sigma^(2 dim) whatever F is.
+
+    A covariance that can be learned: the noise may lean towards some directions only by leaving
+    others, and its entropy stays that of N(0, sigma² I), which it is at F = 0.
+
+    Args:
+      directions: F, ``[dim, rank]``, without a unit. Traced or not.
+      sigma: standard deviation of the isotropic noise of equal volume, a scalar, > 0.
+
+    Raises:
+      ValueError: as :func:`low_rank_spread`, which it is.
+    """
+    factor = jnp.asarray(directions)
+    if factor.ndim != 2:
+        raise ValueError(f"directions must be a matrix [dim, rank], got shape {factor.shape}")
+    _check_sigma(sigma)
+    dim, rank = factor.shape
+    log_det = jnp.linalg.slogdet(jnp.eye(rank, dtype=factor.dtype) + factor.T @ factor)[1]
+    scale = sigma * jnp.exp(-log_det / (2 * dim))
+    return low_rank_spread(scale * factor, scale)
+
+
 def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike) -> Spread:
     """n(y|x) = N(y; f(x), diag sigma²), f injective: noise about a point that may be learned.
 

@@ -8,6 +8,7 @@ from scipy import integrate, stats
 
 from spread_jax import (
     Spread,
+    fixed_volume_spread,
     gaussian_spread,
     injective_mean_spread,
     laplace_spread,
@@ -348,3 +349,22 @@ def test_a_pair_without_a_closed_form_names_those_that_have_one():
 def test_impossible_parameters_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_fixed_volume_keeps_the_determinant_and_leans_along_its_directions():
+    """SciPy's normal with the covariance built in NumPy, c from its determinant."""
+    rng = np.random.default_rng(0)
+    directions, sigma = rng.normal(size=(6, 2)), 0.3
+    shape = np.eye(6) + directions @ directions.T
+    covariance = shape * sigma**2 / np.linalg.det(shape) ** (1 / 6)
+    np.testing.assert_allclose(np.linalg.det(covariance), sigma**12, rtol=1e-9)
+    y = rng.normal(size=(4, 6))
+    expected = stats.multivariate_normal.logpdf(y, np.zeros(6), covariance)
+    log_prob = jax.jit(
+        lambda directions: fixed_volume_spread(directions, sigma).log_prob(
+            jnp.float32(y), jnp.zeros(6), None
+        )
+    )
+    np.testing.assert_allclose(log_prob(jnp.float32(directions)), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="directions must be a matrix"):
+        fixed_volume_spread(jnp.zeros(3), sigma)
