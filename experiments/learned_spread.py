@@ -245,7 +245,7 @@ def print_table(settings: Settings, results: dict[str, Any]) -> None:
     table = Table(
         title=f"energy distance of clean samples to held-out points, {settings.seeds} seeds, "
         f"{settings.steps:,} steps, sigma_fix {settings.sigma_fix:g}",
-        caption="median, quartiles in brackets, data units; seeds on which it beats the fixed noise",
+        caption="median, quartiles in brackets, data units; seeds that beat the fixed noise",
     )
     for column in ("", *ARMS.values()):
         table.add_column(column, justify="right")
