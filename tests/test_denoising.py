@@ -40,7 +40,7 @@ def test_tweedie_on_the_spread_density_is_the_oracle(y):
         logs = jax.scipy.stats.norm.logpdf(y[None], means, std[None, None]).sum(-1)
         return jax.nn.logsumexp(logs, axis=0) - jnp.log(2.0)
 
-    found = tweedie(jnp.float32(y), log_prob, SIGMA)
+    found = jax.jit(lambda y: tweedie(y, log_prob, SIGMA))(jnp.float32(y))
     np.testing.assert_allclose(found, posterior_mean(y, TRUTH, SIGMA), atol=2e-6)
 
 
@@ -83,6 +83,7 @@ def test_a_deterministic_linear_decoder_is_the_closed_form():
     assert (np.abs(found - mean[:, None] * a[None]) < 5 * error[None]).all()
 
 
+@pytest.mark.slow
 def test_the_trained_spread_vae_denoises_as_the_oracle_does(short_toy):
     """Seed 0 of the shared run, sigma_fix 0.1, whose decoder is within 0.03 of the truth."""
     from spread_jax.networks import BernoulliEncoder, GaussianDecoder

@@ -29,6 +29,7 @@ def small_run(tmp_path_factory):
     return out, json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
 
 
+@pytest.mark.slow
 def test_the_command_keeps_the_contract_of_its_files(small_run):
     out, metrics = small_run
     files = {"metrics.json", "results.nc", "error.png", "convergence.png"}
@@ -44,6 +45,7 @@ def test_the_command_keeps_the_contract_of_its_files(small_run):
     assert np.shape(metrics["pca"]["eigen_error"]) == (2, 3)
 
 
+@pytest.mark.slow
 def test_results_hold_what_metrics_say(small_run):
     out, metrics = small_run
     with xr.open_dataset(out / "results.nc") as dataset:
@@ -54,6 +56,7 @@ def test_results_hold_what_metrics_say(small_run):
         assert (np.diff(seconds, axis=-1) >= 0).all()
 
 
+@pytest.mark.slow
 def test_structured_pca_is_exact_without_noise_and_ordinary_em_is_not(small_run):
     pca = small_run[1]["pca"]
     assert np.max(pca["structured_spread_em_error"][1]) < 1e-4

@@ -9,6 +9,14 @@ from spread_jax import linear_models as lm
 KEY = jax.random.key(0)
 
 
+@jax.jit
+def structured_pca(factor, moment, gamma, sigma):
+    """200 steps."""
+    return jax.lax.fori_loop(
+        0, 200, lambda i, factor: lm.pca_structured_step(factor, moment, gamma, sigma), factor
+    )
+
+
 def problem(law, gamma, points=2000, observed=6, latent=3, key=KEY):
     sample = jax.jit(
         lambda key, gamma: lm.sample_problem(
@@ -38,7 +46,7 @@ def log_likelihood(factor, moment, noise_covariance):
     return -0.5 * (np.linalg.slogdet(covariance)[1] + np.trace(np.linalg.solve(covariance, moment)))
 
 
-@pytest.mark.parametrize("sigma", [0.0, 0.7])
+@pytest.mark.parametrize("sigma", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
 def test_pca_step_raises_the_spread_likelihood_to_the_eigen_solution(sigma):
     drawn = problem("gaussian", 0.5)
     moment = np.asarray(lm.second_moment(drawn.x), np.float64)
@@ -52,14 +60,11 @@ def test_pca_step_raises_the_spread_likelihood_to_the_eigen_solution(sigma):
     np.testing.assert_allclose(factor @ factor.T, solution @ solution.T, atol=2e-3)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize("gamma", [0.3, pytest.param(0.0, marks=pytest.mark.slow), 3.0])
 def test_structured_pca_finds_the_eigen_solution(gamma):
     drawn = problem("gaussian", gamma)
     moment = lm.second_moment(drawn.x)
-    step = jax.jit(lm.pca_structured_step)
-    factor = drawn.start
-    for _ in range(200):
-        factor = step(factor, moment, gamma, 0.5)
+    factor = structured_pca(drawn.start, moment, gamma, 0.5)
     solution = lm.eigen_solution(np.asarray(moment, np.float64), 3, gamma)
     difference = np.linalg.norm(factor @ factor.T - solution @ solution.T)
     assert difference < 1e-3 * np.linalg.norm(moment)
@@ -69,7 +74,7 @@ def test_noise_that_follows_the_model_completes_the_observation_noise():
     factor = jax.random.normal(KEY, (6, 3))
     inverse_gram = np.linalg.inv(np.float64(factor.T @ factor))
     for gamma, sigma in ((0.2, 0.5), (3.0, 0.5)):
-        root, total = lm.following_noise(factor, gamma, sigma)
+        root, total = jax.jit(lm.following_noise)(factor, gamma, sigma)
         np.testing.assert_allclose(
             root @ root.T + gamma**2 * inverse_gram, total * np.eye(3), rtol=1e-4, atol=1e-5
         )
@@ -80,7 +85,7 @@ def test_noise_that_follows_the_model_completes_the_observation_noise():
 def test_structured_ica_step_is_brute_force_with_truncated_normals():
     """NumPy and SciPy, with the step's own noise."""
     drawn, sigma = problem("laplace", 0.0, points=40, observed=3, latent=2), 0.5
-    found = lm.ica_structured_step(KEY, drawn.start, drawn.x, 0.0, sigma, 1.3)
+    found = jax.jit(lm.ica_structured_step)(KEY, drawn.start, drawn.x, 0.0, sigma, 1.3)
     a, x = np.float64(drawn.start), np.float64(drawn.x)
     root = np.float64(lm.following_noise(drawn.start, 0.0, sigma)[0])
     np.testing.assert_allclose(root @ root.T, sigma**2 * np.eye(2), atol=1e-6)

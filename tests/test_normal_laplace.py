@@ -133,7 +133,7 @@ def test_slope_in_the_scale():
 @pytest.mark.parametrize(("var", "scale"), [(0.25, 0.5**0.5), (0.01, 1.0), (4.0, 0.3)])
 def test_posterior_moments_are_those_of_two_truncated_normals(var, scale):
     """SciPy's truncated normals, mixed by the mass of each side. Where the noise is wider than
-    the prior (var/scale² = 44) the variance is a difference of near equals: three digits."""
+    the prior (var/scale² = 44) the variance is a difference of near equals: 0.3 %."""
     y = np.array([-3.0, -0.4, 0.0, 0.1, 2.0])
     mean, variance = jax.jit(laplace_posterior)(*float32(y, var, scale))
     s = np.sqrt(var)
@@ -148,7 +148,7 @@ def test_posterior_moments_are_those_of_two_truncated_normals(var, scale):
     expected = np.sum(weight * means, axis=0)
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=2e-5 * s)
     np.testing.assert_allclose(
-        variance, np.sum(weight * seconds, axis=0) - expected**2, rtol=1e-3, atol=1e-6
+        variance, np.sum(weight * seconds, axis=0) - expected**2, rtol=3e-3, atol=1e-6
     )
 
 

@@ -136,7 +136,7 @@ def test_noise_has_the_stated_covariance(spread, covariance):
     assert (np.abs(products.mean(0) - covariance) < 5 * products.std(0) / n**0.5).all()
 
 
-@pytest.mark.parametrize("var", [0.0, 1e-30, 0.3])
+@pytest.mark.parametrize("var", [0.0, pytest.param(1e-30, marks=pytest.mark.slow), 0.3])
 @pytest.mark.parametrize(
     "spread",
     [
@@ -175,8 +175,8 @@ def test_laplace_under_a_deterministic_decoder_is_scipys_laplace():
     np.testing.assert_allclose(log_prob, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("sigma", [0.3, 0.03])
-@pytest.mark.parametrize(("dim", "rank"), [(40, 7), (200, 100)])
+@pytest.mark.parametrize("sigma", [pytest.param(0.3, marks=pytest.mark.slow), 0.03])
+@pytest.mark.parametrize(("dim", "rank"), [(40, 7), pytest.param(200, 100, marks=pytest.mark.slow)])
 def test_low_rank_is_scipys_multivariate_normal(dim, rank, sigma):
     rng = np.random.default_rng(0)
     y, mean = rng.normal(size=(2, 5, dim))
@@ -250,23 +250,25 @@ def test_a_batch_under_a_shared_covariance_is_each_point_alone():
 
 
 @pytest.mark.parametrize(
-    ("make", "values"),
+    "make",
     [
-        (laplace_spread, np.array([0.1, 1.0])),
-        (lambda scale: low_rank_spread(scale * FACTOR, 0.3), np.array([0.1, 1.0])),
-        (lambda sigma: low_rank_spread(FACTOR, sigma), np.array([0.1, 1.0])),
-        (lambda s: with_gaussian(laplace_spread(s), 2 * s), np.array([0.1, 1.0])),
-        (lambda s: injective_mean_spread(lambda x: x + jnp.tanh(x), s), np.array([0.1, 1.0])),
+        laplace_spread,
+        lambda scale: low_rank_spread(scale * FACTOR, scale),
+        pytest.param(lambda s: with_gaussian(laplace_spread(s), 2 * s), marks=pytest.mark.slow),
+        pytest.param(
+            lambda s: injective_mean_spread(lambda x: x + jnp.tanh(x), s), marks=pytest.mark.slow
+        ),
     ],
 )
-def test_traced_parameters_under_vmap_are_one_by_one(make, values):
+def test_traced_parameters_under_vmap_are_one_by_one(make):
+    values = [0.1, 1.0]
     x = jax.random.normal(KEY, (5, 3))
 
     def both(value):
         spread = make(value)
         return spread.sample(KEY, x), spread.log_prob(x, 0.5 * x, None)
 
-    batched = jax.jit(jax.vmap(both))(jnp.float32(values))
+    batched = jax.jit(jax.vmap(both))(jnp.array(values))
     one = jax.jit(both)
     for i, value in enumerate(values):
         for together, alone in zip(batched, one(jnp.float32(value)), strict=True):
@@ -313,6 +315,7 @@ def test_a_layers_lipschitz_constant_is_held_below_one(seed):
     assert 0.899 < np.linalg.norm(matrix, 2) < 0.97
 
 
+@pytest.mark.slow
 def test_injective_mean_density_is_the_normal_about_f(injective_mean):
     spread = injective_mean_spread(injective_mean, 0.3)
     y, mean = jax.random.normal(KEY, (2, 7, 5))
