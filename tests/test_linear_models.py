@@ -136,7 +136,7 @@ def test_ordinary_em_stands_still_from_its_first_iteration_on():
     @jax.jit
     def step(i, factor):
         key = jax.random.fold_in(KEY, i)
-        proposals = jax.random.normal(key, (10, 20, 2000))
+        proposals = jax.random.normal(key, (10, 4, 2000))
         return lm.ica_isotropic_step(key, factor, drawn.x, proposals, 1e-3, 0.0)[0]
 
     first = step(0, drawn.start)
