@@ -135,7 +135,14 @@ def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> No
         raise SystemExit(130) from None
 
 
-def start_jax(settings: TrainingSettings) -> None:
+class CacheSettings(Protocol):
+    """Flags that :func:`start_jax` looks at."""
+
+    @property
+    def no_compilation_cache(self) -> bool: ...
+
+
+def start_jax(settings: CacheSettings) -> None:
     """Before JAX's first use: a CPU device per core, and the cache of compiled programs.
 
     With :class:`DistributedSettings` that ask for it, joins the other processes.

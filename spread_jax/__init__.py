@@ -6,8 +6,8 @@ set. Adding the same noise to the data and to the model, and comparing those, re
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
 Modules, floor by floor (imports point downwards only):
-  0  datasets; spreads, latents, manifolds, networks, diagnosis
-  1  objectives, oracles
+  0  datasets, normal_laplace; spreads, validity, latents, manifolds, networks, diagnosis
+  1  objectives, oracles, denoising, linear_models; divergences
   2  training, guard, evaluation
   3  sweeps, figures
 """
@@ -19,6 +19,13 @@ _HOME = {
     "Spread": "spreads",
     "gaussian_spread": "spreads",
     "no_spread": "spreads",
+    "laplace_spread": "spreads",
+    "low_rank_spread": "spreads",
+    "fixed_volume_spread": "spreads",
+    "injective_mean_spread": "spreads",
+    "with_gaussian": "spreads",
+    "Validity": "validity",
+    "is_valid_spread": "validity",
     "Latent": "latents",
     "bernoulli_latent": "latents",
     "gaussian_latent": "latents",
@@ -36,6 +43,10 @@ _HOME = {
     "spread_elbo": "objectives",
     "importance_weighted_bound": "objectives",
     "sample": "objectives",
+    "tweedie": "denoising",
+    "denoise_by_decoder": "denoising",
+    "point_divergence": "divergences",
+    "spread_divergence": "divergences",
     "Training": "training",
     "make_training": "training",
     "data_scale": "guard",
@@ -43,7 +54,9 @@ _HOME = {
     "sweep": "sweeps",
 }
 _MODULES = (
+    "normal_laplace",
     "spreads",
+    "validity",
     "latents",
     "manifolds",
     "datasets",
@@ -51,6 +64,9 @@ _MODULES = (
     "diagnosis",
     "objectives",
     "oracles",
+    "denoising",
+    "linear_models",
+    "divergences",
     "training",
     "guard",
     "evaluation",

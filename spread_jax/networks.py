@@ -76,3 +76,35 @@ class GaussianDecoder(nn.Module):
             bias_init=nn.initializers.constant(self.initial_log_var),
         )(features)
         return nn.Dense(self.dim)(features), jnp.exp(log_var)
+
+
+class InjectiveMean(nn.Module):
+    """f(x) = x + c(x) with Lipschitz constant of c below 1: ``x [..., dim] -> [..., dim]``.
+
+    c is an MLP with tanh between its layers. Flax's spectral normalisation divides each kernel by
+    an estimate of its largest singular value, so that each layer's Lipschitz constant is
+    ``layer_bound``; then ‖f(a) - f(b)‖ >= (1 - layer_bound^layers) ‖a - b‖, and f is injective.
+
+    The power iteration's vector lives in the collection ``batch_stats``; with ``update_stats``
+    and ``mutable=["batch_stats"]`` it goes on from call to call, as Flax describes.
+    ``power_steps`` iterations in each call keep its estimate, which comes from below, within the
+    room that ``layer_bound`` leaves to 1, also without.
+
+    References:
+      Behrmann, Grathwohl, Chen, Duvenaud, Jacobsen, "Invertible residual networks", ICML 2019;
+      Miyato, Kataoka, Koyama, Yoshida, "Spectral normalization for GANs", ICLR 2018.
+    """
+
+    hidden: Sequence[int]
+    layer_bound: float = 0.9
+    power_steps: int = 10
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*batch dim"], update_stats: bool = False
+    ) -> Float[Array, "*batch dim"]:
+        c = x
+        for i, width in enumerate((*self.hidden, x.shape[-1])):
+            layer = nn.SpectralNorm(nn.Dense(width), n_steps=self.power_steps)
+            c = self.layer_bound * layer(c if i == 0 else jnp.tanh(c), update_stats=update_stats)
+        return x + c

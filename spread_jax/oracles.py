@@ -172,6 +172,22 @@ def deconvolved_mixture(
     return unpack(found.x)
 
 
+def posterior_mean(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
+    """E[x|y] = Σ_k p(k|y) (m_k + s_k²/(s_k² + sigma_fix²) (y - m_k)): the exact denoiser.
+
+    Args:
+      y: spread points, ``[..., dim]``.
+      mixture: the clean law.
+      sigma_fix: standard deviation of the noise, > 0 where a std is 0.
+    """
+    responsibility = _responsibilities(y, mixture, sigma_fix)[..., None]
+    means, stds = (
+        part.reshape(len(part), *(1,) * (y.ndim - 1), -1) for part in (mixture.means, mixture.stds)
+    )
+    gain = stds**2 / (stds**2 + sigma_fix**2)
+    return np.sum(responsibility * (means + gain * (y - means)), axis=0)
+
+
 def _em_step(
     y: Floats, mixture: GaussianMixture, sigma_fix: float, fixed_weights: bool
 ) -> GaussianMixture:

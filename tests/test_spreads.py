@@ -1,10 +1,22 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from spread_jax import Spread, gaussian_spread, no_spread
+from spread_jax import (
+    Spread,
+    fixed_volume_spread,
+    gaussian_spread,
+    injective_mean_spread,
+    laplace_spread,
+    low_rank_spread,
+    no_spread,
+    with_gaussian,
+)
+from spread_jax.networks import InjectiveMean
 
 KEY = jax.random.key(0)
 
@@ -100,3 +112,262 @@ def test_impossible_sigma_is_refused(sigma):
 def test_deterministic_decoder_without_noise_is_refused():
     with pytest.raises(ValueError, match="needs sigma > 0"):
         no_spread().log_prob(jnp.zeros(1), jnp.zeros(1), None)
+
+
+FACTOR = np.array([[1.0, 0.2], [-0.5, 0.0], [0.3, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("spread", "covariance"),
+    [
+        (laplace_spread(0.4), 0.32 * np.eye(3)),
+        (laplace_spread(np.array([0.1, 0.5, 2.0])), np.diag([0.02, 0.5, 8.0])),
+        (low_rank_spread(FACTOR, 0.3), FACTOR @ FACTOR.T + 0.09 * np.eye(3)),
+        (with_gaussian(laplace_spread(0.4), 0.3), 0.41 * np.eye(3)),
+    ],
+)
+def test_noise_has_the_stated_covariance(spread, covariance):
+    """Monte Carlo within 5 standard errors, those of a product taken from the draws."""
+    n = 100_000
+    x = jnp.tile(jnp.array([1.0, -2.0, 0.0]), (n, 1))
+    noise = np.asarray(spread.sample(KEY, x) - x, np.float64)
+    assert (np.abs(noise.mean(0)) < 5 * np.sqrt(np.diag(covariance) / n)).all()
+    products = noise[:, :, None] * noise[:, None]
+    assert (np.abs(products.mean(0) - covariance) < 5 * products.std(0) / n**0.5).all()
+
+
+@pytest.mark.parametrize("var", [0.0, pytest.param(1e-30, marks=pytest.mark.slow), 0.3])
+@pytest.mark.parametrize(
+    "spread",
+    [
+        laplace_spread(0.4),
+        low_rank_spread(np.array([[0.5]]), 0.3),
+        with_gaussian(laplace_spread(0.4), 0.2),
+        gaussian_spread(0.4),
+    ],
+    ids=["laplace", "low rank", "sum", "gaussian"],
+)
+def test_density_is_that_of_the_draws(spread, var):
+    """Integrates to 1 within 1e-5; P(y <= t) by quadrature within 5 standard errors of Monte
+    Carlo, of z ~ N(mean, var) spread by ``sample``."""
+    n, mean = 100_000, 0.7
+    draw_key, noise_key = jax.random.split(KEY)
+    x = mean + jnp.sqrt(var) * jax.random.normal(draw_key, (n, 1))
+    y = np.sort(np.asarray(spread.sample(noise_key, x), np.float64)[:, 0])
+    nodes, weights = np.polynomial.legendre.leggauss(120)
+    edges = mean + np.array([-30, -10, -3, -1, -0.3, 0, 0.3, 1, 3, 10, 30])
+    grid = np.concatenate([a + (b - a) * (nodes + 1) / 2 for a, b in itertools.pairwise(edges)])
+    log_prob = spread.log_prob(
+        jnp.float32(grid[:, None]), jnp.float32([[mean]]), jnp.float32([[var]])
+    )
+    masses = (np.exp(np.float64(log_prob)).reshape(-1, 120) @ weights) * np.diff(edges) / 2
+    cdf = np.cumsum(masses)
+    np.testing.assert_allclose(cdf[-1], 1, atol=1e-5)
+    empirical = np.searchsorted(y, edges[1:]) / n
+    assert (np.abs(cdf - empirical) < 5 * np.sqrt(cdf * np.abs(1 - cdf) / n) + 1e-5).all()
+
+
+def test_laplace_under_a_deterministic_decoder_is_scipys_laplace():
+    y, mean = np.random.default_rng(0).normal(size=(2, 7, 3))
+    scale = np.array([0.1, 0.5, 2.0])
+    expected = stats.laplace.logpdf(y, mean, scale).sum(-1)
+    log_prob = laplace_spread(scale).log_prob(jnp.float32(y), jnp.float32(mean), None)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [pytest.param(0.3, marks=pytest.mark.slow), 0.03])
+@pytest.mark.parametrize(("dim", "rank"), [(40, 7), pytest.param(200, 100, marks=pytest.mark.slow)])
+def test_low_rank_is_scipys_multivariate_normal(dim, rank, sigma):
+    rng = np.random.default_rng(0)
+    y, mean = rng.normal(size=(2, 5, dim))
+    var = rng.gamma(1.0, size=(5, dim))
+    factor = rng.normal(size=(dim, rank))
+    y, mean, var, factor = map(np.float32, (y, mean, var, factor))
+    spread = low_rank_spread(factor, sigma)
+    noise = np.float64(factor) @ np.float64(factor).T + sigma**2 * np.eye(dim)
+    expected = [
+        stats.multivariate_normal.logpdf(*map(np.float64, (a, b)), noise + np.diag(np.float64(c)))
+        for a, b, c in zip(y, mean, var, strict=True)
+    ]
+    log_prob = jax.jit(spread.log_prob)(*map(jnp.asarray, (y, mean, var)))
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
+    expected = [
+        stats.multivariate_normal.logpdf(*map(np.float64, ab), noise)
+        for ab in zip(y, mean, strict=True)
+    ]
+    deterministic = spread.log_prob(jnp.asarray(y), jnp.asarray(mean), None)
+    np.testing.assert_allclose(deterministic, expected, rtol=1e-5)
+
+
+def test_low_rank_keeps_its_digits_where_woodburys_difference_loses_them():
+    """sigma a thousandth of the factor, the residual along the factor: SciPy in float64."""
+    rng = np.random.default_rng(0)
+    factor = np.float32(rng.normal(size=(30, 4)))
+    y = np.float32(factor @ rng.normal(size=4) + 1e-3 * rng.normal(size=30))
+    noise = np.float64(factor) @ np.float64(factor).T + np.float64(np.float32(1e-3)) ** 2 * np.eye(
+        30
+    )
+    expected = stats.multivariate_normal.logpdf(np.float64(y), np.zeros(30), noise)
+    log_prob = low_rank_spread(factor, 1e-3).log_prob(jnp.asarray(y), jnp.zeros(30), None)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
+
+
+def test_low_rank_operations_grow_as_dim_times_rank_squared():
+    """XLA's own count of the compiled program, up to dim 12,288 and rank 100: O(d r²) operations,
+    and memory of a few [dim, rank] matrices, never [dim, dim]."""
+
+    def cost(dim, rank):
+        def log_prob(y, mean, var, factor):
+            return low_rank_spread(factor, 0.1).log_prob(y, mean, var)
+
+        shapes = [(dim,), (dim,), (dim,), (dim, rank)]
+        arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        compiled = jax.jit(log_prob).lower(*arguments).compile()
+        memory = compiled.memory_analysis()
+        assert memory.temp_size_in_bytes < 4 * dim * rank * 4 + 2**20
+        return compiled.cost_analysis()["flops"]
+
+    flops = {(d, r): cost(d, r) for d, r in [(768, 50), (12_288, 50), (12_288, 100)]}
+    assert 14 < flops[12_288, 50] / flops[768, 50] < 18  # 16 × the dimensions
+    assert 3.3 < flops[12_288, 100] / flops[12_288, 50] < 4.4  # twice the rank
+    assert flops[12_288, 100] < 3 * 12_288 * 100**2
+
+
+def test_a_batch_under_a_shared_covariance_is_each_point_alone():
+    rng = np.random.default_rng(0)
+    y = jnp.float32(rng.normal(size=(4, 5, 3)))
+    mean, var = jnp.float32(rng.normal(size=(2, 1, 3))), jnp.float32(rng.gamma(1.0, size=(2, 1, 3)))
+    for spread in (laplace_spread(0.4), low_rank_spread(FACTOR, 0.3)):
+        together = jax.jit(spread.log_prob)(y[:, None], mean, var)
+        alone = jax.vmap(spread.log_prob, (0, None, None))  # over 5, then 2, then 4
+        alone = jax.vmap(jax.vmap(alone, (None, 0, 0)), (0, None, None))
+        alone = jax.jit(alone)(y, mean[:, 0], var[:, 0])
+        np.testing.assert_allclose(together, alone, rtol=1e-5)
+        shared = jax.jit(lambda y, mean, spread=spread: spread.log_prob(y, mean, None))
+        np.testing.assert_allclose(
+            shared(y, mean[0, 0])[2, 3], shared(y[2, 3], mean[0, 0]), rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        laplace_spread,
+        lambda scale: low_rank_spread(scale * FACTOR, scale),
+        pytest.param(lambda s: with_gaussian(laplace_spread(s), 2 * s), marks=pytest.mark.slow),
+        pytest.param(
+            lambda s: injective_mean_spread(lambda x: x + jnp.tanh(x), s), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_traced_parameters_under_vmap_are_one_by_one(make):
+    values = [0.1, 1.0]
+    x = jax.random.normal(KEY, (5, 3))
+
+    def both(value):
+        spread = make(value)
+        return spread.sample(KEY, x), spread.log_prob(x, 0.5 * x, None)
+
+    batched = jax.jit(jax.vmap(both))(jnp.array(values))
+    one = jax.jit(both)
+    for i, value in enumerate(values):
+        for together, alone in zip(batched, one(jnp.float32(value)), strict=True):
+            np.testing.assert_allclose(together[i], alone, rtol=1e-4)
+
+    @jax.jit
+    def total(value):
+        return make(value).log_prob(x, 0.5 * x, None).sum()
+
+    slope, step = jax.jit(jax.grad(total))(jnp.float32(0.5)), 1e-2
+    low, high = total(0.5 - step), total(0.5 + step)
+    np.testing.assert_allclose(slope, (high - low) / (2 * step), rtol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def injective_mean():
+    model = InjectiveMean((64, 64))
+    variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 5)))
+    # larger kernels, so that the normalisation has work to do
+    params = jax.tree.map(lambda p: 30 * p, variables["params"])
+    return jax.jit(lambda x: model.apply({**variables, "params": params}, x))
+
+
+def test_injective_mean_is_injective_with_the_measured_bound(injective_mean):
+    """10,000 random pairs, far and near: ‖f(a) - f(b)‖ >= (1 - 1.06·0.9³) ‖a - b‖, and no stretch
+    above 1 + 1.06·0.9³: 6 % of room for the power iteration."""
+    far, other = jax.random.normal(KEY, (2, 5000, 5))
+    a = jnp.concatenate([far, far])
+    b = jnp.concatenate([other, far + 1e-2 * other])
+    f_a, f_b = injective_mean(a), injective_mean(b)
+    stretch = np.linalg.norm(f_a - f_b, axis=1) / np.linalg.norm(a - b, axis=1)
+    assert stretch.min() >= 1 - 1.06 * 0.9**3
+    assert stretch.max() <= 1 + 1.06 * 0.9**3
+    assert stretch.std() > 0.01  # it does something
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_layers_lipschitz_constant_is_held_below_one(seed):
+    """NumPy's largest singular value of the layer's matrix, which is f(I) - I."""
+    model = InjectiveMean((), layer_bound=0.9)
+    variables = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 64)))
+    variables = {**variables, "params": jax.tree.map(lambda p: 30 * p, variables["params"])}
+    matrix = np.asarray(model.apply(variables, jnp.eye(64))) - np.eye(64)
+    assert 0.899 < np.linalg.norm(matrix, 2) < 0.97
+
+
+@pytest.mark.slow
+def test_injective_mean_density_is_the_normal_about_f(injective_mean):
+    spread = injective_mean_spread(injective_mean, 0.3)
+    y, mean = jax.random.normal(KEY, (2, 7, 5))
+    expected = stats.norm.logpdf(y, injective_mean(mean), 0.3).sum(-1)
+    np.testing.assert_allclose(spread.log_prob(y, mean, None), expected, rtol=1e-5)
+    x = jnp.tile(mean[:1], (100_000, 1))
+    noise = np.asarray(spread.sample(KEY, x) - injective_mean(mean[:1]), np.float64)
+    assert (np.abs(noise.mean(0)) < 5 * 0.3 / 1e5**0.5).all()
+
+
+def test_a_pair_without_a_closed_form_names_those_that_have_one():
+    x = jnp.ones((1, 2))
+    spread = injective_mean_spread(jnp.tanh, 0.3)
+    for no_closed_form in (spread, with_gaussian(spread, 0.1)):
+        with pytest.raises(ValueError, match=r"no closed form; .* gaussian_spread, laplace_spread"):
+            no_closed_form.log_prob(x, x, x)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: laplace_spread(0.0), "scale must be finite and > 0"),
+        (lambda: laplace_spread(np.nan), "scale must be finite and > 0"),
+        (lambda: low_rank_spread(np.ones(3), 0.1), "factor must be a matrix"),
+        (lambda: low_rank_spread(np.full((3, 1), np.inf), 0.1), "factor must be finite"),
+        (lambda: low_rank_spread(FACTOR, -0.1), "sigma must be finite and >= 0"),
+        (lambda: with_gaussian(laplace_spread(1.0), -0.1), "sigma must be finite and >= 0"),
+        (
+            lambda: low_rank_spread(FACTOR, 0.0).log_prob(jnp.zeros(3), jnp.zeros(3), None),
+            "needs sigma > 0",
+        ),
+    ],
+)
+def test_impossible_parameters_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_fixed_volume_keeps_the_determinant_and_leans_along_its_directions():
+    """SciPy's normal with the covariance built in NumPy, c from its determinant."""
+    rng = np.random.default_rng(0)
+    directions, sigma = rng.normal(size=(6, 2)), 0.3
+    shape = np.eye(6) + directions @ directions.T
+    covariance = shape * sigma**2 / np.linalg.det(shape) ** (1 / 6)
+    np.testing.assert_allclose(np.linalg.det(covariance), sigma**12, rtol=1e-9)
+    y = rng.normal(size=(4, 6))
+    expected = stats.multivariate_normal.logpdf(y, np.zeros(6), covariance)
+    log_prob = jax.jit(
+        lambda directions: fixed_volume_spread(directions, sigma).log_prob(
+            jnp.float32(y), jnp.zeros(6), None
+        )
+    )
+    np.testing.assert_allclose(log_prob(jnp.float32(directions)), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="directions must be a matrix"):
+        fixed_volume_spread(jnp.zeros(3), sigma)

@@ -2,6 +2,8 @@
 
 from spread_jax.figures.baselines import baselines_figure, curves_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
+from spread_jax.figures.divergences import divergence_figure
+from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
 from spread_jax.figures.style import ARMS, ArmStyle
 from spread_jax.figures.sweep import (
     distance_figure,
@@ -18,10 +20,13 @@ __all__ = [
     "ARMS",
     "ArmStyle",
     "baselines_figure",
+    "convergence_figure",
     "curves_figure",
     "data_figure",
     "diagnosis_figure",
     "distance_figure",
+    "divergence_figure",
+    "error_against_gamma_figure",
     "loss_fan_figure",
     "loss_figure",
     "price_figure",

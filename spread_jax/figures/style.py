@@ -6,7 +6,11 @@ readers), and an arm has the same colour everywhere.
 
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches
 PAGE = 7.0
@@ -62,3 +66,25 @@ def loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[fl
     high = np.nanmax(np.where(np.isfinite(top), top, np.nan)[:, start:], initial=low + 1e-3)
     margin = 0.06 * (high - low)
     return float(low - margin), float(high + margin)
+
+
+def log_scale(axes: Axes) -> None:
+    """A log axis with plain numbers for decades, and for thirds where it spans few of them."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(
+        mpl.ticker.LogLocator(subs=(1.0, 3.0) if high < 1e3 * low else (1.0,), numticks=8)
+    )
+    axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def legend_below(figure: Figure, panels: np.ndarray) -> None:
+    """One legend under all panels, each label once."""
+    entries: dict[str, Artist] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        entries.update(zip(labels, handles, strict=True))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries)
+    )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spread_jax.evaluation import wilson_interval
-from spread_jax.figures.style import ARMS, COLUMN, FLOOR_COLOR, PAGE, STYLE, loss_limits
+from spread_jax.figures.style import ARMS, COLUMN, FLOOR_COLOR, PAGE, STYLE, log_scale, loss_limits
 
 
 def recovery_figure(dataset: xr.Dataset) -> Figure:
@@ -93,7 +93,7 @@ def price_figure(dataset: xr.Dataset, data_std: float, power: Mapping[float, flo
             linewidth=1,
         )
         axes.set_ylabel("cost of merging\n(nats)")
-        _log_scale(axes)
+        log_scale(axes)
         _sigma_axis(axes, dataset)
     return figure
 
@@ -180,7 +180,7 @@ def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels:
                     label=f"learning rate {rate:g}",
                 )
             axes.set_ylabel(label)
-            _log_scale(axes)
+            log_scale(axes)
         _sigma_axis(panels[-1], dataset)
         panels[0].legend()
     return figure
@@ -199,14 +199,6 @@ def _learning_rates(
             mpl.colormaps["viridis"](0.9 * place),
             0.4 * (place - 0.5),
         )
-
-
-def _log_scale(axes: Axes) -> None:
-    """A log axis whose ticks are plain numbers, also where it spans less than a decade."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3), numticks=8))
-    axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:

@@ -1,0 +1,65 @@
+"""The figure of the f-divergences under a spread."""
+
+from typing import Any
+
+import matplotlib as mpl
+import xarray as xr
+from matplotlib.figure import Figure
+
+from spread_jax.figures.style import LOST_COLOR, PAGE, STYLE, legend_below
+
+DIVERGENCES = {
+    "kl": "KL (nats)",
+    "js": "Jensen-Shannon (nats)",
+    "tv": "total variation",
+    "hellinger": "squared Hellinger",
+}
+
+
+def divergence_figure(dataset: xr.Dataset) -> Figure:
+    """Divergence of two points against their distance, for several σ_fix, and its slope below.
+
+    Args:
+      dataset: ``divergence`` and ``slope`` [name, sigma_fix, distance]; σ_fix 0 is the unspread
+        divergence, whose jump at distance 0 is drawn as such.
+    """
+    sigmas = sorted(map(float, dataset["sigma_fix"].values))
+    distance = dataset["distance"].values
+    with mpl.rc_context(STYLE):
+        figure = Figure((PAGE, 3.4), layout="constrained")
+        grid = figure.subplots(2, len(DIVERGENCES), sharex=True)
+        for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
+            for sigma in sigmas:
+                runs = dataset.sel(name=name, sigma_fix=sigma)
+                if sigma == 0:
+                    style: dict[str, Any] = {"color": LOST_COLOR, "linestyle": "--"}
+                    label = "no spread"
+                else:
+                    place = sigmas.index(sigma) / len(sigmas)
+                    style = {"color": mpl.colormaps["viridis"](0.9 * place)}
+                    label = f"$\\sigma_{{fix}}$ = {sigma:g}"
+                top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **style)
+                bottom.plot(distance, runs["slope"].values, linewidth=1, **style)
+            top.set_title(title)
+            bottom.set_xlabel("distance (data units)")
+            if name == "kl":
+                top.set_ylim(-0.2, 8)
+                bottom.set_ylim(-0.5, 16)
+                note = {
+                    "transform": top.transAxes,
+                    "fontsize": 7,
+                    "color": LOST_COLOR,
+                    "ha": "right",
+                }
+                top.text(0.97, 0.95, "no spread: ∞", va="top", **note)
+                bottom.text(
+                    0.97,
+                    0.55,
+                    "no spread: none",
+                    va="top",
+                    **{**note, "transform": bottom.transAxes},
+                )
+        grid[0, 0].set_ylabel("divergence")
+        grid[1, 0].set_ylabel("its slope")
+        legend_below(figure, grid.ravel())
+    return figure

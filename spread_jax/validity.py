@@ -1,0 +1,148 @@
+"""Whether a stationary noise law keeps the spread divergence valid: zeros of its transform."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, minimize_scalar
+
+ROUNDING = 1e-13  # a value below this, against 1 at frequency 0, may be rounding and nothing else
+MIN_RUN = 3  # neighbouring frequencies, all of them zero: an interval and not a point
+# times ROUNDING, one point before the zeros begin: they do not begin by decay. A Gaussian with as
+# few points as UNRESOLVED lets pass falls by a factor of 100 from one point to the next there
+ABRUPT = 1e4
+UNRESOLVED = 0.05  # of 1: a value half-way between two points, against their mean
+
+
+class Validity(NamedTuple):
+    """What :func:`is_valid_spread` found; true as a condition only if the verdict is "yes".
+
+    Attributes:
+      verdict: "yes", "no" or "cannot tell".
+      reason: one sentence.
+      frequencies: the range that was looked at, (low, high), radians per data unit.
+      condition: largest over smallest |c.f.| on the range; inf if it has a zero. It is the factor
+        by which the best and the worst seen frequency of a difference of laws differ in the
+        spread laws: at 1e3 a divergence sees the worst one a million times weaker.
+      zeros: isolated zeros on the range, ascending.
+      gap: the interval of zeros, (low, high), or None.
+    """
+
+    verdict: Literal["yes", "no", "cannot tell"]
+    reason: str
+    frequencies: tuple[float, float]
+    condition: float
+    zeros: tuple[float, ...]
+    gap: tuple[float, float] | None
+
+    def __bool__(self) -> bool:
+        return self.verdict == "yes"
+
+
+def is_valid_spread(
+    characteristic_function: Callable[[NDArray[np.float64]], ArrayLike], frequencies: ArrayLike
+) -> Validity:
+    """Is φ(k) = E exp(ikε), of the noise y = x + ε, zero on no interval of these frequencies?
+
+    Spread by such noise the c.f. of a law is multiplied by φ. Where φ is not zero, equal spread
+    laws have equal c.f.s; isolated zeros do no harm, since a c.f. is continuous; on an interval
+    of zeros two laws may differ unseen. The verdict speaks of the stated range alone, as finely
+    as its points lie, and to a precision of 1e-13:
+
+    - "no": φ drops to zero and stays there, over three points or more;
+    - "yes": φ is above rounding everywhere but at isolated zeros;
+    - "cannot tell": φ decays below rounding (a Gaussian's far tail does), is not finite, or
+      changes much between two points: ask about a narrower range, or with more points.
+
+    Noise with independent coordinates is valid if each coordinate's law is; ask once for each.
+
+    Args:
+      characteristic_function: ``k [n] -> φ(k) [n]``, real or complex, of float64 frequencies.
+      frequencies: ``[n]``, at least 8, ascending, in radians per data unit.
+
+    Raises:
+      ValueError: if the frequencies are not such, or |φ| exceeds 1: then it is no c.f.
+
+    References:
+      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
+      section 3.1.
+    """
+    k = np.asarray(frequencies, np.float64)
+    if k.ndim != 1 or len(k) < 8 or not np.isfinite(k).all() or (np.diff(k) <= 0).any():
+        raise ValueError("frequencies must be at least 8 finite numbers in ascending order")
+    transform = np.asarray(characteristic_function(k))
+    bounds = float(k[0]), float(k[-1])
+    if transform.shape != k.shape or not np.isfinite(transform).all():
+        reason = "the characteristic function is not one finite number for each frequency"
+        return Validity("cannot tell", reason, bounds, np.nan, (), None)
+    size = np.abs(transform)
+    if size.max() > 1 + 1e-9:
+        raise ValueError(f"|φ| must not exceed 1, got {size.max():.3g}: no characteristic function")
+
+    halfway = np.asarray(characteristic_function((k[1:] + k[:-1]) / 2))
+    if not (np.abs(halfway - (transform[1:] + transform[:-1]) / 2) <= UNRESOLVED).all():
+        reason = "it changes too much between neighbouring frequencies: ask with more points"
+        return Validity("cannot tell", reason, bounds, np.nan, (), None)
+
+    run = _longest_run(size <= ROUNDING)
+    if run is not None:
+        low, high = run
+        gap = float(k[low]), float(k[high])
+        beside = [size[i] for i in (low - 1, high + 1) if 0 <= i < len(k)]
+        if not beside or max(beside) > ABRUPT * ROUNDING:
+            reason = f"zero from {gap[0]:.4g} to {gap[1]:.4g}: two laws may differ unseen there"
+            return Validity("no", reason, bounds, np.inf, (), gap)
+        reason = (
+            f"it decays below rounding from {gap[0]:.4g} to {gap[1]:.4g}: "
+            f"zero or only small cannot be told"
+        )
+        return Validity("cannot tell", reason, bounds, np.inf, (), None)
+
+    zeros = _isolated_zeros(k, transform, characteristic_function)
+    if zeros:
+        reason = f"{len(zeros)} isolated zeros: valid, and badly conditioned near them"
+        return Validity("yes", reason, bounds, np.inf, zeros, None)
+    condition = float(size.max() / size.min())
+    reason = f"never zero on this range; its sizes differ by a factor of {condition:.3g}"
+    return Validity("yes", reason, bounds, condition, (), None)
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """First and last index of the longest run of true flags, if it is MIN_RUN or more."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    starts, ends = edges[::2], edges[1::2] - 1
+    if not len(starts):
+        return None
+    longest = int(np.argmax(ends - starts))
+    low, high = int(starts[longest]), int(ends[longest])
+    return (low, high) if high - low + 1 >= MIN_RUN else None
+
+
+def _isolated_zeros(
+    k: NDArray, transform: NDArray, characteristic_function: Callable[[NDArray], ArrayLike]
+) -> tuple[float, ...]:
+    """Zeros at a point, at a change of sign, and where a bounded search takes |φ| to zero."""
+
+    def value_at(frequency: float) -> complex:
+        return complex(np.asarray(characteristic_function(np.array([frequency])))[0])
+
+    size = np.abs(transform)
+    found = list(k[size <= ROUNDING])
+    real = np.real(transform)
+    is_real = np.abs(np.imag(transform)).max() <= ROUNDING
+    for i in range(len(k) - 1):
+        if is_real and min(size[i : i + 2]) > ROUNDING and real[i] * real[i + 1] < 0:
+            found.append(brentq(lambda at: value_at(at).real, k[i], k[i + 1]))
+    for i in range(1, len(k) - 1):
+        is_lowest = ROUNDING < size[i] <= min(size[i - 1], size[i + 1])
+        bracket = float(k[i - 1]), float(k[i + 1])
+        if is_lowest and not any(bracket[0] <= zero <= bracket[1] for zero in found):
+            search = minimize_scalar(
+                lambda at: abs(value_at(at)), bounds=bracket, method="bounded",
+                options={"xatol": 1e-14},
+            )  # fmt: skip
+            # it finds a minimum to about 1e-8 of its place
+            if search.fun <= 1e-4 * max(size[i - 1], size[i + 1]):
+                found.append(float(search.x))
+    return tuple(sorted(float(zero) for zero in found))

@@ -1,0 +1,80 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments.linear import METHODS
+from spread_jax import figures
+
+
+@pytest.fixture
+def linear_results():
+    rng = np.random.default_rng(0)
+    shape = (2, 3, 4, 5, 11)
+    error = np.exp(-np.linspace(0, 5, 11)) * rng.uniform(0.5, 1, shape)
+    error[0, 2, 3] = 0  # exact: a log axis has no place for it
+    return xr.Dataset(
+        {
+            "error": (("model", "algorithm", "gamma", "seed", "iteration"), error),
+            "seconds": (
+                ("model", "algorithm", "iteration"),
+                np.broadcast_to(np.linspace(0, 2, 11), (2, 3, 11)),
+            ),
+            "eigen_error": (("gamma", "seed"), rng.uniform(0.01, 0.02, (4, 5))),
+            "fastica_error": (("seed",), rng.uniform(0.01, 0.02, 5)),
+        },
+        coords={
+            "model": ["pca", "ica"],
+            "algorithm": list(METHODS),
+            "gamma": [0.1, 0.0, 1.0, 0.01],
+            "seed": range(5),
+            "iteration": 10 * np.arange(11),
+        },
+    )
+
+
+def words(figure):
+    return " ".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+def is_not_blank(figure, tmp_path):
+    figure.savefig(tmp_path / "figure.png")
+    return plt.imread(tmp_path / "figure.png")[..., :3].std() > 0.05
+
+
+def test_error_against_gamma_runs_from_the_largest_to_zero(linear_results, tmp_path):
+    figure = figures.error_against_gamma_figure(linear_results)
+    for axes in figure.axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "0.1", "0.01", "0"]
+    for expected in ("PCA", "ICA", "ordinary EM", "eigen-solution", "FastICA", "data units"):
+        assert expected in words(figure)
+    middle = figure.axes[1].lines[0].get_ydata()[-1]
+    last = linear_results["error"].isel(iteration=-1).sel(model="ica", algorithm="em", gamma=0)
+    np.testing.assert_allclose(middle, np.median(last))
+    assert is_not_blank(figure, tmp_path)
+
+
+def test_convergence_is_drawn_at_the_smallest_gamma(linear_results, tmp_path):
+    figure = figures.convergence_figure(linear_results)
+    for expected in ("iterations", "seconds of one run", "γ = 0", "structured spread EM"):
+        assert expected in words(figure)
+    curve = figure.axes[2].lines[1].get_ydata()
+    runs = linear_results["error"].sel(model="ica", algorithm="spread_em", gamma=0)
+    np.testing.assert_allclose(curve, np.median(runs, axis=0))
+    assert is_not_blank(figure, tmp_path)
+
+
+def test_divergences_show_every_sigma_and_what_is_missing_without_one(tmp_path):
+    names, sigmas = ["kl", "reverse_kl", "js", "tv", "hellinger"], [0.0, 0.1, 1.0]
+    values = np.ones((5, 3, 7)) * np.arange(7)
+    values[0, 0] = np.inf
+    dims = ("name", "sigma_fix", "distance")
+    dataset = xr.Dataset(
+        {"divergence": (dims, values), "slope": (dims, values)},
+        coords={"name": names, "sigma_fix": sigmas, "distance": np.arange(7.0)},
+    )
+    figure = figures.divergence_figure(dataset)
+    for expected in ("no spread: ∞", "no spread: none", "= 0.1", "= 1", "total variation"):
+        assert expected in words(figure)
+    assert all(len(axes.lines) == 3 for axes in figure.axes)
+    assert is_not_blank(figure, tmp_path)
