@@ -6,7 +6,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
 Modules, floor by floor (imports point downwards only):
-  0  datasets; spreads, latents, manifolds, networks, diagnosis
+  0  files; datasets, spreads, latents, manifolds, networks, diagnosis
   1  objectives, oracles
   2  training, evaluation
   3  sweeps, figures
@@ -26,7 +26,9 @@ _HOME = {
     "sample_ring": "manifolds",
     "sample_spiral": "manifolds",
     "embed": "manifolds",
-    "read_table": "datasets",
+    "read_table": "files",
+    "Dataset": "datasets",
+    "load_dataset": "datasets",
     "Diagnosis": "diagnosis",
     "diagnose": "diagnosis",
     "suggest_sigma": "diagnosis",
@@ -44,6 +46,7 @@ _MODULES = (
     "spreads",
     "latents",
     "manifolds",
+    "files",
     "datasets",
     "networks",
     "diagnosis",
