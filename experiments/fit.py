@@ -59,7 +59,7 @@ class Settings(command.TrainingSettings):
     """Draws of z in the importance-weighted bound."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
-    steps: int = 4000
+    steps: int = 3000
     """Optimizer steps of a run."""
     seeds: int = 3
     """Number of seeds: independent runs (initialisation, batches, noise)."""

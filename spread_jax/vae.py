@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -275,22 +276,23 @@ def spread_entropy_of_points(
     if not sigma > 0:
         raise ValueError(f"sigma must be > 0 (a standard deviation), got {sigma}")
     n, dim = x.shape
-
-    @jax.jit
-    def excess(key: PRNGKeyArray, x: Array) -> Array:
-        row_key, noise_key = jax.random.split(key)
-        own = x[jax.random.randint(row_key, (num_draws,), 0, n)]
-        noise = sigma * jax.random.normal(noise_key, own.shape)
-
-        # |y - x_i|² - |y - x_j|² = |x_j - x_i|² + 2 (x_j - x_i) ε, from products of matrices
-        def overlap(own_and_noise: tuple[Array, Array]) -> Array:
-            own, noise = own_and_noise
-            squares = jnp.square(own).sum(-1)[:, None] + jnp.square(x).sum(-1) - 2 * own @ x.T
-            cross = 2 * ((own * noise).sum(-1)[:, None] - noise @ x.T)
-            return jax.nn.logsumexp(-(squares.clip(0) + cross) / (2 * sigma**2), axis=1)
-
-        chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, num_draws // 20, dim), (own, noise))
-        return jax.lax.map(overlap, chunks).mean()
-
     gaussian = 0.5 * dim * math.log(2 * math.pi * math.e * sigma**2)
-    return gaussian + math.log(n) - float(excess(key, x))
+    return gaussian + math.log(n) - float(_mean_overlap(key, x, sigma, num_draws))
+
+
+@partial(jax.jit, static_argnames="num_draws")
+def _mean_overlap(key: PRNGKeyArray, x: Array, sigma: float, num_draws: int) -> Array:
+    row_key, noise_key = jax.random.split(key)
+    own = x[jax.random.randint(row_key, (num_draws,), 0, len(x))]
+    noise = sigma * jax.random.normal(noise_key, own.shape)
+
+    def overlap(own_and_noise: tuple[Array, Array]) -> Array:
+        own, noise = own_and_noise
+        # |y - x_i|² - |y - x_j|² = |x_j - x_i|² + 2 (x_j - x_i) ε, from products of matrices
+        squares = jnp.square(own).sum(-1)[:, None] + jnp.square(x).sum(-1)[None] - 2 * own @ x.T
+        cross = 2 * ((own * noise).sum(-1)[:, None] - noise @ x.T)
+        return jax.nn.logsumexp(-(squares.clip(0) + cross) / (2 * sigma**2), axis=1)
+
+    at_once = max(1, num_draws // 20)
+    rows = jax.tree.map(lambda leaf: leaf[:, None], (own, noise))
+    return jax.lax.map(lambda row: overlap(row)[0], rows, batch_size=at_once).mean()
