@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from spread_jax.vae import VAE
 
 NUM_WATCHED = 64  # training points at which the decoder's sigma is recorded
-MAX_JUDGED = 10_000  # training points whose bound is taken
+MAX_JUDGED = 5_000  # training points whose bound is taken
 MAX_IW = 1_000  # held-out points whose importance-weighted bound is taken
-MAX_SAMPLES = 5_000  # in precision and recall
+MAX_SAMPLES = 3_000  # in precision and recall
 NUM_PICTURES = 32
 NUM_TRAVERSED = 6  # latent dimensions
 TRAVERSED = np.linspace(-2, 2, 9)  # standard deviations of the prior

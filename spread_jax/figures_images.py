@@ -205,7 +205,7 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     arms = list(dataset["arm"].values)
     bounds = dataset["worst_bound"].transpose("arm", "worst_image").values
     with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 1.0 + 0.16 * len(arms)), layout="constrained")
+        figure = Figure((PAGE, 1.15 + 0.17 * len(arms)), layout="constrained")
         count = bounds.shape[1]
         for axes, x, column in zip(
             figure.subplots(1, count, squeeze=False)[0],

@@ -281,7 +281,9 @@ def spread_entropy_of_points(
 
 
 @partial(jax.jit, static_argnames="num_draws")
-def _mean_overlap(key: PRNGKeyArray, x: Array, sigma: float, num_draws: int) -> Array:
+def _mean_overlap(
+    key: PRNGKeyArray, x: Array, sigma: Float[Array, ""], num_draws: int
+) -> Float[Array, ""]:
     row_key, noise_key = jax.random.split(key)
     own = x[jax.random.randint(row_key, (num_draws,), 0, len(x))]
     noise = sigma * jax.random.normal(noise_key, own.shape)
