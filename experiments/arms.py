@@ -161,6 +161,14 @@ class Judge:
         samples, means = self._programs(cell.vae)[2](cell.run_params(seed), self._key, n)
         return jax.device_get((samples, means))
 
+    def reconstructed(self, cell: Cell, seed: int, y: np.ndarray) -> np.ndarray:
+        """The decoder's means at the posterior means."""
+        return np.asarray(self._programs(cell.vae)[3](cell.run_params(seed), y))
+
+    def decoded(self, cell: Cell, seed: int, z: np.ndarray) -> np.ndarray:
+        """The decoder's means at z."""
+        return np.asarray(self._programs(cell.vae)[4](cell.run_params(seed), z))
+
     def _programs(self, vae: "VAE") -> tuple:
         import jax
 
@@ -177,6 +185,8 @@ class Judge:
                 make_bounds(vae),
                 make_importance_weighted(vae, self._iw_samples),
                 jax.jit(draw, static_argnums=2),
+                jax.jit(lambda params, y: vae.decode(params, vae.encode(params, y)[0])[0]),
+                jax.jit(lambda params, z: vae.decode(params, z)[0]),
             )
         return self._compiled[id(vae)]
 
@@ -232,36 +242,33 @@ def pictures(judge: Judge, cells: dict[str, Cell], sigma_fix: float) -> "xr.Data
     shown: dict[str, list] = {
         name: [] for name in ("samples", "spread_samples", "reconstructions", "traversal")
     }
+    of_each = []
     for cell in cells.values():
-        params = cell.run_params(0)
         samples = judge.samples(cell, 0, NUM_PICTURES)[0]
         shown["samples"].append(samples)
         shown["spread_samples"].append(samples + noise[: len(samples)])
         y = x + noise * (cell.hyper["spread_data"] * (cell.sigma_fix > 0))
-        mean = cell.vae.encode(params, jnp.asarray(y))[0]
-        shown["reconstructions"].append(cell.vae.decode(params, mean)[0])
-        spread_of_means = judge.bounds(cell, 0, data.test).posterior_mean.std(axis=0)
+        shown["reconstructions"].append(judge.reconstructed(cell, 0, y))
+        bounds = judge.bounds(cell, 0, data.test)
+        of_each.append(bounds.bound)
+        spread_of_means = bounds.posterior_mean.std(axis=0)
         largest = np.argsort(-spread_of_means)[:NUM_TRAVERSED]
         z = np.zeros((len(largest), len(TRAVERSED), len(spread_of_means)), np.float32)
         for row, latent in enumerate(largest):
             z[row, :, latent] = TRAVERSED
-        shown["traversal"].append(cell.vae.decode(params, jnp.asarray(z))[0])
-    of_each = {name: judge.bounds(cell, 0, data.test).bound for name, cell in cells.items()}
-    plain = next(iter(of_each.values()))
-    worst = np.argsort(plain)[:NUM_WORST]
+        shown["traversal"].append(judge.decoded(cell, 0, z))
+    worst = np.argsort(of_each[0])[:NUM_WORST]  # the plain arm comes first
     dims = {
         **dict.fromkeys(shown, ("arm", "picture", "pixel")),
         "traversal": ("arm", "latent", "value", "pixel"),
     }
     return xr.Dataset(
         {
-            **{
-                name: (dims[name], np.stack([np.asarray(v) for v in shown[name]])) for name in shown
-            },
+            **{name: (dims[name], np.stack(shown[name])) for name in shown},
             "held_out": (("picture", "pixel"), x),
             "held_out_spread": (("picture", "pixel"), x + noise),
             "worst": (("worst_image", "pixel"), data.test[worst]),
-            "worst_bound": (("arm", "worst_image"), np.stack([b[worst] for b in of_each.values()])),
+            "worst_bound": (("arm", "worst_image"), np.stack([b[worst] for b in of_each])),
         },
         coords={"arm": list(cells), "value": TRAVERSED},
     )

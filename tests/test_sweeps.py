@@ -204,7 +204,7 @@ def test_steps_called_from_python_are_the_scans_steps():
     assert told[-1] == 3 * 40
 
 
-@pytest.mark.parametrize("step_by_step", [False, True])
+@pytest.mark.parametrize("step_by_step", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(
     step_by_step, tmp_path
 ):
