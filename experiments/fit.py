@@ -11,7 +11,7 @@ from experiments import command
 if TYPE_CHECKING:
     import xarray as xr
 
-    from experiments.arms import Cell, Judge
+    from experiments.fit_arms import Cell, Judge
     from spread_jax.checkpoints import Checkpoints
     from spread_jax.datasets import Dataset
     from spread_jax.sweeps import Variable
@@ -198,7 +198,7 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
     """All arms' runs, a program for each structure; the seconds spent compiling; checkpoints."""
     import jax
 
-    from experiments import arms
+    from experiments import fit_arms
     from spread_jax import sweeps, vae
 
     def make_vae(variance):
@@ -214,7 +214,7 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
     cells: list[Cell] = []
     compile_seconds, stores = 0.0, []
     identity = {k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY}
-    programs = arms.make_programs(settings.arms, settings.sigma_fix, make_vae)
+    programs = fit_arms.make_programs(settings.arms, settings.sigma_fix, make_vae)
     for variance, program in programs.items():
         if not settings.quiet:
             print(f"{', '.join(program.arms)}:", file=sys.stderr)
@@ -234,7 +234,7 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
                     program.vae,
                     batch_size=settings.batch_size,
                     num_steps=settings.steps,
-                    watched=jax.numpy.asarray(data.train[: arms.NUM_WATCHED]),
+                    watched=jax.numpy.asarray(data.train[: fit_arms.NUM_WATCHED]),
                 ),
                 {**program.grid, "learning_rate": settings.learning_rate},
                 num_seeds=settings.seeds,
@@ -249,7 +249,7 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
             )
         stores.append(checkpoints)
         compile_seconds += result.compile_seconds
-        cells += arms.cells_of(program, result, settings.sigma_fix)
+        cells += fit_arms.cells_of(program, result, settings.sigma_fix)
     cells.sort(key=lambda cell: settings.arms.index(cell.arm))
     return cells, compile_seconds, stores
 
@@ -269,7 +269,7 @@ def make_judge(settings: Settings, data: "Dataset", on_stage: Any) -> "tuple[Jud
     """The judge, and its classifier's accuracy on held-out data."""
     import jax
 
-    from experiments.arms import Judge
+    from experiments.fit_arms import Judge
     from spread_jax.sample_quality import train_classifier
 
     classifier, accuracy = None, None
@@ -327,7 +327,7 @@ def as_dataset(
     import numpy as np
     import xarray as xr
 
-    from experiments.arms import pictures
+    from experiments.fit_arms import pictures
     from spread_jax.vae import spread_entropy_of_points
 
     curves = xr.concat([cell.curves.drop_attrs(deep=False) for cell in cells], "cell")

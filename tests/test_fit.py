@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import arms, command, fit
+from experiments import command, fit, fit_arms
 
 KEYS = {
     *("train_bound", "test_bound", "test_iw_bound", "worst_test_bound", "bits_per_dim", "kl"),
@@ -115,7 +115,7 @@ def test_no_spread_loss_is_below_its_floor(all_arms):
 
 def test_arms_of_one_structure_are_numbers_of_one_program():
     made = []
-    programs = arms.make_programs(list(arms.ARMS), (0.1, 0.3), made.append)
+    programs = fit_arms.make_programs(list(fit_arms.ARMS), (0.1, 0.3), made.append)
     assert made == ["each", "shared", "none"]
     assert programs["each"].grid == {"sigma_fix": [0.0, 0.1, 0.3], "spread_data": [1.0]}
     assert programs["none"].grid == {"sigma_fix": [0.1, 0.3], "spread_data": [0.0, 1.0]}
