@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -24,6 +24,7 @@ import tyro
 from rich.console import Console
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
     from _typeshed import DataclassInstance
     from matplotlib.figure import Figure
@@ -418,6 +419,35 @@ def _bar(console: Console) -> Iterator[Callable[["Progress"], None]]:
             bar.update(task, completed=progress.done, note=_note(progress, rate))
 
         yield on_progress
+
+
+def alarm_once(
+    on_progress: Callable[["Progress"], None],
+    alarms: Callable[[Mapping[str, "np.ndarray"]], "np.ndarray"],
+    advice: str,
+) -> Callable[["Progress"], None]:
+    """``on_progress``, and one warning at the first chunk after which a likelihood runs away.
+
+    ``alarms`` takes the curves so far to each run's step of alarm, -1 where there is none.
+    """
+    told = False
+
+    def with_alarm(progress: "Progress") -> None:
+        nonlocal told
+        on_progress(progress)
+        if told or not progress.history:
+            return
+        steps = alarms(progress.history)
+        fired = steps[steps >= 0]
+        if fired.size:
+            told = True
+            warn(
+                f"the likelihood is running away in {fired.size} of {steps.size} runs, seen from "
+                f"step {fired.min():,} on: its standard deviation is below 1 % of the data's and "
+                f"falls, and so does the loss. {advice}"
+            )
+
+    return with_alarm
 
 
 def _lines(console: Console) -> Callable[["Progress"], None]:

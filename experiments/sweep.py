@@ -67,9 +67,11 @@ def run(settings: Settings) -> None:
         toy.warn_of_sigma(sigma, settings.data_std)
     command.start_jax(settings)
     import jax
+    import numpy as np
 
     from spread_jax import sweeps
 
+    record_every = settings.record_every or sweeps.default_record_every(settings.steps)
     is_writer = jax.process_index() == 0
     output = command.OutputFolder(settings.out) if is_writer else None
     identity = {k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY}
@@ -80,9 +82,15 @@ def run(settings: Settings) -> None:
         ),
         command.progress_bar(settings.quiet or not is_writer) as show,
     ):
+        alarms = toy.two_mode_guard(
+            settings,
+            np.repeat(settings.sigma_fix, len(settings.learning_rate) * settings.seeds),
+            record_every,
+        )
+        watch = command.alarm_once(show, alarms, "A spread bounds it: --sigma-fix above 0")
 
         def on_progress(progress: sweeps.Progress) -> None:
-            show(progress)
+            watch(progress) if is_writer else show(progress)
             stop_if_told()
 
         result = sweeps.sweep(
@@ -94,7 +102,7 @@ def run(settings: Settings) -> None:
             },
             num_seeds=settings.seeds,
             seed=settings.seed,
-            record_every=settings.record_every,
+            record_every=record_every,
             variables=toy.two_mode_variables(),
             on_progress=on_progress,
             checkpoints=checkpoints,

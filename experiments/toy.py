@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from experiments import command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
     import xarray as xr
 
     from spread_jax.training import Training
@@ -150,6 +153,24 @@ def two_mode_variables():
     }
 
 
+def two_mode_guard(
+    settings: TwoModeSettings, sigma_fix: "np.ndarray", record_every: int
+) -> "Callable[[Mapping[str, np.ndarray]], np.ndarray]":
+    """Curves ``[run, record, ...]`` of runs with these sigma_fix → each run's step of alarm."""
+    from spread_jax import evaluation, guard
+
+    def alarms(history):
+        return guard.runaway_step(
+            history["loss"],
+            history["std"].min(axis=(-2, -1)),
+            sigma_fix,
+            scale=evaluation.two_mode_scale(settings.data_std),
+            record_every=record_every,
+        )
+
+    return alarms
+
+
 def warn_of_sigma(sigma_fix: float, data_std: float) -> None:
     """Says so where a sigma_fix can tell no modes apart, or is lost in float32."""
     from spread_jax import oracles
@@ -174,20 +195,29 @@ def run(settings: Settings) -> None:
     warn_of_sigma(settings.sigma_fix, settings.data_std)
 
     command.start_jax(settings)
+    import numpy as np
+
     from spread_jax import evaluation, oracles, sweeps
 
-    with command.progress_bar(settings.quiet) as on_progress:
+    sigmas = (0.0, settings.sigma_fix)
+    record_every = sweeps.default_record_every(settings.steps)
+    alarms = two_mode_guard(settings, np.repeat(sigmas, settings.seeds), record_every)
+    advice = "A spread bounds it: --sigma-fix above 0"
+    if settings.sigma_fix > 0:
+        advice = f"A spread bounds it: see the arm with --sigma-fix {settings.sigma_fix:g}"
+    with command.progress_bar(settings.quiet) as show:
         result = sweeps.sweep(
             two_mode_training(settings),
             {
-                "sigma_fix": [0.0, settings.sigma_fix],
+                "sigma_fix": sigmas,
                 "learning_rate": settings.learning_rate,
                 "data_std": settings.data_std,
             },
             num_seeds=settings.seeds,
             seed=settings.seed,
+            record_every=record_every,
             variables=two_mode_variables(),
-            on_progress=on_progress,
+            on_progress=command.alarm_once(show, alarms, advice),
         )
     dataset = evaluation.judge_two_modes(result.dataset, settings.data_std, settings.sigma_fix)
     arms = {"vae": dataset.isel(sigma_fix=0), "spread_vae": dataset.isel(sigma_fix=1)}
@@ -263,6 +293,7 @@ def print_table(settings: Settings, summaries: dict[str, dict]) -> None:
         "smallest decoder std": lambda s: number_text(s["median_min_std"]),
         "runs ever non-finite": lambda s: f"{s['nonfinite_rate']:.0%}",
         "first non-finite step": lambda s: number_text(s["median_first_nonfinite_step"]),
+        "runaway alarm": alarm_text,
     }
     for row, text in rows.items():
         table.add_row(row, *(text(summary) for summary in summaries.values()))
@@ -272,6 +303,11 @@ def print_table(settings: Settings, summaries: dict[str, dict]) -> None:
 def recovery_text(summary: dict) -> str:
     low, high = summary["recovery_interval"]
     return f"{summary['recovery_rate']:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def alarm_text(summary: dict) -> str:
+    step = summary["median_alarm_step"]
+    return f"{summary['alarm_rate']:.0%}" + (f", step {step:,.0f}" if step else "")
 
 
 def number_text(value: float | None) -> str:

@@ -8,7 +8,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
 Modules, floor by floor (imports point downwards only):
   0  files; datasets, spreads, latents, manifolds, networks, diagnosis
   1  objectives, oracles
-  2  training, evaluation
+  2  training, guard, evaluation
   3  sweeps, figures
 """
 
@@ -40,6 +40,8 @@ _HOME = {
     "sample": "objectives",
     "Training": "training",
     "make_training": "training",
+    "data_scale": "guard",
+    "runaway_step": "guard",
     "sweep": "sweeps",
 }
 _MODULES = (
@@ -53,6 +55,7 @@ _MODULES = (
     "objectives",
     "oracles",
     "training",
+    "guard",
     "evaluation",
     "sweeps",
     "figures",

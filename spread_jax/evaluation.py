@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from spread_jax.guard import runaway_step
 from spread_jax.oracles import GaussianMixture, spread_kl, two_modes
 from spread_jax.training import NEVER
 
@@ -109,6 +111,26 @@ def energy_distance_of_components(
     return np.array(distance).reshape(mean.shape[:-2])
 
 
+def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
+    """W2 = min over permutations π of √(Σ_i ‖x_i - y_π(i)‖² / n), exact, in data units.
+
+    By SciPy's assignment solver; about n³: 0.03 s for 500 points, 0.2 s for 1,000. Between two
+    independent samples of separate modes the chance imbalance of their counts drowns all else:
+    give it samples stratified by mode.
+
+    Args:
+      x, y: clean samples, both ``[n, dim]``.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.shape != y.shape:
+        raise ValueError(f"the samples must have equal shapes, got {x.shape} and {y.shape}")
+    cost = cdist(x, y, "sqeuclidean")
+    return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
+
+
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """(p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson's 95 % interval of a rate p.
 
@@ -139,7 +161,8 @@ def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> x
       sigma_fix: the noise that every run's spread KL is judged at; at 0 that is not known (NaN).
 
     Returns:
-      The dataset with ``recovered``, ``min_std``, ``spread_kl`` and ``energy_distance``.
+      The dataset with ``recovered``, ``min_std``, ``spread_kl``, ``energy_distance`` and
+      ``alarm_step``, of :func:`~spread_jax.guard.runaway_step` at the run's own ``sigma_fix``.
     """
     last = dataset[["mean", "std"]].isel(step=-1).transpose(..., "component", "dim")
     dims = last["mean"].dims[:-2]
@@ -159,6 +182,11 @@ def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> x
             "energy distance of clean samples to the truth's",
             "data units",
         ),
+        "alarm_step": (
+            _alarm_step(dataset, data_std).transpose(*dims).values,
+            "step at which the likelihood was seen running away, -1 if it was not",
+            "step",
+        ),
     }
     return dataset.assign(
         {
@@ -168,12 +196,31 @@ def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> x
     )
 
 
+def two_mode_scale(data_std: float) -> float:
+    """√((1 + s²) / 2): :func:`~spread_jax.guard.data_scale` of the two modes, (1 + s², 0) of it."""
+    return math.sqrt((1 + data_std**2) / 2)
+
+
+def _alarm_step(dataset: xr.Dataset, data_std: float) -> xr.DataArray:
+    return xr.apply_ufunc(
+        runaway_step,
+        dataset["loss"],
+        dataset["std"].min(("component", "dim")),
+        dataset["sigma_fix"],
+        input_core_dims=[["step"], ["step"], []],
+        kwargs={
+            "scale": two_mode_scale(data_std),
+            "record_every": int(dataset["step"][0]),
+        },
+    )
+
+
 def over_seeds(arm: xr.Dataset) -> dict[str, Any]:
     """The rates and medians of one arm or cell, a judged dataset with the one axis ``seed``.
 
     Returns:
-      ``recovery_rate``, ``recovery_interval`` (Wilson, 95 %), ``nonfinite_rate`` and
-      ``median_<key>`` for each number of :func:`per_seed`; None where there is no number.
+      ``recovery_rate``, ``recovery_interval`` (Wilson, 95 %), ``nonfinite_rate``, ``alarm_rate``
+      and ``median_<key>`` for each number of :func:`per_seed`; None where there is no number.
     """
     seeds = per_seed(arm)
     recovered = arm["recovered"].values
@@ -181,6 +228,7 @@ def over_seeds(arm: xr.Dataset) -> dict[str, Any]:
         "recovery_rate": float(recovered.mean()),
         "recovery_interval": wilson_interval(int(recovered.sum()), recovered.size),
         "nonfinite_rate": float(np.mean(arm["first_nonfinite_step"].values != NEVER)),
+        "alarm_rate": float(np.mean(arm["alarm_step"].values != NEVER)),
         **{f"median_{key}": median_over_runs(seeds[key]) for key in NUMBERS},
     }
 
@@ -192,6 +240,7 @@ NUMBERS = (
     "max_loss_rise",
     "min_std",
     "first_nonfinite_step",
+    "alarm_step",
 )
 
 
@@ -210,6 +259,6 @@ def per_seed(arm: xr.Dataset) -> dict[str, list[Any]]:
 def known_numbers(values: xr.DataArray) -> list[float | None]:
     """A variable's numbers over ``seed``; None for what is not finite, or never happened."""
     known = np.isfinite(values.values) & (
-        values.values != NEVER if values.name == "first_nonfinite_step" else True
+        values.values != NEVER if str(values.name).endswith("_step") else True
     )
     return [float(x) if ok else None for x, ok in zip(values.values, known, strict=True)]

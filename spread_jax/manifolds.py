@@ -38,6 +38,32 @@ def sample_spiral(key: PRNGKeyArray, n: int, turns: float = 1.0) -> Float[Array,
     return (arm * r)[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
+def distance_to_line(x: Float[Array, "*batch 2"]) -> Float[Array, "*batch"]:
+    """|x_2|: how far points are from the line of :func:`sample_two_modes`, in data units."""
+    return jnp.abs(x[..., 1])
+
+
+def distance_to_ring(x: Float[Array, "*batch 2"], radius: float = 1.0) -> Float[Array, "*batch"]:
+    """|‖x‖ - radius|: how far points are from the circle of :func:`sample_ring`."""
+    return jnp.abs(jnp.linalg.norm(x, axis=-1) - radius)
+
+
+def distance_to_spiral(x: Float[Array, "*batch 2"], turns: float = 1.0) -> Float[Array, "*batch"]:
+    """min over r in [-1, 1] of ‖x - r (cos 2π|r|·turns, sin 2π|r|·turns)‖: how far points are
+    from the arms of :func:`sample_spiral`, in data units; too large by 0.001 at most at one turn.
+    """
+    r = jnp.linspace(-1, 1, 8001)
+    angle = 2 * jnp.pi * turns * jnp.abs(r)
+    curve = r[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+    # one point at a time: all pairs at once would need 8,001 times the memory of x
+    nearest = jax.lax.map(
+        lambda point: jnp.linalg.norm(point[None] - curve, axis=-1).min(),
+        x.reshape(-1, 2),
+        batch_size=256,
+    )
+    return nearest.reshape(x.shape[:-1])
+
+
 def embed(
     rotation_key: PRNGKeyArray, x: Float[Array, "*batch plane_dim"], dim: int
 ) -> Float[Array, "*batch dim"]:

@@ -40,12 +40,14 @@ class Progress(NamedTuple):
 
     Attributes:
       done, total: run-steps, the steps of all runs added up.
-      num_nonfinite: runs whose loss has been non-finite so far.
+      num_nonfinite: runs that have stopped, at a loss that is not finite.
+      history: the curves of the chunks that all runs have done, ``[run, record, ...]``.
     """
 
     done: int
     total: int
     num_nonfinite: int
+    history: Mapping[str, np.ndarray]
 
 
 class Sweep(NamedTuple):
@@ -241,7 +243,8 @@ def train_runs(
 
     def tell(runs_ahead: int, steps_ahead: int) -> None:
         run_steps = num_runs * steps_of_a_run + runs_ahead * steps_ahead
-        on_progress(Progress(run_steps, num_runs * training.num_steps, num_nonfinite))
+        total = num_runs * training.num_steps
+        on_progress(Progress(run_steps, total, num_nonfinite, history or {}))
 
     tell(0, 0)
     for chunk, length in list(enumerate(chunks))[done:]:

@@ -23,7 +23,8 @@ class LossStatistics(NamedTuple):
       min_loss: smallest loss so far.
       max_rise: largest loss[t] - min(loss[:t]), t in the last nine tenths; -inf before.
       late_count, late_mean, late_sum_squares: Welford's moments of the loss over the last tenth.
-      first_nonfinite_step: the first step with a loss that is not finite, -1 if none.
+      first_nonfinite_step: the first step with a loss that is not finite, where the run stopped;
+        -1 if none.
     """
 
     min_loss: Float[Array, "*runs"]
@@ -72,7 +73,9 @@ class Training(NamedTuple):
 
     Attributes:
       init: ``(key, hyper) -> state``.
-      train_step: ``(state) -> (state, metrics)``; metrics holds the ``loss``, in nats.
+      train_step: ``(state) -> (state, metrics)``; metrics holds the ``loss``, in nats. From the
+        first loss that is not finite on, the loss is NaN and params stay as they were before it;
+        a single parameter whose update is not finite keeps its value. So params are always finite.
       run: ``(state, num_steps, record_every=1) -> (state, history)``, a scan of ``train_step``.
         Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss``
         and the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after.
@@ -98,6 +101,7 @@ def make_training(
     num_steps: int,
     make_data: Callable[[PRNGKeyArray, Hyper], PyTree] = lambda key, hyper: None,
     observe: Callable[[PyTree], dict[str, Array]] = lambda params: {},
+    schedule: Callable[[Array, Hyper], Hyper] = lambda step, hyper: hyper,
 ) -> Training:
     """params ← params + optimizer(∇ loss_fn(params, key, x, hyper)), num_steps times.
 
@@ -112,6 +116,7 @@ def make_training(
       num_steps: length of the whole run; the statistics need to know what is late.
       make_data: ``(key, hyper) -> data``, a finite data set of the run's own, drawn once.
       observe: ``(params) -> dict of arrays``, recorded along the run.
+      schedule: ``(step, hyper) -> hyper``, the numbers in force at a step; for what is annealed.
 
     Raises:
       ValueError: if ``num_steps`` is below 1.
@@ -134,11 +139,19 @@ def make_training(
 
     def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
         data_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        x = sample_batch(data_key, state.data, state.hyper)
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, loss_key, x, state.hyper)
-        updates, opt_state = optimizer(state.hyper).update(gradient, state.opt_state, state.params)
+        hyper = schedule(state.step, state.hyper)
+        x = sample_batch(data_key, state.data, hyper)
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params, loss_key, x, hyper)
+        updates, opt_state = optimizer(hyper).update(gradient, state.opt_state, state.params)
+        goes_on = (state.loss_statistics.first_nonfinite_step == NEVER) & jnp.isfinite(loss)
+        loss = jnp.where(goes_on, loss, jnp.nan)
+
+        def if_finite(update: Array) -> Array:
+            # number by number: one verdict on the whole gradient would cost a seventh of the speed
+            return jnp.where(goes_on & jnp.isfinite(update), update, 0)
+
         state = state._replace(
-            params=optax.apply_updates(state.params, updates),
+            params=optax.apply_updates(state.params, jax.tree.map(if_finite, updates)),
             opt_state=opt_state,
             step=state.step + 1,
             loss_statistics=_update(state.loss_statistics, loss, state.step, num_steps),

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -77,10 +79,12 @@ def test_an_arms_numbers_and_rates():
         {
             "mean": (("seed", "step", "component", "dim"), mean),
             "std": (("seed", "step", "component", "dim"), std),
+            "loss": (("seed", "step"), [[1.0], [2.0], [np.nan]]),
             "late_loss_std": ("seed", [0.1, 0.3, np.nan]),
             "max_loss_rise": ("seed", [1.0, 2.0, np.nan]),
             "first_nonfinite_step": ("seed", [-1, -1, 7]),
-        }
+        },
+        coords={"step": [10], "sigma_fix": 0.1},
     )
     judged = evaluation.judge_two_modes(arm, 0.1, 0.1)
     seeds, summary = evaluation.per_seed(judged), evaluation.over_seeds(judged)
@@ -94,4 +98,23 @@ def test_an_arms_numbers_and_rates():
     assert summary["nonfinite_rate"] == pytest.approx(1 / 3)
     assert summary["median_max_loss_rise"] == 2.0
     assert summary["median_first_nonfinite_step"] is None
+    assert seeds["alarm_step"] == [None] * 3
+    assert summary["alarm_rate"] == 0
     assert evaluation.per_seed(evaluation.judge_two_modes(arm, 0.1, 0.0))["spread_kl"] == [None] * 3
+
+
+def test_wasserstein_is_the_best_of_all_permutations():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)) + 1
+    costs = [np.sum((x - y[list(p)]) ** 2) / 6 for p in itertools.permutations(range(6))]
+    np.testing.assert_allclose(evaluation.wasserstein(x, y), np.sqrt(min(costs)), rtol=1e-12)
+
+
+def test_wasserstein_in_one_dimension_matches_sorted_points():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(200, 1)), rng.gamma(2.0, size=(200, 1))
+    expected = np.sqrt(np.mean((np.sort(x[:, 0]) - np.sort(y[:, 0])) ** 2))
+    np.testing.assert_allclose(evaluation.wasserstein(x, y), expected, rtol=1e-12)
+    np.testing.assert_allclose(evaluation.wasserstein(x, x[::-1] + 3.0), 3.0, rtol=1e-12)
+    with pytest.raises(ValueError, match="equal shapes"):
+        evaluation.wasserstein(x, y[:5])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spread_jax import embed, sample_ring, sample_spiral, sample_two_modes
+from spread_jax import embed, manifolds, sample_ring, sample_spiral, sample_two_modes
 
 KEY = jax.random.key(0)
 N = 50_000
@@ -61,3 +61,27 @@ def test_embedding_directions_are_uniform_over_rotations():
 def test_embedding_into_fewer_dimensions_is_refused():
     with pytest.raises(ValueError, match="at least 2"):
         embed(KEY, jnp.zeros((3, 2)), 1)
+
+
+def test_points_of_a_law_are_at_distance_zero_and_others_at_the_known_one():
+    """Truths: the law itself; |x_2|; |‖x‖ - 1|; on the spiral, off its outer end along the arm's
+    normal, a distance of 0.1 is that distance."""
+    samples = [sample_two_modes(KEY, 100), sample_ring(KEY, 100), sample_spiral(KEY, 100)]
+    distances = [
+        manifolds.distance_to_line,
+        manifolds.distance_to_ring,
+        manifolds.distance_to_spiral,
+    ]
+    for x, distance in zip(samples, distances, strict=True):
+        np.testing.assert_allclose(distance(x), 0, atol=1e-3)
+    x = jnp.array([[[0.3, -0.4]], [[0.0, 2.0]]])
+    np.testing.assert_allclose(manifolds.distance_to_line(x), [[0.4], [2.0]], rtol=1e-6)
+    np.testing.assert_allclose(manifolds.distance_to_ring(x), [[0.5], [1.0]], rtol=1e-6)
+    r = 0.8
+    angle = 2 * np.pi * r
+    tangent = np.array([np.cos(angle), np.sin(angle)]) + angle * np.array(
+        [-np.sin(angle), np.cos(angle)]
+    )
+    normal = np.array([tangent[1], -tangent[0]]) / np.linalg.norm(tangent)
+    point = r * np.array([np.cos(angle), np.sin(angle)]) + 0.1 * normal
+    np.testing.assert_allclose(manifolds.distance_to_spiral(jnp.array(point)), 0.1, atol=1e-3)

@@ -101,11 +101,17 @@ def test_a_run_that_breaks_spoils_no_other():
 def test_progress_counts_run_steps_and_broken_runs():
     told = []
     grid = {"scale": [1.0, np.inf], "learning_rate": 0.1}
-    sweeps.sweep(walk(), grid, num_seeds=3, on_progress=told.append)
+    result = sweeps.sweep(walk(), grid, num_seeds=3, on_progress=told.append)
     done = [progress.done for progress in told]
     assert done[0] == 0
     assert done == sorted(done)
-    assert told[-1] == sweeps.Progress(done=6 * 40, total=6 * 40, num_nonfinite=3)
+    assert told[-1]._replace(history={}) == sweeps.Progress(
+        done=6 * 40, total=6 * 40, num_nonfinite=3, history={}
+    )
+    assert told[0].history == {}
+    np.testing.assert_array_equal(
+        told[-1].history["loss"].reshape(2, 3, 40), result.dataset["loss"]
+    )
     assert len(told) == 1 + sweeps.NUM_CHUNKS
 
 

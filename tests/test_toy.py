@@ -48,6 +48,7 @@ def test_the_command_keeps_the_contract_of_its_files(small_run):
     )
     assert set(metrics["arms"]) == {"vae", "spread_vae"}
     keys = {"late_loss_std", "max_loss_rise", "min_std", "first_nonfinite_step", "spread_kl"}
+    keys |= {"alarm_step"}
     for arm in metrics["arms"].values():
         assert {"mean", "std", "recovered", *keys} <= set(arm)
         assert np.shape(arm["mean"]) == np.shape(arm["std"]) == (3, 2, 2)
@@ -211,6 +212,7 @@ def test_the_failure_and_the_cure_in_4000_steps(short_toy):
     # 20 times and more at the default length, which the slow test below trains
     assert plain["median_late_loss_std"] > 10 * spread["median_late_loss_std"]
     assert plain["median_max_loss_rise"] > 10
+    assert (plain["alarm_rate"], spread["alarm_rate"]) == (1, 0)
     # floor -0.7276; the mean of 400 late batches of 128 scatters by about 0.088 / 20
     late = dataset["loss"].sel(sigma_fix=0.1).isel(step=slice(-100, None)).mean("step")
     assert (late > -0.7276 - 5 * 0.088 / 20).all()

@@ -101,6 +101,21 @@ def test_divergence_is_dated_to_its_step():
     # 1.5 · 4^t overflows 2^128 at t = 64
     assert state.loss_statistics.first_nonfinite_step == 64
     assert np.isfinite(history["loss"][:64]).all()
+    assert np.isnan(history["loss"][64:]).all()
+    np.testing.assert_array_equal(state.params, np.full(3, 2.0**64))  # kept, the last finite ones
+
+
+def test_a_number_with_a_gradient_that_is_not_finite_keeps_its_value():
+    """Σ √x at (0, 0, 1): the loss is 1, its slopes infinite and ½."""
+    training = noisy_quadratic(
+        1,
+        loss_fn=lambda params, key, x, hyper: jnp.sum(jnp.sqrt(params)),
+        init_params=lambda key: jnp.array([0.0, 0.0, 1.0]),
+        optimizer=lambda hyper: optax.adam(0.1),
+    )
+    state, history = training.train(KEY, HYPER)
+    np.testing.assert_array_equal(history["loss"], 1.0)
+    np.testing.assert_allclose(state.params, [0.0, 0.0, 0.9], rtol=1e-6)
 
 
 def test_finite_data_are_drawn_once():
@@ -123,3 +138,15 @@ def test_records_that_do_not_divide_the_steps_are_refused():
     training = noisy_quadratic(10)
     with pytest.raises(ValueError, match="does not divide"):
         training.run(training.init(KEY, HYPER), 10, record_every=3)
+
+
+def test_a_schedule_sets_the_numbers_of_each_step():
+    """The loss is the scheduled number itself, so the curve is the schedule: 3 (1 - t/4)."""
+    training = noisy_quadratic(
+        4,
+        loss_fn=lambda params, key, x, hyper: hyper["scale"] + 0 * params.sum(),
+        schedule=lambda step, hyper: {**hyper, "scale": hyper["scale"] * (1 - step / 4)},
+    )
+    state, history = training.train(KEY, HYPER | {"scale": jnp.float32(3.0)})
+    np.testing.assert_allclose(history["loss"], [3.0, 2.25, 1.5, 0.75])
+    assert state.hyper["scale"] == 3

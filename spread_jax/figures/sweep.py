@@ -1,0 +1,217 @@
+"""Figures of a sweep: what changes with σ_fix and the learning rate."""
+
+from collections.abc import Iterator, Mapping
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spread_jax.evaluation import wilson_interval
+from spread_jax.figures.style import ARMS, COLUMN, FLOOR_COLOR, PAGE, STYLE, loss_limits
+
+
+def recovery_figure(dataset: xr.Dataset) -> Figure:
+    """Share of seeds that found both modes, with Wilson's 95 % interval, against σ_fix.
+
+    Args:
+      dataset: a judged sweep, ``recovered`` [sigma_fix, learning_rate, seed].
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure((COLUMN, 2.4), layout="constrained")
+        axes = figure.subplots()
+        for rate, runs, color, shift in _learning_rates(dataset):
+            found = runs["recovered"].transpose("sigma_fix", "seed").values
+            share = found.mean(axis=1)
+            low, high = np.transpose([wilson_interval(int(f.sum()), f.size) for f in found])
+            axes.errorbar(
+                np.arange(len(share)) + shift,
+                share,
+                # rounding may put the share a hair outside its own interval
+                np.maximum([share - low, high - share], 0),
+                color=color,
+                fmt="o",
+                markersize=3,
+                linewidth=0.8,
+                label=f"learning rate {rate:g}",
+            )
+        axes.set(ylabel="seeds with both modes found", ylim=(-0.03, 1.03))
+        axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+        _sigma_axis(axes, dataset)
+        axes.legend()
+    return figure
+
+
+def distance_figure(dataset: xr.Dataset) -> Figure:
+    """Spread KL at the reference and clean energy distance against σ_fix, median and quartiles."""
+    return _against_sigma(
+        dataset,
+        {
+            "spread_kl_at_reference": "spread KL\n(nats, at one σ)",
+            "energy_distance": "energy distance\n(data units)",
+        },
+    )
+
+
+def stability_figure(dataset: xr.Dataset) -> Figure:
+    """Late loss standard deviation and largest rise against σ_fix, median and quartiles."""
+    return _against_sigma(
+        dataset,
+        {"late_loss_std": "late loss std\n(nats)", "max_loss_rise": "largest rise\n(nats)"},
+    )
+
+
+def price_figure(dataset: xr.Dataset, data_std: float, power: Mapping[float, float]) -> Figure:
+    """The price of a large σ_fix: errors of σ_x and of the modes, and what pulls modes apart.
+
+    Args:
+      dataset: a sweep with ``mean`` and ``std`` at the last step.
+      data_std: the true σ_x.
+      power: σ_fix → spread KL of the merged solution, nats.
+    """
+    last = dataset.isel(step=-1, dim=0)
+    side = np.sign(last["mean"] - last["mean"].mean("component"))
+    errors = dataset.assign(
+        mode_error=abs(last["mean"] - side).max("component"),
+        std_error=abs(last["std"] - data_std).max("component"),
+    )
+    with mpl.rc_context(STYLE):
+        labels = {
+            "mode_error": "error of the modes\n(data units)",
+            "std_error": "error of their σ\n(data units)",
+        }
+        figure = _against_sigma(errors, labels, extra_panels=1)
+        axes = figure.axes[-1]
+        sigmas = list(map(float, dataset["sigma_fix"].values))
+        axes.plot(
+            [sigmas.index(sigma) for sigma in power],
+            list(power.values()),
+            "s-",
+            color=FLOOR_COLOR,
+            markersize=3,
+            linewidth=1,
+        )
+        axes.set_ylabel("cost of merging\n(nats)")
+        _log_scale(axes)
+        _sigma_axis(axes, dataset)
+    return figure
+
+
+def loss_fan_figure(dataset: xr.Dataset) -> Figure:
+    """Loss over steps: median and 5 % to 95 % of the seeds, a panel per σ_fix, first rate."""
+    dataset = dataset.isel(learning_rate=0)
+    with mpl.rc_context(STYLE):
+        count = dataset.sizes["sigma_fix"]
+        columns = 2 if count in (2, 4) else min(count, 3)
+        rows = -(-count // columns)
+        figure = Figure((COLUMN if columns == 1 else PAGE, 0.6 + 1.5 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+        for axes, sigma in zip(panels, dataset["sigma_fix"].values, strict=False):
+            runs = dataset.sel(sigma_fix=sigma)
+            arm = ARMS["spread_vae" if sigma > 0 else "vae"]
+            top = runs["loss_max"].transpose("seed", "step").values
+            low, middle = np.nanquantile(
+                runs["loss"].transpose("seed", "step"), [0.05, 0.5], axis=0
+            )
+            steps = runs["step"].values
+            axes.fill_between(
+                steps,
+                low,
+                np.nanquantile(top, 0.95, axis=0),
+                color=arm.color,
+                alpha=0.25,
+                linewidth=0,
+            )
+            axes.plot(steps, middle, color=arm.color, linewidth=0.9)
+            axes.set(title=f"$\\sigma_{{fix}}$ = {sigma:g}", xlim=(0, steps[-1]))
+            axes.set_ylim(
+                loss_limits(low[None], np.nanquantile(top, 0.95, axis=0)[None], sigma > 0)
+            )
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+            axes.tick_params(labelbottom=True)
+        for axes in panels[count:]:
+            axes.remove()
+        figure.supxlabel("optimizer steps", fontsize=8)
+        figure.supylabel("loss (nats)", fontsize=8)
+    return figure
+
+
+def recovery_heat_map(dataset: xr.Dataset) -> Figure:
+    """Share of seeds that found both modes, learning rate × σ_fix."""
+    share = dataset["recovered"].mean("seed").transpose("learning_rate", "sigma_fix").values
+    with mpl.rc_context(STYLE):
+        figure = Figure((COLUMN, 1.3 + 0.35 * len(share)), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(share):
+            axes.text(
+                column, row, f"{value:.0%}", ha="center", va="center", fontsize=7,
+                color="black" if value > 0.5 else "white",
+            )  # fmt: skip
+        rates = [f"{rate:g}" for rate in dataset["learning_rate"].values]
+        axes.set(yticks=range(len(rates)), yticklabels=rates, ylabel="learning rate")
+        _sigma_axis(axes, dataset)
+        bar = figure.colorbar(image, label="seeds recovered")
+        bar.ax.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels: int = 0) -> Figure:
+    """A panel per variable: median over seeds and quartiles, log axis, against σ_fix."""
+    with mpl.rc_context(STYLE):
+        count = len(labels) + extra_panels
+        figure = Figure((COLUMN, 0.7 + 1.3 * count), layout="constrained")
+        panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (name, label) in zip(panels, labels.items(), strict=False):
+            for rate, runs, color, shift in _learning_rates(dataset):
+                values = runs[name].transpose("sigma_fix", "seed").values
+                values = np.where(np.isfinite(values), values, np.inf)
+                low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=1, method="nearest")
+                axes.errorbar(
+                    np.arange(len(middle)) + shift,
+                    middle,
+                    [middle - low, high - middle],
+                    color=color,
+                    fmt="o",
+                    markersize=3,
+                    linewidth=0.8,
+                    label=f"learning rate {rate:g}",
+                )
+            axes.set_ylabel(label)
+            _log_scale(axes)
+        _sigma_axis(panels[-1], dataset)
+        panels[0].legend()
+    return figure
+
+
+def _learning_rates(
+    dataset: xr.Dataset,
+) -> Iterator[tuple[float, xr.Dataset, tuple[float, ...], float]]:
+    """Each learning rate with its runs, a colour, and a shift that keeps marks apart."""
+    rates = dataset["learning_rate"].values
+    for i, rate in enumerate(rates):
+        place = (i + 0.5) / len(rates)
+        yield (
+            float(rate),
+            dataset.sel(learning_rate=rate),
+            mpl.colormaps["viridis"](0.9 * place),
+            0.4 * (place - 0.5),
+        )
+
+
+def _log_scale(axes: Axes) -> None:
+    """A log axis whose ticks are plain numbers, also where it spans less than a decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3), numticks=8))
+    axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:
+    """One place per σ_fix, evenly spaced: a log axis has no place for 0, the plain VAE."""
+    sigmas = dataset["sigma_fix"].values
+    labels = [f"{sigma:g}" if sigma > 0 else "0\nplain" for sigma in sigmas]
+    axes.set(xticks=range(len(sigmas)), xticklabels=labels, xlim=(-0.5, len(sigmas) - 0.5))
+    axes.set_xlabel("$\\sigma_{fix}$ (data units)")

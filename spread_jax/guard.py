@@ -1,0 +1,68 @@
+"""A guard while training: when has a likelihood run away?"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spread_jax.training import NEVER
+
+SHARE = 0.01  # of the data's scale: at 0.04 the toy's spread runs at sigma_fix 0.03 set it off
+WINDOW = 50  # steps; a single loss rises and falls
+WARM_UP = 100  # steps
+
+
+def data_scale(x: ArrayLike) -> float:
+    """The data's overall standard deviation, √(mean over columns of their variances).
+
+    One number, so that a constant column does not hide itself.
+
+    Args:
+      x: ``[n, dim]``, data units.
+    """
+    return float(np.sqrt(np.var(np.asarray(x, np.float64), axis=0).mean()))
+
+
+def runaway_step(
+    loss: ArrayLike,
+    std: ArrayLike,
+    sigma_fix: ArrayLike | float,
+    *,
+    scale: float,
+    record_every: int,
+) -> NDArray[np.int64]:
+    """The step at which a run's likelihood is seen running away, -1 where it is not.
+
+    It is when √(std² + sigma_fix²), the standard deviation in the likelihood, is below 0.01
+    ``scale`` (and below sigma_fix / 2, which chose its own floor), while the mean loss over 50
+    steps is below that of the 50 steps before; the first 100 steps are left out. The clean std
+    alone says nothing: under a spread it rightly becomes small.
+
+    The rule was found on two modes in the plane: the loss of every plain VAE rose by 10 nats and
+    more only after it. With records of more than 50 steps, one record is compared with the last.
+
+    Args:
+      loss: mean loss of each record of ``record_every`` steps, ``[..., record]``, nats.
+      std: the decoder's smallest standard deviation after each record, ``[..., record]``.
+      sigma_fix: noise added to the model, ``[...]`` or a number; 0 for a plain VAE.
+      scale: :func:`data_scale` of the data; std, sigma_fix and scale in one unit.
+      record_every: steps per record.
+
+    Returns:
+      Optimizer steps done, ``[...]``.
+    """
+    loss, std = np.asarray(loss, np.float64), np.asarray(std, np.float64)
+    sigma = np.broadcast_to(sigma_fix, loss.shape[:-1])[..., None].astype(np.float64)
+    threshold = np.where(sigma > 0, np.minimum(SHARE * scale, sigma / 2), SHARE * scale)
+    small = np.hypot(std, sigma) < threshold
+
+    width = math.ceil(WINDOW / record_every)
+    num_records = loss.shape[-1]
+    falls = np.zeros(loss.shape, bool)
+    if num_records >= 2 * width:
+        means = np.lib.stride_tricks.sliding_window_view(loss, width, axis=-1).mean(axis=-1)
+        falls[..., 2 * width - 1 :] = means[..., width:] < means[..., :-width]
+
+    warm = record_every * np.arange(1, num_records + 1) > WARM_UP
+    alarm = small & falls & warm
+    return np.where(alarm.any(axis=-1), record_every * (1 + alarm.argmax(axis=-1)), NEVER)
