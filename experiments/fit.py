@@ -360,7 +360,7 @@ def as_dataset(
 def write_figures(
     output: command.OutputFolder, data: "Dataset", dataset: "xr.Dataset", metrics: dict[str, Any]
 ) -> None:
-    from spread_jax import figures_images as figures
+    from spread_jax import figures
 
     output.write_figure("loss.png", figures.arms_loss_figure(dataset))
     output.write_figure("sigma.png", figures.arms_sigma_figure(dataset))
@@ -403,7 +403,7 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from spread_jax.figures_images import IMAGE_ARMS
+    from spread_jax.figures import IMAGE_ARMS
 
     reference = metrics["reference"]
     table = Table(

@@ -8,7 +8,7 @@ set. Adding the same noise to the data and to the model, and comparing those, re
 Modules, floor by floor (imports point downwards only):
   0  files; datasets, spreads, latents, manifolds, networks, diagnosis
   1  objectives, oracles
-  2  training, guard, evaluation
+  2  training, guard, vae, sample_quality, evaluation
   3  sweeps, figures
 """
 
@@ -42,6 +42,11 @@ _HOME = {
     "make_training": "training",
     "data_scale": "guard",
     "runaway_step": "guard",
+    "VAE": "vae",
+    "make_vae": "vae",
+    "vae_training": "vae",
+    "frechet_distance": "sample_quality",
+    "precision_recall": "sample_quality",
     "sweep": "sweeps",
 }
 _MODULES = (
@@ -56,6 +61,8 @@ _MODULES = (
     "oracles",
     "training",
     "guard",
+    "vae",
+    "sample_quality",
     "evaluation",
     "sweeps",
     "figures",

@@ -2,6 +2,17 @@
 
 from spread_jax.figures.baselines import baselines_figure, curves_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
+from spread_jax.figures.images import (
+    IMAGE_ARMS,
+    arms_loss_figure,
+    arms_sigma_figure,
+    mosaics_figure,
+    sigma_fix_figure,
+    sigma_maps_figure,
+    table_samples_figure,
+    traversal_figure,
+    worst_images_figure,
+)
 from spread_jax.figures.style import ARMS, ArmStyle
 from spread_jax.figures.sweep import (
     distance_figure,
@@ -16,7 +27,10 @@ from spread_jax.figures.toy import data_figure, loss_figure, samples_figure, sig
 
 __all__ = [
     "ARMS",
+    "IMAGE_ARMS",
     "ArmStyle",
+    "arms_loss_figure",
+    "arms_sigma_figure",
     "baselines_figure",
     "curves_figure",
     "data_figure",
@@ -24,11 +38,17 @@ __all__ = [
     "distance_figure",
     "loss_fan_figure",
     "loss_figure",
+    "mosaics_figure",
     "price_figure",
     "recovery_figure",
     "recovery_heat_map",
     "samples_figure",
     "sigma_figure",
+    "sigma_fix_figure",
+    "sigma_maps_figure",
     "stability_figure",
+    "table_samples_figure",
     "throughput_figure",
+    "traversal_figure",
+    "worst_images_figure",
 ]

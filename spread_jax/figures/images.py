@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spread_jax.figures import (
+from spread_jax.figures.style import (
     ARMS,
     COLUMN,
     DATA_COLOR,
