@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 NOT_IDENTITY = {"out", "quiet", "save_params", "no_compilation_cache", "resume", "iw_samples"}
 MOST_RECORDS = 1000
 LEAST_RECORDS = 100
-QUALITY = ("frechet", "precision", "recall")
 UNITS = {
     "bound": "nats",
     "kl": "nats",
@@ -117,38 +116,17 @@ def run(settings: Settings) -> None:
             on_stage(f"judging {cell.arm}, sigma_fix {cell.sigma_fix:g}")
             results.append(judge.numbers(cell))
         chosen = choose(cells, results)
-        shown = {cells[i].arm: cells[i] for i in chosen.values()}
-        sigma = shown["spread_vae"].sigma_fix
         on_stage("drawing")
-        dataset = as_dataset(judge, cells, results, shown, sigma)
-        suggested = suggested_sigma(data) if len(settings.sigma_fix) > 1 else None
-        reference = judge.reference()
-        summaries = [summarise(numbers) for numbers in results]
+        dataset = as_dataset(judge, cells, results, chosen)
         metrics = {
             "config": command.config(settings),
             "environment": command.environment(started, compile_seconds),
-            "data": {
-                "name": data.name,
-                "train": len(data.train),
-                "test": len(data.test),
-                "dim": data.train.shape[1],
-                "shape": data.shape,
-                "checksum_known": data.checksum_known,
-                "constant_pixels": data.constant_pixels,
-                "classifier_accuracy": accuracy,
-            },
+            "data": {**about(data), "classifier_accuracy": accuracy},
             "epochs": settings.steps * settings.batch_size / len(data.train),
             "floor": dataset.attrs["floor"],
-            "suggested_sigma": suggested,
-            "reference": {**(reference._asdict() if reference else dict.fromkeys(QUALITY))},
-            "arms": {
-                arm: {"sigma_fix": cells[i].sigma_fix, **results[i], **summaries[i]}
-                for arm, i in chosen.items()
-            },
-            "cells": [
-                {"arm": cell.arm, "sigma_fix": cell.sigma_fix, **numbers, **summary}
-                for cell, numbers, summary in zip(cells, results, summaries, strict=True)
-            ],
+            "suggested_sigma": suggested_sigma(data) if len(settings.sigma_fix) > 1 else None,
+            "reference": judge.reference(),
+            **of_arms_and_cells(cells, results, chosen),
         }
         output.write_dataset("results.nc", dataset)
         if settings.save_params:
@@ -162,6 +140,34 @@ def run(settings: Settings) -> None:
         store.discard()
         store.folder.parent.rmdir()
     print(f"written to {output.path}/")
+
+
+def about(data: "Dataset") -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "test": len(data.test),
+        "dim": data.train.shape[1],
+        "shape": data.shape,
+        "checksum_known": data.checksum_known,
+        "constant_pixels": data.constant_pixels,
+    }
+
+
+def of_arms_and_cells(
+    cells: "list[Cell]", results: list[dict[str, list]], chosen: dict[str, int]
+) -> dict[str, Any]:
+    """The lists over seeds and their medians: of every cell, and of every arm's chosen one."""
+    every = [
+        {
+            "arm": cell.arm,
+            "sigma_fix": cell.sigma_fix,
+            **numbers,
+            **{f"median_{key}": median(values) for key, values in numbers.items()},
+        }
+        for cell, numbers in zip(cells, results, strict=True)
+    ]
+    return {"arms": {arm: every[i] for arm, i in chosen.items()}, "cells": every}
 
 
 def load(settings: Settings) -> "Dataset":
@@ -300,10 +306,6 @@ def median(values: list[float | None]) -> float | None:
     return float(np.median(numbers)) if numbers else None
 
 
-def summarise(numbers: dict[str, list]) -> dict[str, float | None]:
-    return {f"median_{key}": median(values) for key, values in numbers.items()}
-
-
 def suggested_sigma(data: "Dataset") -> list[float] | None:
     """What suggest_sigma makes of the training data, ``[low, high]``."""
     from spread_jax.diagnosis import suggest_sigma
@@ -319,8 +321,7 @@ def as_dataset(
     judge: "Judge",
     cells: "list[Cell]",
     results: list[dict[str, list]],
-    shown: "dict[str, Cell]",
-    sigma_fix: float,
+    chosen: dict[str, int],
 ) -> "xr.Dataset":
     """Curves and numbers of all cells, and the pictures' arrays: enough to draw all again."""
     import jax
@@ -343,6 +344,8 @@ def as_dataset(
         for key in results[0]
         if key not in curves
     }
+    shown = {arm: cells[i] for arm, i in chosen.items()}
+    sigma_fix = shown["spread_vae"].sigma_fix
     floor = spread_entropy_of_points(
         jax.random.key(0), jax.numpy.asarray(judge.data.train), sigma_fix
     )
@@ -351,7 +354,7 @@ def as_dataset(
         .assign_coords(
             cell_arm=("cell", [cell.arm for cell in cells]),
             cell_sigma_fix=("cell", [cell.sigma_fix for cell in cells]),
-            shown_cell=("arm", [cells.index(cell) for cell in shown.values()]),
+            shown_cell=("arm", list(chosen.values())),
         )
         .assign_attrs(sigma_fix=sigma_fix, floor=floor)
     )
@@ -393,9 +396,9 @@ ROWS = {
     "Fréchet distance": "frechet",
     "precision": "precision",
     "recall": "recall",
-    "Fréchet, of means": "frechet_of_means",
-    "precision, of means": "precision_of_means",
-    "recall, of means": "recall_of_means",
+    "Fréchet, means": "frechet_of_means",
+    "precision, means": "precision_of_means",
+    "recall, means": "recall_of_means",
 }
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from spread_jax.datasets import Dataset
     from spread_jax.networks import Variance
-    from spread_jax.sample_quality import Classifier, SampleQuality
+    from spread_jax.sample_quality import Classifier
     from spread_jax.sweeps import Sweep
     from spread_jax.vae import VAE
 
@@ -134,17 +134,18 @@ class Judge:
         if classifier:
             self._real = classifier.features(data.train[:MAX_SAMPLES])
 
-    def reference(self) -> "SampleQuality | None":
+    def reference(self) -> dict[str, float | None]:
         """Held-out real data, judged as samples are."""
         return self.quality(self.data.test[: self.num_samples])
 
-    def quality(self, samples: np.ndarray) -> "SampleQuality | None":
+    def quality(self, samples: np.ndarray) -> dict[str, float | None]:
         """In the classifier's features, as a viewer shows them: cut to [0, 1]."""
-        from spread_jax.sample_quality import sample_quality
+        from spread_jax.sample_quality import SampleQuality, sample_quality
 
         if self._classifier is None:
-            return None
-        return sample_quality(self._real, self._classifier.features(samples.clip(0, 1)))
+            return dict.fromkeys(SampleQuality._fields)
+        features = self._classifier.features(samples.clip(0, 1))
+        return sample_quality(self._real, features)._asdict()
 
     def numbers(self, cell: Cell) -> dict[str, list[Any]]:
         """Lists over seeds, the keys of metrics.json."""
@@ -216,9 +217,7 @@ class Judge:
         for suffix, points in zip(
             ("", "_of_means"), self.samples(cell, seed, self.num_samples), strict=True
         ):
-            quality = self.quality(points)
-            for name in ("frechet", "precision", "recall"):
-                numbers[name + suffix] = None if quality is None else getattr(quality, name)
+            numbers |= {name + suffix: value for name, value in self.quality(points).items()}
         return {key: known(value) for key, value in numbers.items()}
 
 
