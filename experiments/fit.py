@@ -410,7 +410,7 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
 
     reference = metrics["reference"]
     table = Table(
-        title=f"{metrics['data']['name']}, {settings.seeds} seeds, {settings.steps:,} steps "
+        title=f"{metrics['data']['name']}, seeds: {settings.seeds}, {settings.steps:,} steps "
         f"({metrics['epochs']:.3g} epochs)",
         caption="medians over seeds; an arm's bounds are in the space of its own noise; Fréchet "
         "distance, precision and recall in features of a classifier of these data (not comparable "
@@ -424,7 +424,8 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
     for row, key in ROWS.items():
         values = [summary[f"median_{key}"] for summary in metrics["arms"].values()]
         real = reference.get(key)
-        table.add_row(row, *(number_text(v) for v in values), number_text(real) if real else "")
+        if any(value is not None for value in values):
+            table.add_row(row, *map(number_text, values), number_text(real) if real else "")
     console = Console()
     console.print(table)
     if metrics["floor"] is not None:

@@ -18,7 +18,8 @@ NUM_WATCHED = 64  # training points at which the decoder's sigma is recorded
 MAX_JUDGED = 5_000  # training points whose bound is taken
 MAX_IW = 1_000  # held-out points whose importance-weighted bound is taken
 MAX_SAMPLES = 3_000  # in precision and recall
-NUM_PICTURES = 32
+NUM_PICTURES = 32  # and of a table
+NUM_ROWS = 500
 NUM_TRAVERSED = 6  # latent dimensions
 TRAVERSED = np.linspace(-2, 2, 9)  # standard deviations of the prior
 NUM_WORST = 10
@@ -236,16 +237,17 @@ def pictures(judge: Judge, cells: dict[str, Cell], sigma_fix: float) -> "xr.Data
 
     data = judge.data
     key = jax.random.key(0)
-    x = data.test[:NUM_PICTURES]
+    count = NUM_ROWS if data.shape is None else NUM_PICTURES
+    x = data.test[:count]
     noise = np.asarray(gaussian_spread(sigma_fix).sample(key, jnp.zeros_like(x)))
     shown: dict[str, list] = {
         name: [] for name in ("samples", "spread_samples", "reconstructions", "traversal")
     }
     of_each = []
     for cell in cells.values():
-        samples = judge.samples(cell, 0, NUM_PICTURES)[0]
+        samples = judge.samples(cell, 0, len(x))[0]
         shown["samples"].append(samples)
-        shown["spread_samples"].append(samples + noise[: len(samples)])
+        shown["spread_samples"].append(samples + noise)
         y = x + noise * (cell.hyper["spread_data"] * (cell.sigma_fix > 0))
         shown["reconstructions"].append(judge.reconstructed(cell, 0, y))
         bounds = judge.bounds(cell, 0, data.test)

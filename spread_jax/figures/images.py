@@ -258,7 +258,7 @@ def table_samples_figure(dataset: xr.Dataset) -> Figure:
             axes.set_xlabel("first direction")
         panels[0].set_ylabel("second direction\n(column scales)")
         low, high = np.min((data - centre) @ directions), np.max((data - centre) @ directions)
-        margin = 0.5 * (high - low) or 1.0
+        margin = 0.2 * (high - low) or 1.0
         panels[0].set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
         handles = [
             Line2D([], [], color=DATA_COLOR, marker=".", linestyle="", label="held-out data"),
