@@ -436,7 +436,7 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
         )
     if reference["frechet"] is None:
         console.print("no labels, so no classifier: samples are not judged", highlight=False)
-    if metrics["suggested_sigma"]:
+    elif metrics["suggested_sigma"]:
         best = metrics["arms"]["spread_vae"]["sigma_fix"]
         low, high = metrics["suggested_sigma"]
         inside = "inside" if low <= best <= high else "outside"

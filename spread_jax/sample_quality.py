@@ -4,7 +4,8 @@ Its numbers compare models of one data set with each other and with held-out rea
 not comparable with the Inception FID of the literature: other features.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -44,15 +45,17 @@ class Classifier(NamedTuple):
 
     def features(self, x: ArrayLike) -> NDArray[np.float64]:
         """The last hidden layer, ``[n, 32]``."""
-        return np.asarray(self._apply(x)[0], np.float64)
+        return np.asarray(_apply(self.num_classes, self.params, jnp.asarray(x))[0], np.float64)
 
     def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """The share of points whose largest logit is their label's."""
-        return float(np.mean(np.argmax(self._apply(x)[1], -1) == np.asarray(labels)))
+        logits = _apply(self.num_classes, self.params, jnp.asarray(x))[1]
+        return float(np.mean(np.argmax(logits, -1) == np.asarray(labels)))
 
-    def _apply(self, x: ArrayLike) -> tuple[Array, Array]:
-        network = ClassifierNetwork(self.num_classes)
-        return jax.jit(network.apply)(self.params, jnp.asarray(x, jnp.float32))
+
+@partial(jax.jit, static_argnums=0)
+def _apply(num_classes: int, params: dict, x: Array) -> Any:
+    return ClassifierNetwork(num_classes).apply(params, x)
 
 
 def train_classifier(

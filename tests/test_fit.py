@@ -26,7 +26,7 @@ IMAGE_FIGURES = {
 def run_here(monkeypatch, out, **flags):
     """In this process, whose JAX has begun."""
     monkeypatch.setattr(command, "start_jax", lambda settings: None)
-    settings = fit.Settings(out=out, quiet=True, **{"steps": 200, "hidden": (16,), **flags})
+    settings = fit.Settings(out=out, quiet=True, **{"steps": 100, "hidden": (16,), **flags})
     settings.check()
     fit.run(settings)
     return json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
