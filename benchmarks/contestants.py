@@ -74,9 +74,8 @@ class CompiledSweep:
             optimize=False,
         )
         self._states = [init(*group) for group in inputs]
-        self._run = self._groups.compile(
-            lambda state: sweeps.run_records(training, state, num_records, record_every),
-            self._states[0],
+        self._run = self._groups.compile_records(
+            training, self._states[0], None, num_records, record_every
         )
         self.compile_seconds = time.perf_counter() - start
 
@@ -95,7 +94,7 @@ class CompiledSweep:
 
         parts = []
         for i in range(len(self._states)):
-            self._states[i], part = self._run(self._states[i])
+            self._states[i], part = self._run(self._states[i], None)
             parts.append(jax.block_until_ready(part))
         self._groups.to_host(parts)
 

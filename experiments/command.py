@@ -442,7 +442,7 @@ def alarm_once(
     def with_alarm(progress: "Progress") -> None:
         nonlocal told
         on_progress(progress)
-        if told:
+        if told or not progress.history:
             return
         steps = alarms(progress.history)
         fired = steps[steps >= 0]

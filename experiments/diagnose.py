@@ -35,8 +35,8 @@ class Settings:
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    from spread_jax.datasets import DataFileError, read_table
     from spread_jax.diagnosis import diagnose
+    from spread_jax.files import DataFileError, read_table
 
     with command.stage_line(settings.quiet) as on_progress:
         on_progress("reading")

@@ -6,9 +6,9 @@ set. Adding the same noise to the data and to the model, and comparing those, re
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
 Modules, floor by floor (imports point downwards only):
-  0  datasets, normal_laplace; spreads, validity, latents, manifolds, networks, diagnosis
+  0  files, normal_laplace; datasets, spreads, validity, latents, manifolds, networks, diagnosis
   1  objectives, oracles, denoising, linear_models; divergences
-  2  training, guard, evaluation
+  2  training, guard, vae, sample_quality, evaluation
   3  sweeps, figures
 """
 
@@ -33,7 +33,9 @@ _HOME = {
     "sample_ring": "manifolds",
     "sample_spiral": "manifolds",
     "embed": "manifolds",
-    "read_table": "datasets",
+    "read_table": "files",
+    "Dataset": "datasets",
+    "load_dataset": "datasets",
     "Diagnosis": "diagnosis",
     "diagnose": "diagnosis",
     "suggest_sigma": "diagnosis",
@@ -51,6 +53,11 @@ _HOME = {
     "make_training": "training",
     "data_scale": "guard",
     "runaway_step": "guard",
+    "VAE": "vae",
+    "make_vae": "vae",
+    "vae_training": "vae",
+    "frechet_distance": "sample_quality",
+    "precision_recall": "sample_quality",
     "sweep": "sweeps",
 }
 _MODULES = (
@@ -59,6 +66,7 @@ _MODULES = (
     "validity",
     "latents",
     "manifolds",
+    "files",
     "datasets",
     "networks",
     "diagnosis",
@@ -69,6 +77,8 @@ _MODULES = (
     "divergences",
     "training",
     "guard",
+    "vae",
+    "sample_quality",
     "evaluation",
     "sweeps",
     "figures",

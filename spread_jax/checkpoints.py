@@ -56,6 +56,10 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self._folder}: {error}") from error
 
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
     def latest(self) -> int | None:
         """Chunks done at the newest checkpoint, None if there is none; agreed by all processes."""
         step = self._manager.latest_step() if self._manager else None

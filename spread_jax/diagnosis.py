@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spread_jax.datasets import as_table
+from spread_jax.files import as_table
 
 Floats = NDArray[np.float64]
 Verdict = Literal["degenerate", "nearly degenerate", "full-dimensional"]

@@ -42,7 +42,8 @@ class Progress(NamedTuple):
     Attributes:
       done, total: run-steps, the steps of all runs added up.
       num_nonfinite: runs that have stopped, at a loss that is not finite.
-      history: the curves of the chunks that all runs have done, ``[run, record, ...]``.
+      history: the curves of the chunks that all runs have done, ``[run, record, ...]``; empty
+        before the first.
     """
 
     done: int
@@ -86,6 +87,8 @@ def sweep(
     variables: Mapping[str, Variable] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     checkpoints: Checkpoints | None = None,
+    data: PyTree = None,
+    step_by_step: bool = False,
 ) -> Sweep:
     """Trains every point of ``grid`` from ``num_seeds`` seeds, as one compiled program.
 
@@ -103,6 +106,7 @@ def sweep(
       variables: labels of what ``training.observe`` returns.
       on_progress: called after every chunk of steps, about 20 times.
       checkpoints: where to save after every chunk, and what to go on from.
+      data, step_by_step: as in :func:`train_runs`.
 
     Raises:
       ValueError: if ``num_seeds`` or an axis is empty, or ``record_every`` does not divide.
@@ -128,6 +132,8 @@ def sweep(
         record_every=record_every,
         on_progress=on_progress,
         checkpoints=checkpoints,
+        data=data,
+        step_by_step=step_by_step,
     )
 
     def unravel(leaf: np.ndarray) -> np.ndarray:
@@ -173,6 +179,8 @@ def train_runs(
     record_every: int = 1,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     checkpoints: Checkpoints | None = None,
+    data: PyTree = None,
+    step_by_step: bool = False,
 ) -> FinishedRuns:
     """Trains run i from ``key(seeds[i])`` with the i-th numbers of ``hyper``, for all i at once.
 
@@ -187,6 +195,11 @@ def train_runs(
       record_every: steps per point of the recorded curves.
       on_progress: called after every chunk of every group.
       checkpoints: where to save after every chunk, and what to go on from.
+      data: a data set that all runs share, arrays, in place of what ``training`` would make; it
+        lies once on each device, and is no part of a checkpoint.
+      step_by_step: Python calls every step of every run, a run on each device, where otherwise
+        the program scans over the steps of many runs. For convolutions on a CPU: in a scan XLA
+        takes 20 times as long for them, and for vmapped kernels longer still.
 
     Raises:
       ValueError: if ``record_every`` does not divide the steps.
@@ -198,7 +211,7 @@ def train_runs(
             f"record_every must divide the {training.num_steps} steps, got {record_every}"
         )
     num_runs = len(seeds)
-    groups = Groups(num_runs)
+    groups: Any = _OneRunPerDevice(num_runs) if step_by_step else Groups(num_runs)
     chunks = list(_chunk_lengths(num_records))
     # asked before compiling: processes that meet here first meet while they are still in step
     done = (checkpoints and checkpoints.latest()) or 0
@@ -206,23 +219,22 @@ def train_runs(
     start = time.perf_counter()
     inputs = groups.to_devices((seeds.astype(np.uint32), hyper))
     init = groups.compile(
-        lambda seed, hyper: with_raw_key(training.init(jax.random.key(seed), hyper)),
-        *inputs[0],
+        lambda run: with_raw_key(training.init(jax.random.key(run[0]), run[1])),
+        inputs[0],
         optimize=False,
     )
-    states = [init(*group) for group in inputs]
+    states = [init(group) for group in inputs]
+    shared = groups.to_every_device(data)
     run = {
-        length: groups.compile(
-            lambda state, length=length: run_records(training, state, length, record_every),
-            states[0],
-        )
+        length: groups.compile_records(training, states[0], shared, length, record_every)
         for length in set(chunks)
     }
     # the whole curves at once: to append chunk by chunk would hold them twice
-    whole = {
-        name: np.empty((num_runs, num_records, *curve.shape[2:]), curve.dtype)
-        for name, curve in run[chunks[0]].out_info[1].items()
-    }
+    whole: dict[str, np.ndarray] = {}
+
+    def allocate(record: Mapping[str, Any]) -> None:
+        for name, leaf in record.items():
+            whole[name] = np.empty((num_runs, num_records, *leaf.shape[1:]), leaf.dtype)
 
     def history() -> dict[str, np.ndarray]:
         records = steps_of_a_run // record_every
@@ -230,6 +242,7 @@ def train_runs(
 
     steps_of_a_run = record_every * sum(chunks[:done])
     if checkpoints and done:
+        allocate(_one_record(training, hyper, data))
         saved = checkpoints.restore(done, (groups.to_host(states), history()))
         states = groups.to_devices(saved[0])
         for name, curve in history().items():
@@ -248,15 +261,22 @@ def train_runs(
     for chunk, length in list(enumerate(chunks))[done:]:
         parts = []
         for i in range(len(states)):
-            states[i], part = run[length](states[i])
+            states[i], part = run[length](states[i], shared)
             parts.append(jax.block_until_ready(part))
             if i + 1 < len(states):
                 tell((i + 1) * groups.size, record_every * length)
         first = steps_of_a_run // record_every
-        for name, curve in groups.to_host(parts).items():
+        part = groups.to_host(parts)
+        if not whole:
+            allocate({name: curve[0] for name, curve in part.items()})
+        for name, curve in part.items():
             whole[name][:, first : first + length] = curve
         steps_of_a_run += record_every * length
-        broken = [state.loss_statistics.first_nonfinite_step for state in states]
+        broken = jax.tree.map(
+            lambda state: state.loss_statistics.first_nonfinite_step,
+            states,
+            is_leaf=lambda tree: isinstance(tree, TrainState),
+        )
         num_nonfinite = int(np.sum(groups.to_host(broken) != NEVER))
         tell(0, 0)
         if checkpoints:
@@ -282,6 +302,7 @@ class Groups:
         # Auto axes: vmapped training fails on the Explicit ones that make_mesh defaults to
         mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._options = CPU_COMPILER_OPTIONS if on_cpu else {}
 
     def compile(
@@ -291,6 +312,23 @@ class Groups:
         program = jax.jit(jax.vmap(function), in_shardings=self._by_run, out_shardings=self._by_run)
         options = self._options if optimize else {**self._options, **UNOPTIMIZED}
         return program.lower(*example).compile(compiler_options=options)
+
+    def compile_records(
+        self, training: Training, state: TrainState, shared: PyTree, length: int, record_every: int
+    ) -> jax.stages.Compiled:
+        """``(state of a group, shared data) -> (state, history)``, ``length`` records further."""
+        program = jax.jit(
+            jax.vmap(
+                lambda state, shared: run_records(training, state, length, record_every, shared),
+                in_axes=(0, None),
+            ),
+            in_shardings=(self._by_run, self._everywhere),
+            out_shardings=self._by_run,
+        )
+        return program.lower(state, shared).compile(compiler_options=self._options)
+
+    def to_every_device(self, data: PyTree) -> PyTree:
+        return jax.device_put(data, self._everywhere)
 
     def to_devices(self, runs: PyTree) -> list[PyTree]:
         """NumPy leaves ``[run, ...]`` → for each group, arrays spread over the devices."""
@@ -313,18 +351,109 @@ class Groups:
         )
 
 
+class _OneRunPerDevice:
+    """Runs in groups of one for each device, not vmapped: a group is a list over devices."""
+
+    def __init__(self, num_runs: int) -> None:
+        self._devices = jax.local_devices()[:num_runs]
+        self.size = len(self._devices)
+        self._num_runs = num_runs
+
+    def compile(
+        self, function: Callable, example: list, optimize: bool = True
+    ) -> Callable[[list], list]:
+        """``function`` of one run, for a group."""
+        program = jax.jit(function, compiler_options={} if optimize else UNOPTIMIZED)
+        del example  # it compiles at its first call on each device
+        return lambda group: [program(run) for run in group]
+
+    def compile_records(
+        self, training: Training, states: list, shared: list, length: int, record_every: int
+    ) -> Callable[[list, list], tuple[list, list]]:
+        """``(states of a group, shared data) -> (states, histories)``, ``length`` records on."""
+        step = jax.jit(lambda state, shared: _one_step(training, state, shared))
+        observe = jax.jit(training.observe)
+        for state, data in zip(states, shared, strict=False):  # compiles
+            jax.block_until_ready((step(state, data), observe(state.params)))
+
+        def run(states: list, shared: list) -> tuple[list, list]:
+            histories: list[list] = [[] for _ in states]
+            for _ in range(length):
+                losses: list[list] = [[] for _ in states]
+                for _ in range(record_every):
+                    # the devices work at the same time: a call returns before its step is done
+                    for i, state in enumerate(states):
+                        states[i], loss = step(state, shared[i])
+                        losses[i].append(loss)
+                for i, state in enumerate(states):
+                    all_losses = np.array(losses[i])
+                    record = {"loss": all_losses.mean(), "loss_max": all_losses.max()}
+                    histories[i].append({**record, **observe(state.params)})
+            return states, [
+                jax.tree.map(lambda *leaves: np.stack(leaves), *history) for history in histories
+            ]
+
+        return run
+
+    def to_devices(self, runs: PyTree) -> list[list]:
+        """NumPy leaves ``[run, ...]`` → for each group, a run for each device."""
+        return [
+            [
+                jax.device_put(jax.tree.map(lambda leaf, run=run: leaf[run], runs), device)
+                for run, device in zip(range(first, self._num_runs), self._devices, strict=False)
+            ]
+            for first in range(0, self._num_runs, self.size)
+        ]
+
+    def to_every_device(self, data: PyTree) -> list:
+        return [jax.device_put(data, device) for device in self._devices]
+
+    def to_host(self, groups: list[list]) -> PyTree:
+        """The inverse of :meth:`to_devices`."""
+        runs = [run for group in groups for run in group]
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *runs)
+
+
 def with_raw_key(state: TrainState) -> TrainState:
     """Raw key data are numbers, which every kind of array and file can hold."""
     return state._replace(key=jax.random.key_data(state.key))
 
 
+def _with_typed_key(state: TrainState, shared: PyTree) -> TrainState:
+    state = state._replace(key=jax.random.wrap_key_data(state.key))
+    return state if shared is None else state._replace(data=shared)
+
+
+def _without_shared(state: TrainState, shared: PyTree) -> TrainState:
+    return with_raw_key(state if shared is None else state._replace(data=None))
+
+
 def run_records(
-    training: Training, state: TrainState, num_records: int, record_every: int
+    training: Training,
+    state: TrainState,
+    num_records: int,
+    record_every: int,
+    shared: PyTree = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """``training.run`` for a number of records, on a state with raw key data."""
-    state = state._replace(key=jax.random.wrap_key_data(state.key))
+    state = _with_typed_key(state, shared)
     state, history = training.run(state, num_records * record_every, record_every)
-    return with_raw_key(state), history
+    return _without_shared(state, shared), history
+
+
+def _one_step(training: Training, state: TrainState, shared: PyTree) -> tuple[TrainState, Array]:
+    state, metrics = training.train_step(_with_typed_key(state, shared))
+    return _without_shared(state, shared), metrics["loss"]
+
+
+def _one_record(training: Training, hyper: PyTree, shared: PyTree) -> PyTree:
+    """Shapes and dtypes of the history of one run and one record, leaves ``[1, ...]``."""
+
+    def run(hyper: PyTree, shared: PyTree) -> PyTree:
+        state = with_raw_key(training.init(jax.random.key(0), hyper))
+        return run_records(training, state, 1, 1, shared)[1]
+
+    return jax.eval_shape(run, jax.tree.map(lambda leaf: leaf[0], hyper), shared)
 
 
 def default_record_every(num_steps: int, num_runs: int) -> int:

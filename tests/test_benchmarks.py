@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import contestants, scaling, sweep
+from benchmarks import contestants, fit, scaling, sweep
 from experiments import command
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
@@ -110,3 +110,38 @@ def test_help_names_the_command():
     done = run_benchmark("--help")
     assert done.returncode == 0
     assert "python -m benchmarks.sweep" in done.stdout
+
+
+def test_pytorch_fits_images_as_this_package_does():
+    """Truth: another library, from equal weights, batches and noise; later losses have taken each
+    library's own gradients and Adam steps."""
+    torch = pytest.importorskip("torch", reason=MISSING)
+    losses = fit.losses_side_by_side(torch.device("cpu"), names=("eager",))
+    assert np.ptp(losses["this package"]) > 1
+    np.testing.assert_allclose(losses["eager"], losses["this package"], rtol=1e-5)
+
+
+def test_ratios_are_taken_within_a_round():
+    """By hand: 4/2 and 9/3 to eager, 4/1 and 9/4 to compiled."""
+    rates = {"this package": [4.0, 9.0], "eager": [2.0, 3.0], "compiled": [1.0, 4.0]}
+    results = fit.summarise(rates)
+    assert results["ratio_to_eager"] == 2.5
+    assert results["ratio_to_compiled"] == 3.125
+    assert results["ratio_to_faster"] == (2 + 2.25) / 2
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_fit_keeps_its_contract(tmp_path):
+    pytest.importorskip("torch", reason=MISSING)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.fit", "--quick", "--repeats", "1", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "fit.json").read_text(), parse_constant=pytest.fail)
+    assert results["ratio_to_faster"] > 0
+    assert results["loss_difference"] <= 1e-5
+    assert set(results["steps_per_second"]) == {"this package", "eager", "compiled"}
+    assert "x the faster of the two" in done.stdout

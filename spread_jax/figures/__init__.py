@@ -3,6 +3,17 @@
 from spread_jax.figures.baselines import baselines_figure, curves_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
 from spread_jax.figures.divergences import divergence_figure
+from spread_jax.figures.images import (
+    IMAGE_ARMS,
+    arms_loss_figure,
+    arms_sigma_figure,
+    mosaics_figure,
+    sigma_fix_figure,
+    sigma_maps_figure,
+    table_samples_figure,
+    traversal_figure,
+    worst_images_figure,
+)
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
 from spread_jax.figures.style import ARMS, ArmStyle
 from spread_jax.figures.sweep import (
@@ -18,7 +29,10 @@ from spread_jax.figures.toy import data_figure, loss_figure, samples_figure, sig
 
 __all__ = [
     "ARMS",
+    "IMAGE_ARMS",
     "ArmStyle",
+    "arms_loss_figure",
+    "arms_sigma_figure",
     "baselines_figure",
     "convergence_figure",
     "curves_figure",
@@ -29,11 +43,17 @@ __all__ = [
     "error_against_gamma_figure",
     "loss_fan_figure",
     "loss_figure",
+    "mosaics_figure",
     "price_figure",
     "recovery_figure",
     "recovery_heat_map",
     "samples_figure",
     "sigma_figure",
+    "sigma_fix_figure",
+    "sigma_maps_figure",
     "stability_figure",
+    "table_samples_figure",
     "throughput_figure",
+    "traversal_figure",
+    "worst_images_figure",
 ]

@@ -1,0 +1,264 @@
+"""The command that fits real data: its arms, its files, its refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import command, fit, fit_arms
+
+KEYS = {
+    *("train_bound", "test_bound", "test_iw_bound", "worst_test_bound", "bits_per_dim", "kl"),
+    *("active_dims", "min_sigma", "median_sigma", "max_loss_rise", "frechet", "precision"),
+    "recall",
+}
+IMAGE_FIGURES = {
+    f"{name}.png" for name in ("loss", "sigma", "sigma_over_time", "samples", "traversal", "worst")
+}
+
+
+def run_here(monkeypatch, out, **flags):
+    """In this process, whose JAX has begun."""
+    monkeypatch.setattr(command, "start_jax", lambda settings: None)
+    settings = fit.Settings(out=out, quiet=True, **{"steps": 100, "hidden": (16,), **flags})
+    settings.check()
+    fit.run(settings)
+    return json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def all_arms(tmp_path_factory):
+    out = tmp_path_factory.mktemp("fit")
+    with pytest.MonkeyPatch.context() as patch:
+        metrics = run_here(
+            patch,
+            out,
+            sigma_fix=(0.1, 0.3),
+            seeds=2,
+            iw_samples=8,
+            decoder="delta",
+            fixed_variance=True,
+            save_params=True,
+        )
+    return metrics, out
+
+
+def test_the_command_keeps_the_contract_of_its_files(all_arms):
+    metrics, out = all_arms
+    assert {path.name for path in out.iterdir()} == {
+        *IMAGE_FIGURES, "sigma_fix.png", "metrics.json", "results.nc", "params.npz"
+    }  # fmt: skip
+    assert metrics["data"] == {
+        **{"name": "digits", "train": 1437, "test": 360, "dim": 64, "shape": [8, 8]},
+        **{"checksum_known": True, "constant_pixels": 4},
+        "classifier_accuracy": metrics["data"]["classifier_accuracy"],
+    }
+    assert metrics["data"]["classifier_accuracy"] > 0.95
+    names = ["vae", "spread_vae", "shared_variance", "fixed_variance", "delta_vae"]
+    assert list(metrics["arms"]) == names
+    for arm in metrics["arms"].values():
+        assert set(arm) >= KEYS
+        assert all(len(arm[key]) == 2 and f"median_{key}" in arm for key in KEYS)
+    assert set(metrics["reference"]) == {"frechet", "precision", "recall"}
+    assert [(cell["arm"], cell["sigma_fix"]) for cell in metrics["cells"]] == [
+        ("vae", 0),
+        *(("spread_vae", s) for s in (0.1, 0.3)),
+        ("shared_variance", 0),
+        *(("fixed_variance", s) for s in (0.1, 0.3)),
+        *(("delta_vae", s) for s in (0.1, 0.3)),
+    ]
+
+
+def test_an_arm_is_shown_at_the_sigma_of_its_smallest_frechet_distance(all_arms):
+    metrics, _ = all_arms
+    for name, arm in metrics["arms"].items():
+        cells = [cell for cell in metrics["cells"] if cell["arm"] == name]
+        assert arm["median_frechet"] == min(cell["median_frechet"] for cell in cells)
+
+
+def test_numbers_of_an_arm_agree_with_each_other(all_arms):
+    """Truths: bits are nats of the held-out bound over 64 log 2; a fixed variance is sigma_fix
+    squared; a delta decoder has none; the shared one is one number."""
+    metrics, _ = all_arms
+    for cell in metrics["cells"]:
+        bits = -np.array(cell["test_bound"]) / (64 * np.log(2))
+        np.testing.assert_allclose(cell["bits_per_dim"], bits, rtol=1e-6)
+        assert (np.array(cell["worst_test_bound"]) < cell["test_bound"]).all()
+        # more draws of z never loosen the bound, on average
+        assert (np.array(cell["test_iw_bound"]) > cell["test_bound"]).all()
+        if cell["arm"] == "fixed_variance":
+            np.testing.assert_allclose(cell["min_sigma"], cell["sigma_fix"])
+        if cell["arm"] == "delta_vae":
+            assert cell["median_sigma"] == [0, 0]
+        if cell["arm"] == "shared_variance":
+            np.testing.assert_allclose(cell["min_sigma"], cell["median_sigma"], rtol=1e-6)
+
+
+def test_no_spread_loss_is_below_its_floor(all_arms):
+    """Truth: the entropy of the spread training data bounds every model's expected loss."""
+    metrics, out = all_arms
+    with xr.open_dataset(out / "results.nc") as dataset:
+        sigma = dataset.attrs["sigma_fix"]
+        assert sigma == metrics["arms"]["spread_vae"]["sigma_fix"]
+        for arm in ("spread_vae", "delta_vae"):
+            cell = (dataset["cell_arm"] == arm) & (dataset["cell_sigma_fix"] == sigma)
+            assert (dataset["loss"].isel(cell=np.flatnonzero(cell)) > metrics["floor"]).all()
+        assert dict(dataset.sizes)["cell"] == 8
+        assert all({"long_name", "units"} <= set(dataset[v].attrs) for v in ("loss", "frechet"))
+
+
+def test_arms_of_one_structure_are_numbers_of_one_program():
+    made = []
+    programs = fit_arms.make_programs(list(fit_arms.ARMS), (0.1, 0.3), made.append)
+    assert made == ["each", "shared", "none"]
+    assert programs["each"].grid == {"sigma_fix": [0.0, 0.1, 0.3], "spread_data": [1.0]}
+    assert programs["none"].grid == {"sigma_fix": [0.1, 0.3], "spread_data": [0.0, 1.0]}
+
+
+@pytest.mark.slow
+def test_a_table_trains_and_has_no_classifier(monkeypatch, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    table = np.column_stack([100 * rng.normal(size=(400, 3)), np.full(400, 7.0)])
+    np.save(tmp_path / "table.npy", table)
+    metrics = run_here(monkeypatch, tmp_path / "out", data=str(tmp_path / "table.npy"), seeds=1)
+    assert metrics["data"]["shape"] is None
+    assert metrics["data"]["constant_pixels"] == 1
+    assert not metrics["data"]["checksum_known"]
+    assert metrics["reference"] == dict.fromkeys(("frechet", "precision", "recall"))
+    assert metrics["arms"]["spread_vae"]["frechet"] == [None]
+    assert "checksum unknown" in (shown := capsys.readouterr().out)
+    assert "no labels" in shown
+    figures = {"loss.png", "sigma.png", "sigma_over_time.png", "samples.png"}
+    assert figures <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.slow
+def test_convolutions_train_too(monkeypatch, tmp_path):
+    metrics = run_here(monkeypatch, tmp_path, network="conv", seeds=1, steps=300)
+    with xr.open_dataset(tmp_path / "results.nc") as dataset:
+        loss = dataset["loss"].values
+        assert (loss[..., -10:].mean(-1) < loss[..., :10].mean(-1) - 10).all()
+    assert metrics["arms"]["spread_vae"]["max_loss_rise"][0] < 20
+
+
+@pytest.mark.slow
+def test_plain_runs_away_and_spread_does_not(monkeypatch, tmp_path):
+    """The claim on digits, 3 seeds: rises of tens of nats, a worst held-out image far off; the
+    spread arm stays smooth, and its samples are nearer to the data."""
+    metrics = run_here(monkeypatch, tmp_path, steps=3000, hidden=(400,), seeds=3)
+    plain, spread = metrics["arms"]["vae"], metrics["arms"]["spread_vae"]
+    assert min(plain["max_loss_rise"]) > 5 * max(spread["max_loss_rise"])
+    assert max(plain["worst_test_bound"]) < min(spread["worst_test_bound"])
+    assert max(plain["median_sigma"]) < min(spread["median_sigma"])
+    assert max(spread["frechet"]) < min(plain["frechet"]) / 2
+    assert min(spread["precision"]) > max(plain["precision"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR is not set")
+def test_full_mnist_runs_away_too(monkeypatch, tmp_path):
+    metrics = run_here(monkeypatch, tmp_path, data="mnist", steps=500, hidden=(400,), seeds=1)
+    assert metrics["data"]["constant_pixels"] == 67
+    assert metrics["data"]["checksum_known"]
+    plain, spread = metrics["arms"]["vae"], metrics["arms"]["spread_vae"]
+    assert plain["max_loss_rise"][0] > 5 * spread["max_loss_rise"][0]
+    assert plain["worst_test_bound"][0] < spread["worst_test_bound"][0]
+
+
+def start(*arguments, cwd=None):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.fit", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+
+
+@pytest.mark.slow
+def test_a_stopped_fit_goes_on_and_loses_nothing(tmp_path):
+    """Truth: the run without a break."""
+    flags = ["--quiet", "--steps", 2000, "--hidden", 16, "--seeds", 1, "--iw-samples", 2]
+    whole = start(*flags, "--out", tmp_path / "whole")
+    assert whole.wait(300) == 0, whole.stderr.read()
+    out = tmp_path / "stopped"
+    stopped = start(*flags, "--out", out)
+    while not any((out / "part-each" / "checkpoints").glob("[0-9]*")):
+        assert stopped.poll() is None, stopped.stderr.read()
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(60) == 130
+    assert "--resume" in stopped.stderr.read()
+    assert not (out / "metrics.json").exists()
+    again = start(*flags, "--out", out, "--resume")
+    assert again.wait(300) == 0, again.stderr.read()
+    arms_of = [
+        json.loads((tmp_path / name / "metrics.json").read_text())["arms"]
+        for name in ("whole", "stopped")
+    ]
+    assert arms_of[0] == arms_of[1]
+    assert not list(out.glob("part-*"))
+
+
+def refused(monkeypatch, capsys, folder, *arguments):
+    """What one line on stderr says; exit status 2, nothing written."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["fit.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        command.main(fit.Settings, fit.run)
+    shown = capsys.readouterr()
+    assert exit.value.code == 2
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert not list(folder.iterdir())
+    return shown.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("--sigma-fix", ["0"]),
+        ("--sigma-fix", ["0.1", "nan"]),
+        ("--sigma-fix", ["0.1", "0.1"]),
+        ("--latent-dim", ["0"]),
+        ("--iw-samples", ["0"]),
+        ("--learning-rate", ["-1"]),
+        ("--steps", ["0"]),
+        ("--steps", ["10007"]),
+        ("--data", ["mnits"]),
+    ],
+)
+def test_bad_values_are_named(flag, values, monkeypatch, capsys, tmp_path):
+    error = refused(monkeypatch, capsys, tmp_path / "run", flag, *values)
+    assert error.startswith(f"error: {flag} ")
+    assert "must be" in error
+
+
+def test_bad_data_get_one_line_and_nothing_is_written(monkeypatch, capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((20, 4, 4), np.uint16))
+    error = refused(monkeypatch, capsys, tmp_path / "run", "--data", tmp_path / "x.npy")
+    assert error.startswith(f"error: --data {tmp_path / 'x.npy'}: must be")
+    assert "uint16" in error
+
+
+def test_a_table_has_no_convolutions(monkeypatch, capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 4)))
+    error = refused(
+        monkeypatch, capsys, tmp_path / "run", "--data", tmp_path / "x.npy", "--network", "conv"
+    )
+    assert "--network" in error
+
+
+@pytest.mark.parametrize("steps", [1, 7, 99, 100, 3000, 4000, 9375, 10_000])
+def test_curves_have_100_to_1000_points(steps):
+    settings = fit.Settings(steps=steps)
+    settings.check()
+    assert steps % settings.record_every == 0
+    assert min(steps, 100) <= steps // settings.record_every <= 1000

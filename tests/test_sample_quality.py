@@ -1,0 +1,100 @@
+import jax
+import numpy as np
+import pytest
+import scipy.linalg
+from sklearn.linear_model import LogisticRegression
+
+from spread_jax.datasets import load_dataset
+from spread_jax.sample_quality import (
+    frechet_distance,
+    precision_recall,
+    sample_quality,
+    train_classifier,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_frechet_distance_is_that_of_the_gaussians_of_the_moments():
+    """Truth: SciPy's matrix square root."""
+    x = RNG.normal(size=(50, 4)) @ RNG.normal(size=(4, 4))
+    y = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + 1
+    cov_x, cov_y = np.cov(x.T), np.cov(y.T)
+    root = scipy.linalg.sqrtm(cov_x @ cov_y)
+    squared = np.sum((x.mean(0) - y.mean(0)) ** 2)
+    truth = squared + np.trace(cov_x + cov_y - 2 * root.real)
+    np.testing.assert_allclose(frechet_distance(x, y), truth, rtol=1e-9)
+    np.testing.assert_allclose(frechet_distance(y, x), truth, rtol=1e-9)
+    np.testing.assert_allclose(frechet_distance(x, x), 0, atol=1e-9)
+
+
+def test_frechet_distance_of_one_feature_and_of_constant_features():
+    """Closed form: (m₁ - m₂)² + (s₁ - s₂)²; a constant feature adds only its means."""
+    x, y = RNG.normal(size=(40, 1)), 3 + 2 * RNG.normal(size=(60, 1))
+    truth = (x.mean() - y.mean()) ** 2 + (x.std(ddof=1) - y.std(ddof=1)) ** 2
+    np.testing.assert_allclose(frechet_distance(x, y), truth)
+    padded = [np.column_stack([points, np.full(len(points), c)]) for points, c in ((x, 1), (y, 3))]
+    np.testing.assert_allclose(frechet_distance(*padded), truth + 4)
+
+
+def test_precision_and_recall_are_counted_ball_by_ball():
+    """Truth: brute force in plain loops."""
+    real, samples = RNG.normal(size=(30, 2)), 1.5 * RNG.normal(size=(25, 2)) + 0.5
+
+    def share_inside(points, centres, k=3):
+        inside = 0
+        for point in points:
+            hit = False
+            for centre in centres:
+                radius = sorted(np.linalg.norm(other - centre) for other in centres)[k]
+                hit |= np.linalg.norm(point - centre) <= radius  # [0] is the centre itself
+            inside += hit
+        return inside / len(points)
+
+    precision, recall = precision_recall(real, samples)
+    assert 0 < precision < 1
+    assert precision == share_inside(samples, real)
+    assert recall == share_inside(real, samples)
+
+
+def test_samples_of_one_mode_are_precise_and_recall_half():
+    """By construction: two far modes of equal size, samples equal to those of one."""
+    mode = RNG.normal(size=(20, 3))
+    real = np.concatenate([mode, mode + 100])
+    assert precision_recall(real, mode) == (1.0, 0.5)
+
+
+def test_samples_that_are_not_finite_have_no_quality():
+    real = RNG.normal(size=(20, 3))
+    assert np.isnan(sample_quality(real, np.full((20, 3), np.nan))).all()
+    assert sample_quality(real, real).recall == 1
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    data = load_dataset("digits")
+    return train_classifier(jax.random.key(0), data.train, data.train_labels, 1500)
+
+
+def test_the_classifier_is_as_good_as_another_librarys(classifier):
+    """Truth: scikit-learn's logistic regression on the same split, within 5 standard errors."""
+    data = load_dataset("digits")
+    theirs = LogisticRegression(max_iter=500).fit(data.train, data.train_labels)
+    score = theirs.score(data.test, data.test_labels)
+    ours = classifier.accuracy(data.test, data.test_labels)
+    assert ours > score - 5 * np.sqrt(score * (1 - score) / len(data.test))
+    assert ours > 0.95
+    assert classifier.features(data.test).shape == (360, 32)
+
+
+def test_noise_lowers_the_quality(classifier):
+    """Held-out digits under more and more noise: farther in Fréchet distance, less precise."""
+    data = load_dataset("digits")
+    real = classifier.features(data.train)
+    noise = np.random.default_rng(0).normal(size=data.test.shape).astype(np.float32)
+    quality = [
+        sample_quality(real, classifier.features(data.test + sigma * noise))
+        for sigma in (0.0, 0.2, 0.5)
+    ]
+    assert quality[0].frechet < quality[1].frechet < quality[2].frechet
+    assert quality[0].precision > quality[1].precision > quality[2].precision
