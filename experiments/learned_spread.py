@@ -49,7 +49,12 @@ class Settings(command.TrainingSettings):
 
     def check(self) -> None:
         super().check()
-        command.require(len(self.data) > 0, "--data", "", "one name or more")
+        command.require(
+            len(self.data) > 0 and len(set(self.data)) == len(self.data),
+            "--data",
+            " ".join(self.data),
+            "one name or more, each once",
+        )
         command.require_positive("--sigma-fix", self.sigma_fix, "data units")
         command.require_positive("--learning-rate", self.learning_rate)
         command.require_positive("--noise-learning-rate", self.noise_learning_rate)
