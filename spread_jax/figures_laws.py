@@ -179,7 +179,7 @@ def learned_figure(
             labels = [arm_labels[arm].replace(" ", "\n", 1) for arm in arms]
             axes.set(xticks=range(len(arms)), xticklabels=labels, title=data_labels[name])
             axes.set_xlim(-0.5, len(arms) - 0.5)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * np.nanmax(distances))
         panels[0].set_ylabel("energy distance (data units)")
     return figure
 
