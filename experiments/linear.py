@@ -77,6 +77,12 @@ class Settings:
         for gamma in self.gamma:
             command.require_non_negative("--gamma", gamma, "data units")
         command.require(
+            len(set(self.gamma)) == len(self.gamma),
+            "--gamma",
+            " ".join(map(str, self.gamma)),
+            "given once each",
+        )
+        command.require(
             self.iterations >= RECORDS and self.iterations % RECORDS == 0,
             "--iterations",
             self.iterations,

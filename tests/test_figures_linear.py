@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from experiments.learned_spread import ARMS, DATA
 from experiments.linear import METHODS
 from spread_jax import figures
 
@@ -77,4 +78,21 @@ def test_divergences_show_every_sigma_and_what_is_missing_without_one(tmp_path):
     for expected in ("no spread: ∞", "no spread: none", "= 0.1", "= 1", "total variation"):
         assert expected in words(figure)
     assert all(len(axes.lines) == 3 for axes in figure.axes)
+    assert is_not_blank(figure, tmp_path)
+
+
+def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
+    rng = np.random.default_rng(0)
+    distance = rng.uniform(0.1, 0.3, (2, 3, 7))
+    dataset = xr.Dataset(
+        {"energy_distance": (("data", "arm", "seed"), distance)},
+        coords={"data": ["ring", "digits"], "arm": list(ARMS), "seed": range(7)},
+    )
+    figure = figures_laws.learned_figure(dataset, DATA, ARMS)
+    for axes, of_data in zip(figure.axes, distance, strict=True):
+        for i, values in enumerate(of_data):
+            np.testing.assert_array_equal(axes.lines[2 * i].get_ydata(), values)
+            np.testing.assert_allclose(axes.lines[2 * i + 1].get_ydata(), np.median(values))
+    for expected in ("ring in R^20", "digits", "learned", "data units"):
+        assert expected in words(figure)
     assert is_not_blank(figure, tmp_path)

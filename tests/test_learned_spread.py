@@ -55,9 +55,13 @@ def test_a_step_of_the_noise_raises_the_loss(ring):
 @pytest.mark.slow
 def test_the_command_judges_three_arms(tmp_path, monkeypatch, capsys):
     flags = ["--steps", "30", "--seeds", "2", "--data", "digits", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["learned_spread.py", *flags, "--quiet"])
+    monkeypatch.setattr(sys, "argv", ["learned_spread.py", *flags, "--quiet", "--save-params"])
     monkeypatch.setattr(command, "start_jax", lambda settings: None)
     command.main(learned_spread.Settings, learned_spread.run)
+    files = {"metrics.json", "results.nc", "learned.png", "params.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == files
+    with np.load(tmp_path / "params.npz") as params:
+        assert params["digits/covariance/noise"].shape == (2, 2, 64, 4)  # fixed and learned
     assert "learned covariance" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert set(metrics["data"]["digits"]) == {"fixed", "covariance", "mean"}

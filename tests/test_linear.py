@@ -81,6 +81,7 @@ def test_a_seed_alone_is_the_same_run(small_run, tmp_path, monkeypatch):
         (("--points", 10), "at least ten times"),
         (("--gamma", -1), "0 or more"),
         (("--gamma", "nan"), "0 or more"),
+        (("--gamma", 1, 1), "given once each"),
         (("--iterations", 70), "a multiple of 50"),
         (("--sigma", 0), "above 0"),
         (("--structured-sigma", "inf"), "above 0"),
