@@ -364,8 +364,14 @@ class _OneRunPerDevice:
     ) -> Callable[[list], list]:
         """``function`` of one run, for a group."""
         program = jax.jit(function, compiler_options={} if optimize else UNOPTIMIZED)
-        del example  # it compiles at its first call on each device
-        return lambda group: [program(run) for run in group]
+        del example  # it compiles at its first call; on one device, to compile but once
+        return lambda group: [
+            jax.device_put(program(self._on_first(run)), device)
+            for run, device in zip(group, self._devices, strict=False)
+        ]
+
+    def _on_first(self, tree: PyTree) -> PyTree:
+        return jax.device_put(tree, self._devices[0])
 
     def compile_records(
         self, training: Training, states: list, shared: list, length: int, record_every: int
@@ -374,7 +380,8 @@ class _OneRunPerDevice:
         step = jax.jit(lambda state, shared: _one_step(training, state, shared))
         observe = jax.jit(training.observe)
         for state, data in zip(states, shared, strict=False):  # compiles
-            jax.block_until_ready((step(state, data), observe(state.params)))
+            jax.block_until_ready(step(state, data))
+        jax.block_until_ready(observe(self._on_first(states[0].params)))
 
         def run(states: list, shared: list) -> tuple[list, list]:
             histories: list[list] = [[] for _ in states]
@@ -388,7 +395,7 @@ class _OneRunPerDevice:
                 for i, state in enumerate(states):
                     all_losses = np.array(losses[i])
                     record = {"loss": all_losses.mean(), "loss_max": all_losses.max()}
-                    histories[i].append({**record, **observe(state.params)})
+                    histories[i].append({**record, **observe(self._on_first(state.params))})
             return states, [
                 jax.tree.map(lambda *leaves: np.stack(leaves), *history) for history in histories
             ]
