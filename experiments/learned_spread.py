@@ -185,10 +185,10 @@ def run(settings: Settings) -> None:
         results[name], params[name], seconds = judge_data(settings, name)
         compile_seconds += seconds
     dataset = as_dataset(settings, results)
-    from spread_jax import figures_laws
+    from spread_jax import figures
 
     output.write_dataset("results.nc", dataset)
-    output.write_figure("learned.png", figures_laws.learned_figure(dataset, DATA, ARMS))
+    output.write_figure("learned.png", figures.learned_figure(dataset, DATA, ARMS))
     if settings.save_params:
         output.write_params("params.npz", params)
     print_table(settings, results)

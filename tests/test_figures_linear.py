@@ -88,7 +88,7 @@ def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
         {"energy_distance": (("data", "arm", "seed"), distance)},
         coords={"data": ["ring", "digits"], "arm": list(ARMS), "seed": range(7)},
     )
-    figure = figures_laws.learned_figure(dataset, DATA, ARMS)
+    figure = figures.learned_figure(dataset, DATA, ARMS)
     for axes, of_data in zip(figure.axes, distance, strict=True):
         for i, values in enumerate(of_data):
             np.testing.assert_array_equal(axes.lines[2 * i].get_ydata(), values)

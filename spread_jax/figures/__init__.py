@@ -14,6 +14,7 @@ from spread_jax.figures.images import (
     traversal_figure,
     worst_images_figure,
 )
+from spread_jax.figures.learned import learned_figure
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
 from spread_jax.figures.style import ARMS, ArmStyle
 from spread_jax.figures.sweep import (
@@ -41,6 +42,7 @@ __all__ = [
     "distance_figure",
     "divergence_figure",
     "error_against_gamma_figure",
+    "learned_figure",
     "loss_fan_figure",
     "loss_figure",
     "mosaics_figure",
