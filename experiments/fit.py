@@ -1,6 +1,7 @@
 """VAEs on real data: a plain one, a spread one, and the alternatives, side by side."""
 
 import dataclasses
+import math
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,8 @@ class Settings(command.TrainingSettings):
     """Dense layers, or two convolutions each way (images only; --hidden is not used)."""
     decoder: Literal["gaussian", "delta"] = "gaussian"
     """delta: train the delta-VAE too, x = g(z) without any variance, which only a spread can."""
+    spread: Literal["gaussian", "laplace"] = "gaussian"
+    """The noise law of the spread arms, of standard deviation sigma_fix."""
     fixed_variance: bool = False
     """Train an arm of fixed variance sigma_fix^2 too, on data without noise."""
     latent_dim: int = 20
@@ -117,13 +120,13 @@ def run(settings: Settings) -> None:
             results.append(judge.numbers(cell))
         chosen = choose(cells, results)
         on_stage("drawing")
-        dataset = as_dataset(judge, cells, results, chosen)
+        dataset = as_dataset(settings, judge, cells, results, chosen)
         metrics = {
             "config": command.config(settings),
             "environment": command.environment(started, compile_seconds),
             "data": {**about(data), "classifier_accuracy": accuracy},
             "epochs": settings.steps * settings.batch_size / len(data.train),
-            "floor": dataset.attrs["floor"],
+            "floor": None if math.isnan(dataset.attrs["floor"]) else dataset.attrs["floor"],
             "suggested_sigma": suggested_sigma(data) if len(settings.sigma_fix) > 1 else None,
             "reference": judge.reference(),
             **of_arms_and_cells(cells, results, chosen),
@@ -203,9 +206,13 @@ def describe(data: "Dataset") -> str:
 def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "list[Checkpoints]"]:
     """All arms' runs, a program for each structure; the seconds spent compiling; checkpoints."""
     import jax
+    import numpy as np
 
     from experiments import fit_arms
-    from spread_jax import sweeps, vae
+    from spread_jax import guard, sweeps, vae
+    from spread_jax.spreads import gaussian_spread
+
+    scale = guard.data_scale(data.train)
 
     def make_vae(variance):
         return vae.make_vae(
@@ -215,6 +222,7 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
             hidden=settings.hidden,
             network=settings.network,
             shape=data.shape,
+            noise=gaussian_spread if settings.spread == "gaussian" else vae.laplace_noise,
         )
 
     cells: list[Cell] = []
@@ -230,9 +238,23 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
             ) as (checkpoints, stop_if_told),
             command.progress_bar(settings.quiet) as show,
         ):
+            sigmas = np.repeat(
+                program.grid["sigma_fix"], len(program.grid["spread_data"]) * settings.seeds
+            )
 
-            def on_progress(progress, show=show, stop_if_told=stop_if_told):
-                show(progress)
+            def alarms(history, sigmas=sigmas):
+                return guard.runaway_step(
+                    history["loss"],
+                    history["min_sigma"],
+                    sigmas,
+                    scale=scale,
+                    record_every=settings.record_every,
+                )
+
+            watch = command.alarm_once(show, alarms, "The spread arm bounds it")
+
+            def on_progress(progress, watch=watch, stop_if_told=stop_if_told):
+                watch(progress)
                 stop_if_told()
 
             result = sweeps.sweep(
@@ -318,6 +340,7 @@ def suggested_sigma(data: "Dataset") -> list[float] | None:
 
 
 def as_dataset(
+    settings: Settings,
     judge: "Judge",
     cells: "list[Cell]",
     results: list[dict[str, list]],
@@ -346,9 +369,10 @@ def as_dataset(
     }
     shown = {arm: cells[i] for arm, i in chosen.items()}
     sigma_fix = shown["spread_vae"].sigma_fix
-    floor = spread_entropy_of_points(
-        jax.random.key(0), jax.numpy.asarray(judge.data.train), sigma_fix
-    )
+    floor = math.nan  # known for Gaussian noise alone
+    if settings.spread == "gaussian":
+        x = jax.numpy.asarray(judge.data.train)
+        floor = spread_entropy_of_points(jax.random.key(0), x, sigma_fix)
     return (
         xr.merge([curves.assign(numbers), pictures(judge, shown, sigma_fix)])
         .assign_coords(

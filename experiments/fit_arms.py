@@ -233,13 +233,13 @@ def pictures(judge: Judge, cells: dict[str, Cell], sigma_fix: float) -> "xr.Data
     import jax.numpy as jnp
     import xarray as xr
 
-    from spread_jax.spreads import gaussian_spread
-
     data = judge.data
     key = jax.random.key(0)
     count = NUM_ROWS if data.shape is None else NUM_PICTURES
     x = data.test[:count]
-    noise = np.asarray(gaussian_spread(sigma_fix).sample(key, jnp.zeros_like(x)))
+    noise = np.asarray(
+        next(iter(cells.values())).vae.noise(sigma_fix).sample(key, jnp.zeros_like(x))
+    )
     shown: dict[str, list] = {
         name: [] for name in ("samples", "spread_samples", "reconstructions", "traversal")
     }

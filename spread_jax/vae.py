@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
@@ -21,7 +22,7 @@ from spread_jax.networks import (
     Variance,
 )
 from spread_jax.objectives import importance_weighted_bound, spread_elbo
-from spread_jax.spreads import Spread, gaussian_spread
+from spread_jax.spreads import Spread, gaussian_spread, laplace_spread, no_spread
 from spread_jax.training import Hyper, Training, make_training
 
 ACTIVE = 0.01  # variance over the data of a posterior mean, above which its dimension is used
@@ -36,12 +37,14 @@ class VAE(NamedTuple):
       encode: ``(params, y [..., dim]) -> posterior``.
       decode: ``(params, z [..., latent_dim]) -> (mean, var)``, var None if deterministic.
       latent: prior and posterior family.
+      noise: standard deviation → noise law; at 0 it does nothing.
     """
 
     init: Callable[[PRNGKeyArray], PyTree]
     encode: Callable[[PyTree, Array], Any]
     decode: Callable[[PyTree, Array], Any]
     latent: Latent
+    noise: Callable[[Any], Spread] = gaussian_spread
 
 
 def make_vae(
@@ -52,6 +55,7 @@ def make_vae(
     hidden: Sequence[int] = (400,),
     network: Literal["mlp", "conv"] = "mlp",
     shape: tuple[int, int] | None = None,
+    noise: Callable[[Any], Spread] = gaussian_spread,
 ) -> VAE:
     """p(z) = N(0, I), q(z|y) = N(mean(y), diag var(y)), p(x|z) = N(mean(z), diag var(z)).
 
@@ -62,6 +66,7 @@ def make_vae(
       hidden: widths of the hidden layers of an MLP's encoder and decoder.
       network: ``conv`` has two strided convolutions each way.
       shape: height and width of the images, which ``conv`` needs.
+      noise: standard deviation → noise law: ``gaussian_spread`` or :func:`laplace_noise`.
 
     Raises:
       ValueError: if ``conv`` gets no shape.
@@ -89,18 +94,38 @@ def make_vae(
         lambda params, y: encoder.apply(params["encoder"], y),
         lambda params, z: decoder.apply(params["decoder"], z),
         gaussian_latent(latent_dim),
+        noise,
     )
 
 
-def spread_of(hyper: Hyper) -> Spread:
+def laplace_noise(std: ArrayLike | float) -> Spread:
+    """:func:`~spread_jax.spreads.laplace_spread` by its standard deviation √2 scale; 0 is no noise.
+
+    ``std`` may be traced, so that a plain arm and a spread arm are numbers of one program.
+    """
+    none = jnp.asarray(std) == 0
+    spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
+
+    def sample(key: PRNGKeyArray, x: Array) -> Array:
+        return jnp.where(none, x, spread.sample(key, x))
+
+    def log_prob(y: Array, mean: Array, var: Array | None) -> Array:
+        if var is None:  # without noise it has no density
+            return jnp.where(none, jnp.nan, spread.log_prob(y, mean, None))
+        return jnp.where(none, no_spread().log_prob(y, mean, var), spread.log_prob(y, mean, var))
+
+    return Spread(sample, log_prob)
+
+
+def spread_of(vae: VAE, hyper: Hyper) -> Spread:
     """The noise of a run: ``sigma_fix`` on the model, ``spread_data * sigma_fix`` on the data.
 
     Both in data units. ``spread_data`` is 1, or 0 for a model whose variance has a floor, or is
-    fixed, while the data stay as they are. Another noise law would take its place here.
+    fixed, while the data stay as they are.
     """
     return Spread(
-        gaussian_spread(hyper["spread_data"] * hyper["sigma_fix"]).sample,
-        gaussian_spread(hyper["sigma_fix"]).log_prob,
+        vae.noise(hyper["spread_data"] * hyper["sigma_fix"]).sample,
+        vae.noise(hyper["sigma_fix"]).log_prob,
     )
 
 
@@ -130,7 +155,7 @@ def vae_training(
             encode=lambda y: vae.encode(params, y),
             decode=lambda z: vae.decode(params, z),
             latent=vae.latent,
-            spread=spread_of(hyper),
+            spread=spread_of(vae, hyper),
         )
         return -terms.elbo.mean()
 
@@ -195,7 +220,7 @@ def make_bounds(vae: VAE) -> Callable[[PyTree, PRNGKeyArray, NDArray, Hyper], Bo
             encode=encode,
             decode=lambda z: vae.decode(params, z),
             latent=vae.latent,
-            spread=spread_of(hyper),
+            spread=spread_of(vae, hyper),
         )
         return terms.elbo, terms.kl, means[0]
 
@@ -219,7 +244,7 @@ def make_importance_weighted(
             encode=lambda y: vae.encode(params, y),
             decode=lambda z: vae.decode(params, z),
             latent=vae.latent,
-            spread=spread_of(hyper),
+            spread=spread_of(vae, hyper),
             num_samples=num_samples,
             # one pass: a convolution in a loop is slow on a CPU
             samples_at_once=num_samples,
