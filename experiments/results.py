@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -225,21 +224,23 @@ def remake(settings: Settings, name: str, table: Table, text: str) -> None:
     """Writes a table, says how it differs from the page's, and with --update puts it there."""
     (settings.out / f"{name}.md").write_text(text + "\n")
     page = ROOT / table.page
-    shown = shown_table(page.read_text(), name)
+    before, shown, after = around_table(page.read_text(), name)
     moved = differences(shown, text)
     print(f"{table.page}, {name}: " + ("as shown" if not moved else f"{len(moved)} rows moved"))
     for line in moved:
         print(f"  {line}")
     if settings.update:
-        page.write_text(page.read_text().replace(shown, text))
+        page.write_text(f"{before}{text}\n{after}")
 
 
-def shown_table(page: str, name: str) -> str:
-    """The text between a table's two marks."""
-    match = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", page, flags=re.S)
-    if match is None:
+def around_table(page: str, name: str) -> tuple[str, str, str]:
+    """A page before a table, the table, and the page after it, its marks outside."""
+    mark = f"<!-- {name} -->\n"
+    before, found, rest = page.partition(mark)
+    table, end, after = rest.partition("<!-- end -->")
+    if not found or not end:
         raise ValueError(f"no table {name} between <!-- {name} --> and <!-- end -->")
-    return match[1]
+    return before + mark, table.removesuffix("\n"), end + after
 
 
 def differences(shown: str, made: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Figures of the comparison of arms."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,19 +88,20 @@ def curves_figure(truth: Mapping[str, np.ndarray], runs: xr.Dataset) -> Figure:
     """
     arms = list(dict.fromkeys(runs["arm"].values))
     with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 0.4 + 1.35 * len(truth)), layout="constrained")
+        figure = Figure((PAGE, 0.4 + 1.4 * len(truth)), layout="constrained")
         panels = figure.subplots(len(truth), len(arms) + 1, sharex=True, sharey=True, squeeze=False)
         for row, (curve, points) in zip(panels, truth.items(), strict=True):
             here = runs.isel(cell=runs["data"].values == curve)
             own = float(here["wasserstein_truth"].median())
             row[0].plot(*points.T, ".", color=DATA_COLOR, **CLOUD)
-            row[0].set_title(f"data\nW2 {own:.3f}")
+            row[0].set_title(f"data\nW2 {own:.3f}", fontsize=7)
             row[0].set_ylabel(f"{curve}, $x_2$")
             for axes, arm in zip(row[1:], arms, strict=True):
                 cell = here.isel(cell=list(here["arm"].values).index(arm))
                 axes.plot(*cell["x"].values.T, ".", color=ARMS[arm].color, **CLOUD)
                 distance = float(cell["wasserstein"].median())
-                axes.set_title(f"{ARMS[arm].label}\nW2 {distance:.3f}")
+                label = textwrap.fill(ARMS[arm].label, 14)
+                axes.set_title(f"{label}\nW2 {distance:.3f}", fontsize=7)
         panels[0, 0].set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4))
         for axes in panels.flat:
             axes.set_aspect("equal")
