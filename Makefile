@@ -28,6 +28,10 @@ format: .venv/installed-dev
 notebooks: .venv/installed-dev
 	SPREAD_JAX_QUICK=0 $(BIN)/pytest --overwrite notebooks
 
+# about an hour; ARGS="--only toy-0.1 --keep"
+results: .venv/installed
+	$(BIN)/python -m experiments.results $(ARGS)
+
 docs: .venv/installed-docs
 	$(BIN)/mkdocs build --strict
 
