@@ -149,13 +149,12 @@ def test_convolutions_train_too(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_plain_runs_away_and_spread_does_not(monkeypatch, tmp_path):
-    """The claim on digits, 3 seeds: rises of tens of nats, a worst held-out image far off; the
-    spread arm stays smooth, and its samples are nearer to the data."""
+    """The claim on digits, 3 seeds: the plain loss rises by tens of nats; the spread one stays
+    smooth, and its samples are nearer to the data."""
     metrics = run_here(monkeypatch, tmp_path, steps=3000, hidden=(400,), seeds=3)
     plain, spread = metrics["arms"]["vae"], metrics["arms"]["spread_vae"]
     assert min(plain["max_loss_rise"]) > 5 * max(spread["max_loss_rise"])
-    assert max(plain["worst_test_bound"]) < min(spread["worst_test_bound"])
-    assert max(plain["median_sigma"]) < min(spread["median_sigma"])
+    assert min(plain["late_loss_std"]) > 5 * max(spread["late_loss_std"])
     assert max(spread["frechet"]) < min(plain["frechet"]) / 2
     assert min(spread["precision"]) > max(plain["precision"])
 
