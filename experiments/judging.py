@@ -1,7 +1,7 @@
 """What clean samples say of every cell of the comparison, beside what true samples would."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,6 @@ from experiments import arms
 from spread_jax import evaluation, manifolds
 from spread_jax.training import NEVER
 
-if TYPE_CHECKING:
-    from experiments.baselines import Settings
-
 JUDGE = 2**31 - 1  # folded into a run's key for the samples it is judged by
 OFF_MANIFOLD = {
     "two_modes": manifolds.distance_to_line,
@@ -23,8 +20,23 @@ OFF_MANIFOLD = {
 }
 
 
+class Settings(Protocol):
+    """What judging must know of a comparison's settings."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def sigma_fix(self) -> float: ...
+    @property
+    def num_samples(self) -> int: ...
+    @property
+    def wasserstein_seeds(self) -> int: ...
+
+
 def judge(
-    settings: "Settings", dataset: xr.Dataset, truths: dict[tuple[str, float], list]
+    settings: Settings, dataset: xr.Dataset, truths: dict[tuple[str, float], list]
 ) -> xr.Dataset:
     """Adds, per cell and seed, what clean samples and components say; keeps samples of one seed.
 
@@ -65,7 +77,7 @@ def judge(
 
 
 def true_samples(
-    settings: "Settings", data: str, data_std: float
+    settings: Settings, data: str, data_std: float
 ) -> list[tuple[np.ndarray, float, float]]:
     """For each seed a sample of the truth, and its distances to another such sample; Wasserstein's
     for the first seeds only, else NaN."""
@@ -89,7 +101,7 @@ def true_samples(
     ]
 
 
-def row(settings: "Settings", cell: xr.Dataset) -> dict[str, Any]:
+def row(settings: Settings, cell: xr.Dataset) -> dict[str, Any]:
     """A cell's numbers: medians over seeds, means of what has a sign, the rate of recovery."""
 
     def median(name: str, num_seeds: int = settings.seeds) -> float | None:
