@@ -30,7 +30,7 @@ def runaway_step(
     *,
     scale: float,
     record_every: int,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """The step at which a run's likelihood is seen running away, -1 where it is not.
 
     It is when √(std² + sigma_fix²), the standard deviation in the likelihood, is below 0.01
@@ -66,4 +66,4 @@ def runaway_step(
     steps = record_every * np.arange(1, num_records + 1)
     alarm = small & falls & (steps > WARM_UP)
     first = np.where(alarm, steps, np.inf).min(axis=-1, initial=np.inf)
-    return np.where(np.isfinite(first), first, NEVER).astype(np.int64)
+    return np.where(np.isfinite(first), first, NEVER).astype(np.int32)
