@@ -1,5 +1,6 @@
 """What takes part: this sweep, PyTorch twice, and the machine's own matrix product."""
 
+import importlib.util
 import itertools
 import os
 import subprocess
@@ -10,7 +11,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from experiments import toy
+from experiments import command, toy
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,16 @@ class Contestant(NamedTuple):
         start = time.perf_counter()
         self.train()
         return self.run_steps / (time.perf_counter() - start)
+
+
+def require_torch() -> None:
+    """Raises BadInputError where PyTorch is not installed."""
+    command.require(
+        importlib.util.find_spec("torch") is not None,
+        "PyTorch",
+        "(missing)",
+        "installed to be compared with: pip install -e '.[bench]'",
+    )
 
 
 def toy_training(steps: int = BASE["steps"]) -> "Training":

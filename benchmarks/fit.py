@@ -1,7 +1,6 @@
 """How fast one VAE on images trains, beside the same model in PyTorch, eager and compiled."""
 
 import dataclasses
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -50,12 +49,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    command.require(
-        importlib.util.find_spec("torch") is not None,
-        "PyTorch",
-        "(missing)",
-        "installed to be compared with: pip install -e '.[bench]'",
-    )
+    contestants.require_torch()
     output = command.OutputFolder(settings.out)
     (output.path / "fit.json").unlink(missing_ok=True)
     device = start_device()

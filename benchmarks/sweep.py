@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import math
 import os
 import time
@@ -53,12 +52,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    command.require(
-        importlib.util.find_spec("torch") is not None,
-        "PyTorch",
-        "(missing)",
-        "installed to be compared with: pip install -e '.[bench]'",
-    )
+    contestants.require_torch()
     output = command.OutputFolder(settings.out)
     (output.path / "sweep.json").unlink(missing_ok=True)
 

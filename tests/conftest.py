@@ -1,6 +1,7 @@
 """Strictness for all tests, and the one compiled toy run that they share."""
 
 import resource
+import sys
 
 import jax
 import jaxtyping
@@ -46,3 +47,24 @@ def best_cpu_seconds():
         return result, best
 
     return measure
+
+
+@pytest.fixture
+def refuses(monkeypatch, capsys, tmp_path):
+    """``(experiment, flag, value)``: one line of error, status 2, and no file."""
+
+    def check(experiment, flag, value):
+        from experiments import command
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [experiment.__name__, flag, value])
+        with pytest.raises(SystemExit) as exit:
+            command.main(experiment.Settings, experiment.run)
+        error = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert error.startswith(f"error: {flag} ")
+        assert "must be" in error
+        assert error.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+    return check

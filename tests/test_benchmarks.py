@@ -98,7 +98,7 @@ def test_bad_values_name_the_flag_the_value_and_what_is_accepted(
 def test_without_pytorch_it_says_how_to_get_it(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sweep.py"])
-    monkeypatch.setattr(sweep.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(contestants.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as exit:
         command.main(sweep.Settings, sweep.run)
     assert exit.value.code == 2
