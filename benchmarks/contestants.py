@@ -75,16 +75,14 @@ class CompiledSweep:
 
         start = time.perf_counter()
         self.run_steps = num_runs * num_records * record_every
-        self._groups = sweeps.Groups(num_runs)
         seeds = np.arange(num_runs, dtype=np.uint32)
         hyper = {name: np.full(num_runs, value, np.float32) for name, value in HYPER.items()}
+        init_run = sweeps.initialiser(training)
+        size = sweeps.bytes_per_run(init_run, (seeds, hyper))
+        self._groups = sweeps.Groups(num_runs, size)
         inputs = self._groups.to_devices((seeds, hyper))
-        init = self._groups.compile(
-            lambda seed, hyper: sweeps.with_raw_key(training.init(jax.random.key(seed), hyper)),
-            *inputs[0],
-            optimize=False,
-        )
-        self._states = [init(*group) for group in inputs]
+        init = self._groups.compile(init_run, inputs[0], optimize=False)
+        self._states = [init(group) for group in inputs]
         self._run = self._groups.compile_records(
             training, self._states[0], None, num_records, record_every
         )

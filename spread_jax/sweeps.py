@@ -14,10 +14,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from spread_jax.checkpoints import Checkpoints
-from spread_jax.training import NEVER, Training, TrainState
+from spread_jax.training import NEVER, Hyper, Training, TrainState
 
-# at once on a CPU device: more fall out of its cache. An accelerator wants all that it can get
-MAX_RUNS_PER_DEVICE = 32
+# Runs at once on a CPU device: as many as have their parameters and optimizer's state in its cache,
+# but enough to share what starting each operation costs. An accelerator wants all that it can get
+CACHE_BYTES = 2 * 2**20
+MIN_RUNS_PER_DEVICE, MAX_RUNS_PER_DEVICE = 4, 32
 MAX_RUNS_PER_ACCELERATOR = 4096
 NUM_CHUNKS = 20
 MAX_RECORDS = 1_000_000  # of all curves by default: 4,096 runs stay below 1 GiB
@@ -211,18 +213,20 @@ def train_runs(
             f"record_every must divide the {training.num_steps} steps, got {record_every}"
         )
     num_runs = len(seeds)
-    groups: Any = _OneRunPerDevice(num_runs) if step_by_step else Groups(num_runs)
+    start = time.perf_counter()
+    runs = (seeds.astype(np.uint32), hyper)
+    init_run = initialiser(training)
+    groups: Any = (
+        _OneRunPerDevice(num_runs)
+        if step_by_step
+        else Groups(num_runs, bytes_per_run(init_run, runs))
+    )
     chunks = list(_chunk_lengths(num_records))
     # asked before compiling: processes that meet here first meet while they are still in step
     done = (checkpoints and checkpoints.latest()) or 0
 
-    start = time.perf_counter()
-    inputs = groups.to_devices((seeds.astype(np.uint32), hyper))
-    init = groups.compile(
-        lambda run: with_raw_key(training.init(jax.random.key(run[0]), run[1])),
-        inputs[0],
-        optimize=False,
-    )
+    inputs = groups.to_devices(runs)
+    init = groups.compile(init_run, inputs[0], optimize=False)
     states = [init(group) for group in inputs]
     shared = groups.to_every_device(data)
     run = {
@@ -288,11 +292,11 @@ def train_runs(
 class Groups:
     """Runs, split into groups of one size that are each spread evenly over all devices."""
 
-    def __init__(self, num_runs: int) -> None:
-        """Groups for so many runs, on all devices of all processes."""
+    def __init__(self, num_runs: int, bytes_per_run: int) -> None:
+        """Groups for so many runs of that size, on all devices of all processes."""
         devices = jax.devices()
         on_cpu = devices[0].platform == "cpu"
-        most = MAX_RUNS_PER_DEVICE if on_cpu else MAX_RUNS_PER_ACCELERATOR
+        most = _runs_in_cache(bytes_per_run) if on_cpu else MAX_RUNS_PER_ACCELERATOR
         per_device = min(most, math.ceil(num_runs / len(devices)))
         self.size = per_device * len(devices)
         self._num_runs = num_runs
@@ -349,6 +353,13 @@ class Groups:
             lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: self._num_runs],
             *groups,
         )
+
+
+def _runs_in_cache(bytes_per_run: int) -> int:
+    """A power of two, so that most grids need little padding."""
+    fitting = CACHE_BYTES // max(1, bytes_per_run)
+    power = 2 ** max(0, fitting.bit_length() - 1)
+    return min(max(power, MIN_RUNS_PER_DEVICE), MAX_RUNS_PER_DEVICE)
 
 
 class _OneRunPerDevice:
@@ -421,7 +432,18 @@ class _OneRunPerDevice:
         return jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *runs)
 
 
-def with_raw_key(state: TrainState) -> TrainState:
+def initialiser(training: Training) -> Callable[[tuple[Array, Hyper]], TrainState]:
+    """``(seed, hyper) -> state``, jitted, so that it is traced once whoever asks."""
+    return jax.jit(lambda run: _with_raw_key(training.init(jax.random.key(run[0]), run[1])))
+
+
+def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: PyTree) -> int:
+    """Of the parameters and the optimizer's state, which every step reads and writes."""
+    state = jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state[:2]))
+
+
+def _with_raw_key(state: TrainState) -> TrainState:
     """Raw key data are numbers, which every kind of array and file can hold."""
     return state._replace(key=jax.random.key_data(state.key))
 
@@ -432,7 +454,7 @@ def _with_typed_key(state: TrainState, shared: PyTree) -> TrainState:
 
 
 def _without_shared(state: TrainState, shared: PyTree) -> TrainState:
-    return with_raw_key(state if shared is None else state._replace(data=None))
+    return _with_raw_key(state if shared is None else state._replace(data=None))
 
 
 def run_records(
@@ -457,7 +479,7 @@ def _one_record(training: Training, hyper: PyTree, shared: PyTree) -> PyTree:
     """Shapes and dtypes of the history of one run and one record, leaves ``[1, ...]``."""
 
     def run(hyper: PyTree, shared: PyTree) -> PyTree:
-        state = with_raw_key(training.init(jax.random.key(0), hyper))
+        state = _with_raw_key(training.init(jax.random.key(0), hyper))
         return run_records(training, state, 1, 1, shared)[1]
 
     return jax.eval_shape(run, jax.tree.map(lambda leaf: leaf[0], hyper), shared)

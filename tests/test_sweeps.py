@@ -141,14 +141,11 @@ def test_impossible_sweeps_are_refused(bad):
 def test_the_compiled_program_has_no_collective():
     """Runs never talk to each other: nothing in the program crosses devices."""
     assert jax.device_count() == 2
-    training, groups = walk(), sweeps.Groups(8)
+    training, groups = walk(), sweeps.Groups(8, bytes_per_run=24)
     (inputs,) = groups.to_devices(
         (np.arange(8, dtype=np.uint32), {k: np.ones(8, np.float32) for k in GRID})
     )
-    state = groups.compile(
-        lambda seed, hyper: sweeps.with_raw_key(training.init(jax.random.key(seed), hyper)),
-        *inputs,
-    )(*inputs)
+    state = groups.compile(sweeps.initialiser(training), inputs)(inputs)
     text = groups.compile_records(training, state, None, 10, 1).as_text()
     collective = re.compile(r"(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter)\(")
     assert "num_partitions=2" in text
@@ -157,8 +154,24 @@ def test_the_compiled_program_has_no_collective():
     assert collective.search(mean)  # a program that does cross devices is seen to
 
 
+@pytest.mark.parametrize(
+    ("bytes_per_run", "runs_per_device"),
+    [(24, 32), (60_000, 32), (108_000, 16), (412_000, 4), (6_400_000, 4)],
+)
+def test_groups_are_as_large_as_the_cache_holds(bytes_per_run, runs_per_device):
+    assert jax.device_count() == 2
+    assert sweeps.Groups(1_000, bytes_per_run).size == 2 * runs_per_device
+    assert sweeps.Groups(6, bytes_per_run).size == 6
+
+
+def test_a_run_weighs_its_parameters_and_both_of_adams_moments():
+    """Truth: two float32 parameters, as many first and second moments, and Adam's int32 count."""
+    runs = (np.arange(3, dtype=np.uint32), {k: np.ones(3, np.float32) for k in GRID})
+    assert sweeps.bytes_per_run(sweeps.initialiser(walk()), runs) == 3 * 2 * 4 + 4
+
+
 def test_padding_is_dropped_on_the_way_back():
-    groups = sweeps.Groups(5)
+    groups = sweeps.Groups(5, bytes_per_run=24)
     runs = {"a": np.arange(5.0), "b": np.arange(15.0).reshape(5, 3)}
     back = groups.to_host(groups.to_devices(runs))
     np.testing.assert_array_equal(back["a"], runs["a"])
