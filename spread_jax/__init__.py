@@ -5,6 +5,21 @@ set. Adding the same noise to the data and to the model, and comparing those, re
 
     spread_elbo(key, x, encode=..., decode=..., latent=..., spread=gaussian_spread(0.1))
 
+What to begin with:
+
+    spread_elbo, elbo, importance_weighted_bound  bounds in nats, from any encode and decode
+    gaussian_spread, laplace_spread, ...          noise laws n(y|x)
+    bernoulli_latent, gaussian_latent             p(z) and q(z|y)
+    make_training, sweep                          a run as pure functions; many, as one program
+    make_vae, vae_training                        a ready VAE, for a data set of your own
+    diagnose, suggest_sigma, runaway_step         are the data thin, which noise; an alarm
+    oracles                                       exact truths, by quadrature
+
+The examples in the docstrings assume
+
+    import jax, jax.numpy as jnp, numpy as np, optax
+    import spread_jax as sj
+
 Modules, floor by floor (imports point downwards only):
   0  files, normal_laplace; datasets, spreads, validity, latents, manifolds, networks, diagnosis
   1  objectives, oracles, denoising, linear_models; divergences

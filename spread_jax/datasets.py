@@ -88,6 +88,11 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
 
     Raises:
       DataFileError: naming what is wrong with the file, the folder or the name.
+
+    Examples:
+      >>> digits = sj.load_dataset("digits")
+      >>> digits.train.shape, digits.test.shape, digits.shape
+      ((1437, 64), (360, 64), (8, 8))
     """
     path = Path(name_or_path)
     known = {"digits": _digits, "mnist-5k": _mnist_5k, "mnist": _mnist, "openml": _openml}

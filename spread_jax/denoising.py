@@ -21,6 +21,12 @@ def tweedie(
       log_prob: ``y [..., dim] -> log p~(y) [...]``, of the spread law, each point for itself.
       sigma: standard deviation of the noise, a scalar or ``[dim]``, in data units.
 
+    Examples:
+      >>> y = jnp.array([[2.0]])
+      >>> log_prob = lambda y: -jnp.sum(y**2, -1) / 4  # x and the noise N(0, 1): y is N(0, 2)
+      >>> print(sj.tweedie(y, log_prob, 1.0))  # half the way back to the mean
+      [[1.]]
+
     References:
       Efron, "Tweedie's formula and selection bias", JASA 106 (2011), equation 1.4.
     """
@@ -46,6 +52,18 @@ def denoise_by_decoder(
       y: spread points, by Gaussian noise.
       encode, decode, latent: as in :func:`spread_jax.spread_elbo`.
       sigma: standard deviation of the noise, a scalar or ``[dim]``, in data units.
+
+    Examples:
+      >>> x = sj.denoise_by_decoder(
+      ...     jax.random.key(0),
+      ...     jnp.array([[2.0]]),
+      ...     encode=lambda y: (jnp.zeros((1, 1)), jnp.zeros((1, 1))),
+      ...     decode=lambda z: (0 * z, 0 * z + 1.0),  # x is N(0, 1) whatever z
+      ...     latent=sj.gaussian_latent(dim=1),
+      ...     sigma=1.0,
+      ... )
+      >>> print(x)
+      [[1.]]
     """
     posterior = encode(y)
 

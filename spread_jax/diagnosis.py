@@ -67,6 +67,12 @@ def standardize(x: ArrayLike) -> tuple[Floats, Standardization]:
 
     Raises:
       ValueError: if x is no table of finite numbers with at least two rows.
+
+    Examples:
+      >>> z, scaling = sj.standardize([[1.0, 5.0], [3.0, 5.0]])
+      >>> print(z, scaling.constant_columns)
+      [[-1.  0.]
+       [ 1.  0.]] [1]
     """
     scaling = _scaling(as_table(x))
     return scaling.apply(as_table(x)), scaling
@@ -167,6 +173,12 @@ def diagnose(x: ArrayLike, on_progress: Callable[[str], None] = lambda stage: No
 
     Raises:
       ValueError: if x is no table of finite numbers with at least two rows.
+
+    Examples:
+      >>> x = sj.sample_two_modes(jax.random.key(0), 1000)
+      >>> diagnosis = sj.diagnose(x)
+      >>> diagnosis.verdict, diagnosis.constant_columns
+      ('degenerate', [1])
     """
     x = as_table(x)
     rows, dim = x.shape
@@ -233,6 +245,12 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
 
     Raises:
       ValueError: if x is no table of finite numbers with at least two rows, or is constant.
+
+    Examples:
+      >>> x = sj.sample_two_modes(jax.random.key(0), 1000, data_std=0.3)
+      >>> low, high = sj.suggest_sigma(x)[:2]
+      >>> round(low, 1), round(high, 1)  # a third to two thirds of 0.3
+      (0.1, 0.2)
     """
     x = as_table(x)
     rng = np.random.default_rng(0)

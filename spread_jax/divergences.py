@@ -42,6 +42,11 @@ def point_divergence(
 
     Raises:
       ValueError: if ``sigma_fix`` is negative or not finite, or ``divergence`` is not known.
+
+    Examples:
+      >>> value, slope = sj.point_divergence(np.array([0.1, 0.2]), 0.1, "kl")
+      >>> print(value, slope)  # r²/2 and r/σ, r = 1 and 2
+      [0.5 2. ] [10. 20.]
     """
     _check(sigma_fix, divergence)
     if sigma_fix == 0:
@@ -79,6 +84,12 @@ def spread_divergence(
     Raises:
       ValueError: if ``sigma_fix`` is not positive, or the quadrature would need too large a grid:
         more than two dimensions, or means very far apart.
+
+    Examples:
+      >>> truth = sj.oracles.two_modes(data_std=0.1)
+      >>> kl = sj.spread_divergence(truth, sj.oracles.merged(truth), sigma_fix=1.0, divergence="kl")
+      >>> round(kl, 4)  # at σ_fix 1 the merged modes are this near to the truth
+      0.0095
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968, section

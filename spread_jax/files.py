@@ -86,6 +86,12 @@ def read_table(path: Path | str) -> np.ndarray:
     Raises:
       DataFileError: if there is no such file, or it is damaged, of another format, a pickle,
         ragged, empty, or holds text, objects, NaN or infinity.
+
+    Examples:
+      >>> np.savetxt("points.csv", [[1, 2], [3, 4]], delimiter=",")
+      >>> print(sj.read_table("points.csv"))
+      [[1. 2.]
+       [3. 4.]]
     """
     return _read(path, lambda path: as_table(_array_of(path)))
 

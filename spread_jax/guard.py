@@ -19,6 +19,10 @@ def data_scale(x: ArrayLike) -> float:
 
     Args:
       x: ``[n, dim]``, data units.
+
+    Examples:
+      >>> sj.data_scale([[0.0, 5.0], [2.0, 5.0]])  # √((1 + 0) / 2)
+      0.7071067811865476
     """
     return float(np.sqrt(np.var(np.asarray(x, np.float64), axis=0).mean()))
 
@@ -50,6 +54,13 @@ def runaway_step(
 
     Returns:
       Optimizer steps done, ``[...]``.
+
+    Examples:
+      >>> step = np.arange(10, 1001, 10)
+      >>> sj.runaway_step(-0.01 * step, np.exp(-0.01 * step), 0.0, scale=1.0, record_every=10)
+      array(470, dtype=int32)
+      >>> sj.runaway_step(-0.01 * step, np.exp(-0.01 * step), 0.1, scale=1.0, record_every=10)
+      array(-1, dtype=int32)
     """
     loss, std = np.asarray(loss, np.float64), np.asarray(std, np.float64)
     sigma = np.broadcast_to(sigma_fix, loss.shape[:-1])[..., None].astype(np.float64)

@@ -48,6 +48,14 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
 
     Raises:
       ValueError: if ``prob`` or ``dim`` is outside its range.
+
+    Examples:
+      >>> latent = sj.bernoulli_latent(prob=0.5)
+      >>> logits = jnp.zeros((3, 1))  # q(z=1|y) = 0.5 for three points
+      >>> print(latent.expectation(jax.random.key(0), logits, lambda z: 10 * z[..., 0]))
+      [5. 5. 5.]
+      >>> print(latent.kl(logits))
+      [0. 0. 0.]
     """
     if not 0 < prob < 1:
         raise ValueError(f"prob must lie strictly between 0 and 1, got {prob}")
@@ -100,6 +108,12 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
 
     Raises:
       ValueError: if ``dim`` or ``num_samples`` is below 1.
+
+    Examples:
+      >>> latent = sj.gaussian_latent(dim=2)
+      >>> mean, log_var = jnp.ones((3, 2)), jnp.zeros((3, 2))  # of three posteriors
+      >>> print(latent.kl((mean, log_var)))  # ‖mean‖² / 2
+      [1. 1. 1.]
 
     References:
       Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B (the KL).

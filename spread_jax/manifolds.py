@@ -11,6 +11,11 @@ def sample_two_modes(key: PRNGKeyArray, n: int, data_std: ArrayLike = 0.1) -> Fl
 
     ``data_std`` is a standard deviation, and may be traced.
 
+    Examples:
+      >>> x = sj.sample_two_modes(jax.random.key(0), 1000)
+      >>> x.shape, float(jnp.abs(x[:, 1]).max())
+      ((1000, 2), 0.0)
+
     References:
       Zhang, "A Failure Case of VAE", 2021.
     """
@@ -21,7 +26,13 @@ def sample_two_modes(key: PRNGKeyArray, n: int, data_std: ArrayLike = 0.1) -> Fl
 
 
 def sample_ring(key: PRNGKeyArray, n: int, radius: float = 1.0) -> Float[Array, "n 2"]:
-    """x = radius (cos t, sin t), t uniform: a circle."""
+    """x = radius (cos t, sin t), t uniform: a circle.
+
+    Examples:
+      >>> x = sj.sample_ring(jax.random.key(0), 1000)
+      >>> bool(jnp.allclose(jnp.linalg.norm(x, axis=-1), 1.0))
+      True
+    """
     t = jax.random.uniform(key, (n,), maxval=2 * jnp.pi)
     return radius * jnp.stack([jnp.cos(t), jnp.sin(t)], axis=-1)
 
@@ -30,6 +41,11 @@ def sample_spiral(key: PRNGKeyArray, n: int, turns: float = 1.0) -> Float[Array,
     """x = ± r (cos 2πr·turns, sin 2πr·turns): two Archimedean arms that meet at the origin.
 
     The arm is a fair coin; r = √u with u uniform, about uniform in arc length; radii up to 1.
+
+    Examples:
+      >>> x = sj.sample_spiral(jax.random.key(0), 1000)
+      >>> bool((jnp.linalg.norm(x, axis=-1) <= 1.0).all())
+      True
     """
     arm_key, radius_key = jax.random.split(key)
     arm = jax.random.rademacher(arm_key, (n,), jnp.float32)
@@ -73,6 +89,12 @@ def embed(
 
     Raises:
       ValueError: if ``dim`` is below the last axis of ``x``.
+
+    Examples:
+      >>> x = sj.sample_ring(jax.random.key(0), 1000)
+      >>> high = sj.embed(jax.random.key(1), x, dim=20)
+      >>> high.shape, int(jnp.linalg.matrix_rank(high))
+      ((1000, 20), 2)
     """
     plane_dim = x.shape[-1]
     if dim < plane_dim:

@@ -59,6 +59,22 @@ def spread_elbo(
     Returns:
       The terms of the bound for each x, in nats.
 
+    Examples:
+      >>> x = sj.sample_two_modes(jax.random.key(0), 100)
+      >>> terms = sj.spread_elbo(
+      ...     jax.random.key(1),
+      ...     x,
+      ...     encode=lambda y: 20 * y[:, :1],  # logits of "the right mode"
+      ...     decode=lambda z: (  # the true modes
+      ...         jnp.concatenate([2 * z - 1, 0 * z], -1),
+      ...         jnp.concatenate([0.01 + 0 * z, 0 * z], -1),
+      ...     ),
+      ...     latent=sj.bernoulli_latent(),
+      ...     spread=sj.gaussian_spread(0.1),  # without it the second variance, 0, is an infinity
+      ... )
+      >>> terms.elbo.shape, bool(jnp.isfinite(terms.elbo).all())
+      ((100,), True)
+
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       section 4 (the δ-VAE); Zhang, "A Failure Case of VAE", 2021, for the Gaussian decoder.
@@ -82,6 +98,17 @@ def elbo(
 
     Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments
     and result as in :func:`spread_elbo`.
+
+    Examples:
+      >>> terms = sj.elbo(
+      ...     jax.random.key(0),
+      ...     jnp.zeros((1, 1)),
+      ...     encode=lambda x: (jnp.zeros((1, 1)), jnp.zeros((1, 1))),  # q(z|x) = p(z)
+      ...     decode=lambda z: (0 * z, 0 * z + 1e-6),  # a variance that runs to zero
+      ...     latent=sj.gaussian_latent(dim=1),
+      ... )
+      >>> round(float(terms.elbo[0]), 2)  # log N(0; 0, 1e-6)
+      5.99
 
     References:
       Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, equation 3.
@@ -112,6 +139,19 @@ def importance_weighted_bound(
 
     Raises:
       ValueError: if ``num_samples`` or ``samples_at_once`` is below 1.
+
+    Examples:
+      >>> bound = sj.importance_weighted_bound(
+      ...     jax.random.key(0),
+      ...     jnp.zeros((3, 1)),
+      ...     encode=lambda y: (y / 2, jnp.log(jnp.full_like(y, 0.5))),  # the exact posterior
+      ...     decode=lambda z: (z, jnp.ones_like(z)),
+      ...     latent=sj.gaussian_latent(dim=1),
+      ...     spread=sj.no_spread(),
+      ...     num_samples=4,
+      ... )
+      >>> print(bound.round(4))  # then exact: log N(0; 0, 2)
+      [-1.2655 -1.2655 -1.2655]
 
     References:
       Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, equation 8.
@@ -149,6 +189,16 @@ def sample(
       n: number of points.
       decode, latent: as in :func:`spread_elbo`.
       spread: leave it out for samples of the model itself, which carry no noise.
+
+    Examples:
+      >>> x = sj.sample(
+      ...     jax.random.key(0),
+      ...     1000,
+      ...     decode=lambda z: (jnp.concatenate([z, 0 * z], -1), None),  # a line in the plane
+      ...     latent=sj.gaussian_latent(dim=1),
+      ... )
+      >>> x.shape, float(jnp.abs(x[:, 1]).max())
+      ((1000, 2), 0.0)
     """
     prior_key, decoder_key, noise_key = jax.random.split(key, 3)
     mean, var = decode(latent.sample_prior(prior_key, n))

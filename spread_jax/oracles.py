@@ -25,7 +25,13 @@ class GaussianMixture(NamedTuple):
 
 
 def two_modes(data_std: float = 0.1) -> GaussianMixture:
-    """The law of :func:`spread_jax.sample_two_modes`: N(±1, data_std²) in x, exactly 0 in y."""
+    """The law of :func:`spread_jax.sample_two_modes`: N(±1, data_std²) in x, exactly 0 in y.
+
+    Examples:
+      >>> truth = sj.oracles.two_modes(data_std=0.1)
+      >>> round(sj.oracles.spread_entropy(truth, sigma_fix=0.1), 4)  # no spread loss falls below
+      -0.7276
+    """
     return GaussianMixture(
         weights=np.array([0.5, 0.5]),
         means=np.array([[-1.0, 0.0], [1.0, 0.0]]),
@@ -101,7 +107,13 @@ def spread_kl(
 
 
 def discriminating_power(mixture: GaussianMixture, sigma_fix: float) -> float:
-    """Spread KL of the merged solution, in nats: what pulls the modes apart at this sigma_fix."""
+    """Spread KL of the merged solution, in nats: what pulls the modes apart at this sigma_fix.
+
+    Examples:
+      >>> truth = sj.oracles.two_modes(data_std=0.1)
+      >>> [round(sj.oracles.discriminating_power(truth, s), 4) for s in (0.1, 1.0)]
+      [1.2728, 0.0095]
+    """
     return spread_kl(mixture, merged(mixture), sigma_fix)
 
 

@@ -123,6 +123,11 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
     Args:
       x, y: features, ``[n, width]`` and ``[m, width]``.
 
+    Examples:
+      >>> x = np.random.default_rng(0).normal(size=(1000, 3))
+      >>> round(sj.frechet_distance(x, x + 2.0), 6)  # 2² for each of three
+      12.0
+
     References:
       Dowson, Landau, "The Fréchet distance between multivariate normal distributions", Journal of
       Multivariate Analysis (1982); Heusel et al., NeurIPS 2017, for features of a classifier.
@@ -146,6 +151,13 @@ def precision_recall(
     Args:
       real, samples: features, ``[n, width]`` and ``[m, width]``; recall grows with m.
       num_neighbours: k, below n and m.
+
+    Examples:
+      >>> x = np.random.default_rng(0).normal(size=(1000, 2))
+      >>> sj.precision_recall(x, x + 100.0)
+      (0.0, 0.0)
+      >>> sj.precision_recall(x, x)
+      (1.0, 1.0)
 
     References:
       Kynkäänniemi et al., "Improved precision and recall metric for assessing generative models",

@@ -56,6 +56,14 @@ def gaussian_spread(sigma: ArrayLike) -> Spread:
     Raises:
       ValueError: if a concrete ``sigma`` is negative or not finite, or is 0 where ``log_prob``
         meets a deterministic decoder, which has no density.
+
+    Examples:
+      >>> spread = sj.gaussian_spread(0.3)
+      >>> y = spread.sample(jax.random.key(0), jnp.zeros((5, 2)))  # spreads data
+      >>> mean, var = jnp.zeros(2), jnp.full(2, 0.16)  # a decoder's
+      >>> log_prob = spread.log_prob(jnp.zeros(2), mean, var)  # log N(0; 0, (0.16 + 0.09) I)
+      >>> round(float(log_prob), 4)
+      -0.4516
     """
     concrete = _concrete(sigma)
     _check_sigma(sigma)
@@ -82,7 +90,13 @@ def gaussian_spread(sigma: ArrayLike) -> Spread:
 
 
 def no_spread() -> Spread:
-    """n(y|x) = δ(y - x): ``gaussian_spread(0.0)``, under which ``spread_elbo`` is ``elbo``."""
+    """n(y|x) = δ(y - x): ``gaussian_spread(0.0)``, under which ``spread_elbo`` is ``elbo``.
+
+    Examples:
+      >>> x = jnp.ones((1, 2))
+      >>> print(sj.no_spread().sample(jax.random.key(0), x))
+      [[1. 1.]]
+    """
     return gaussian_spread(0.0)
 
 
@@ -98,6 +112,12 @@ def laplace_spread(scale: ArrayLike) -> Spread:
 
     Raises:
       ValueError: if a concrete ``scale`` is not finite and > 0.
+
+    Examples:
+      >>> spread = sj.laplace_spread(0.5)
+      >>> log_prob = spread.log_prob(jnp.zeros(1), jnp.zeros(1), None)  # log 1 / (2 · 0.5)
+      >>> abs(float(log_prob))
+      0.0
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
@@ -144,6 +164,13 @@ def low_rank_spread(factor: ArrayLike, sigma: ArrayLike) -> Spread:
     Raises:
       ValueError: if ``factor`` is no matrix, is concrete and not finite, or a concrete ``sigma``
         is negative or not finite, or is 0 where ``log_prob`` meets a deterministic decoder.
+
+    Examples:
+      >>> factor = jnp.array([[1.0], [1.0]])  # noise that leans along the diagonal
+      >>> spread = sj.low_rank_spread(factor, sigma=1.0)  # covariance [[2, 1], [1, 2]]
+      >>> log_prob = spread.log_prob(jnp.zeros(2), jnp.zeros(2), None)  # -log 2π - log(3) / 2
+      >>> round(float(log_prob), 4)
+      -2.3872
 
     References:
       Hager, "Updating the inverse of a matrix", SIAM Review 31 (1989), for the identities.
@@ -208,6 +235,13 @@ def fixed_volume_spread(directions: ArrayLike, sigma: ArrayLike) -> Spread:
 
     Raises:
       ValueError: as :func:`low_rank_spread`, which it is.
+
+    Examples:
+      >>> straight = sj.fixed_volume_spread(jnp.zeros((2, 1)), sigma=0.3)
+      >>> leaning = sj.fixed_volume_spread(jnp.array([[2.0], [1.0]]), sigma=0.3)
+      >>> peaks = [s.log_prob(jnp.zeros(2), jnp.zeros(2), None) for s in (straight, leaning)]
+      >>> [round(float(peak), 4) for peak in peaks]  # one volume, one height
+      [0.5701, 0.5701]
     """
     factor = jnp.asarray(directions)
     if factor.ndim != 2:
@@ -233,6 +267,12 @@ def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike) -> Spre
     Raises:
       ValueError: if a concrete ``sigma`` is negative or not finite, or is 0 in ``log_prob``; if
         ``log_prob`` meets a decoder with a variance.
+
+    Examples:
+      >>> spread = sj.injective_mean_spread(lambda x: 2 * x, sigma=1.0)
+      >>> log_prob = spread.log_prob(jnp.full(1, 2.0), jnp.ones(1), None)  # log N(2; f(1), 1)
+      >>> round(float(log_prob), 4)
+      -0.9189
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
@@ -271,6 +311,12 @@ def with_gaussian(spread: Spread, sigma: ArrayLike) -> Spread:
     Raises:
       ValueError: if a concrete ``sigma`` is negative or not finite; in ``log_prob``, if
         ``spread`` has no closed form for a Gaussian decoder.
+
+    Examples:
+      >>> both = sj.with_gaussian(sj.gaussian_spread(0.3), 0.4)  # is gaussian_spread(0.5)
+      >>> log_prob = both.log_prob(jnp.zeros(1), jnp.zeros(1), None)
+      >>> round(float(log_prob), 4)
+      -0.2258
     """
     further = gaussian_spread(sigma)
 

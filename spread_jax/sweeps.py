@@ -119,6 +119,20 @@ def sweep(
     Raises:
       ValueError: if ``num_seeds`` or an axis is empty, or ``record_every`` does not divide.
       CheckpointError: if a checkpoint cannot be read or written.
+
+    Examples:
+      >>> training = sj.make_training(
+      ...     init_params=lambda key: jax.random.normal(key),
+      ...     loss_fn=lambda params, key, x, hyper: (x - params) ** 2,
+      ...     sample_batch=lambda key, data, hyper: hyper["target"],
+      ...     optimizer=lambda hyper: optax.adam(0.1),
+      ...     num_steps=200,
+      ... )
+      >>> done = sj.sweep(training, {"target": [1.0, 2.0, 3.0]}, num_seeds=4)
+      >>> dict(done.dataset["loss"].sizes)
+      {'target': 3, 'seed': 4, 'step': 200}
+      >>> print(done.params.mean(axis=1).round())
+      [1. 2. 3.]
     """
     axes = {name: np.atleast_1d(values) for name, values in grid.items() if np.ndim(values)}
     axes["seed"] = seed + np.arange(num_seeds)

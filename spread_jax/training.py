@@ -120,6 +120,18 @@ def make_training(
 
     Raises:
       ValueError: if ``num_steps`` is below 1.
+
+    Examples:
+      >>> training = sj.make_training(
+      ...     init_params=lambda key: jnp.zeros(()),
+      ...     loss_fn=lambda params, key, x, hyper: jnp.mean((x - params) ** 2),
+      ...     sample_batch=lambda key, data, hyper: 3.0 + jax.random.normal(key, (64,)),
+      ...     optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
+      ...     num_steps=500,
+      ... )
+      >>> state, history = jax.jit(training.train)(jax.random.key(0), {"learning_rate": 0.1})
+      >>> round(float(state.params)), history["loss"].shape
+      (3, (500,))
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be >= 1, got {num_steps}")

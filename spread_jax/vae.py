@@ -64,12 +64,19 @@ def make_vae(
       latent_dim: of z.
       variance: the decoder's, see :class:`spread_jax.networks.GaussianDecoder`.
       hidden: widths of the hidden layers of an MLP's encoder and decoder.
-      network: ``conv`` has two strided convolutions each way.
+      network: ``conv``: :class:`spread_jax.networks.ConvGaussianEncoder` and its decoder.
       shape: height and width of the images, which ``conv`` needs.
       noise: standard deviation → noise law: ``gaussian_spread`` or :func:`laplace_noise`.
 
     Raises:
       ValueError: if ``conv`` gets no shape.
+
+    Examples:
+      >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))
+      >>> params = vae.init(jax.random.key(0))
+      >>> mean, var = vae.decode(params, jnp.zeros((5, 10)))
+      >>> mean.shape, var.shape
+      ((5, 64), (5, 64))
     """
     encoder: GaussianEncoder | ConvGaussianEncoder
     decoder: GaussianDecoder | ConvGaussianDecoder
@@ -146,6 +153,14 @@ def vae_training(
       watched: points at whose posterior means the decoder's standard deviation is recorded:
         ``sigma [dim]``, its geometric mean over them, ``min_sigma`` and ``median_sigma``; all 0
         for a deterministic decoder. A median costs more than a step, so record seldom.
+
+    Examples:
+      >>> x = jnp.asarray(sj.load_dataset("digits").train)
+      >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))
+      >>> training = sj.vae_training(vae, batch_size=64, num_steps=20, watched=x[:8])
+      >>> grid = {"sigma_fix": [0.1, 0.3], "spread_data": 1.0, "learning_rate": 1e-3}
+      >>> dict(sj.sweep(training, grid, num_seeds=2, data=x).dataset["loss"].sizes)
+      {'sigma_fix': 2, 'seed': 2, 'step': 20}
     """
 
     def loss_fn(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:

@@ -64,6 +64,13 @@ def is_valid_spread(
     Raises:
       ValueError: if the frequencies are not such, or |φ| exceeds 1: then it is no c.f.
 
+    Examples:
+      >>> k = np.linspace(-20, 20, 2001)
+      >>> sj.is_valid_spread(lambda k: 1 / (1 + k**2), k).verdict  # Laplace noise
+      'yes'
+      >>> sj.is_valid_spread(lambda k: np.maximum(1 - abs(k), 0), k).gap  # band-limited noise
+      (-20.0, -1.0)
+
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       section 3.1.
