@@ -26,6 +26,7 @@ format: .venv/installed-dev
 
 # in full, minutes; keeps what they print and draw
 notebooks: .venv/installed-dev
+	$(BIN)/python notebooks/badges.py
 	SPREAD_JAX_QUICK=0 $(BIN)/pytest --overwrite notebooks
 
 # about an hour; ARGS="--only toy-0.1 --keep"

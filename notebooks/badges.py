@@ -1,0 +1,43 @@
+"""Puts a badge on every notebook that opens it in Colab, from where this clone came from."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+
+HERE = Path(__file__).parent
+COLAB = "https://colab.research.google.com"
+
+
+def repository(remote: str) -> str | None:
+    """``owner/name`` of a GitHub remote, None of any other."""
+    found = re.fullmatch(r"(?:.*@|.*://)?(?:.*@)?github\.com[:/](.+?/.+?)(?:\.git)?/?", remote)
+    return found and found[1]
+
+
+def add_badge(notebook: Path, repository: str) -> None:
+    """As the first line of the first cell, in place of an older one."""
+    address = f"{COLAB}/github/{repository}/blob/main/notebooks/{notebook.name}"
+    badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({address})\n\n"
+    content = nbformat.read(notebook, as_version=4)
+    title = content.cells[0]
+    title.source = badge + re.sub(r"^\[!\[Open in Colab\].*\n\n", "", title.source)
+    nbformat.write(content, notebook)
+
+
+def main() -> None:
+    remote = subprocess.run(
+        ["git", "remote", "get-url", "origin"], cwd=HERE, capture_output=True, text=True
+    ).stdout.strip()
+    found = repository(remote)
+    if not found:
+        print(f"no badges: the remote origin is {remote or 'not set'}, and no GitHub repository")
+        return
+    for notebook in sorted(HERE.glob("*.ipynb")):
+        add_badge(notebook, found)
+    print(f"badges open {found}")
+
+
+if __name__ == "__main__":
+    main()
