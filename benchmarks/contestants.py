@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from experiments import command, toy
+from spread_jax.machine import num_cores
 
 if TYPE_CHECKING:
     import torch
@@ -146,10 +147,6 @@ def run_params(params: Any, i: int) -> Any:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[i], params)
-
-
-def num_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def faster(choices: Mapping[Choice, Contestant]) -> tuple[Choice, Contestant]:

@@ -13,6 +13,7 @@ from benchmarks import contestants
 from benchmarks.contestants import Contestant, Rates, Say
 from benchmarks.sweep import environment, progress, use_fast_products
 from experiments import command
+from spread_jax.machine import num_cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +182,7 @@ def make_contestants(
     }
     for name, of_threads in build.items():
         say(f"trying 1 and all cores: PyTorch, {name}")
-        candidates = {contestants.num_cores()} if quick else {1, contestants.num_cores()}
+        candidates = {num_cores()} if quick else {1, num_cores()}
         choices = {n: of_threads(n) for n in sorted(candidates)}
         threads[name], takers[name] = contestants.faster(choices)
     return takers, threads

@@ -359,6 +359,7 @@ def environment(started: float, compile_seconds: float) -> dict[str, Any]:
 def host_environment(started: float, packages: Iterable[str]) -> dict[str, Any]:
     """What a command without JAX can say of where it ran, for metrics.json."""
     import spread_jax
+    from spread_jax.machine import num_cores
 
     return {
         "versions": {
@@ -366,7 +367,7 @@ def host_environment(started: float, packages: Iterable[str]) -> dict[str, Any]:
             "spread_jax": spread_jax.__version__,
             **{package: metadata.version(package) for package in packages},
         },
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "wall_seconds": time.perf_counter() - started,
     }
 

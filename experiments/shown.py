@@ -1,6 +1,7 @@
 """What README and docs show: the runs, and how tables and figures come from their metrics."""
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -224,10 +225,15 @@ def learned_table(runs: dict[str, Metrics]) -> str:
     names = {"ring": "ring in R^20", "spiral": "spiral in R^20", "digits": "digits"}
     lines = head("", "fixed N(0, σ² I)", "learned covariance", "learned mean")
     for data, arms in runs["learned"]["data"].items():
-        fixed = arms["fixed"]["energy_distance"]
+        fixed, *others = (
+            [
+                math.inf if distance is None else distance
+                for distance in arms[arm]["energy_distance"]
+            ]
+            for arm in ("fixed", "covariance", "mean")
+        )
         cells = [f"{median(fixed):.3f}"]
-        for arm in ("covariance", "mean"):
-            learned = arms[arm]["energy_distance"]
+        for learned in others:
             wins = sum(a < b for a, b in zip(learned, fixed, strict=True))
             cells.append(f"{median(learned):.3f}, {wins} of {len(fixed)}")
         lines.append(row(names[data], *cells))

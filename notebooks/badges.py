@@ -1,4 +1,6 @@
-"""Puts a badge on every notebook that opens it in Colab, from where this clone came from."""
+"""Gives every notebook a badge that opens it in Colab, and lets it install itself there from where
+this clone came from.
+"""
 
 import re
 import subprocess
@@ -12,17 +14,23 @@ COLAB = "https://colab.research.google.com"
 
 def repository(remote: str) -> str | None:
     """``owner/name`` of a GitHub remote, None of any other."""
-    found = re.fullmatch(r"(?:.*@|.*://)?(?:.*@)?github\.com[:/](.+?/.+?)(?:\.git)?/?", remote)
+    found = re.fullmatch(
+        r"(?:.*@|.*://)?(?:.*@)?github\.com(?::\d+)?[:/]([^/]+/[^/]+?)(?:\.git)?/?", remote
+    )
     return found and found[1]
 
 
-def add_badge(notebook: Path, repository: str) -> None:
-    """As the first line of the first cell, in place of an older one."""
-    address = f"{COLAB}/github/{repository}/blob/main/notebooks/{notebook.name}"
+def add_badge(notebook: Path, place: str) -> None:
+    """As the first line, in place of an older one; and Colab's installation from the same place."""
+    address = f"{COLAB}/github/{place}/blob/main/notebooks/{notebook.name}"
     badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({address})\n\n"
     content = nbformat.read(notebook, as_version=4)
     title = content.cells[0]
     title.source = badge + re.sub(r"^\[!\[Open in Colab\].*\n\n", "", title.source)
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            install = f"%pip install -q git+https://github.com/{place}"
+            cell.source = re.sub(r"%pip install -q \S+", install, cell.source)
     nbformat.write(content, notebook)
 
 

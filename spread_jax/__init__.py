@@ -21,9 +21,10 @@ The examples in the docstrings assume
     import spread_jax as sj
 
 Modules, floor by floor (imports point downwards only):
-  0  files, normal_laplace; datasets, spreads, validity, latents, manifolds, networks, diagnosis
+  0  files, machine, normal_laplace;
+     datasets, spreads, validity, latents, manifolds, networks, diagnosis
   1  objectives, oracles, denoising, linear_models; divergences
-  2  training, guard, vae, sample_quality, evaluation
+  2  training, guard, vae, sample_quality, evaluation, checkpoints
   3  sweeps, figures
 """
 
@@ -76,6 +77,7 @@ _HOME = {
     "sweep": "sweeps",
 }
 _MODULES = (
+    "machine",
     "normal_laplace",
     "spreads",
     "validity",
@@ -95,6 +97,7 @@ _MODULES = (
     "vae",
     "sample_quality",
     "evaluation",
+    "checkpoints",
     "sweeps",
     "figures",
 )

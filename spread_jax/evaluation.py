@@ -156,7 +156,8 @@ def judge_two_modes(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> x
     """Adds what is known of each run on the two-mode data, from its decoder at the last step.
 
     Args:
-      dataset: of a sweep, with ``mean`` and ``std`` ``[..., step, component, dim]``.
+      dataset: of a sweep, with ``loss`` ``[..., step]``, ``mean`` and ``std``
+        ``[..., step, component, dim]``, and the coordinates ``step`` and ``sigma_fix``.
       data_std: standard deviation of a mode.
       sigma_fix: the noise that every run's spread KL is judged at; at 0 that is not known (NaN).
 

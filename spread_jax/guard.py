@@ -37,10 +37,9 @@ def runaway_step(
 ) -> NDArray[np.int32]:
     """The step at which a run's likelihood is seen running away, -1 where it is not.
 
-    It is when √(std² + sigma_fix²), the standard deviation in the likelihood, is below 0.01
-    ``scale`` (and below sigma_fix / 2, which chose its own floor), while the mean loss over 50
-    steps is below that of the 50 steps before; the first 100 steps are left out. The clean std
-    alone says nothing: under a spread it rightly becomes small.
+    It is when ``std`` is below 0.01 ``scale`` while the mean loss over 50 steps is below that of
+    the 50 steps before; the first 100 steps are left out. Under a spread it is never: there a
+    small ``std`` is right, and the noise is the floor of what the likelihood sees.
 
     The rule was found on two modes in the plane: the loss of every plain VAE rose by 10 nats and
     more only after it. With records of more than 50 steps, one record is compared with the last.
@@ -64,8 +63,7 @@ def runaway_step(
     """
     loss, std = np.asarray(loss, np.float64), np.asarray(std, np.float64)
     sigma = np.broadcast_to(sigma_fix, loss.shape[:-1])[..., None].astype(np.float64)
-    threshold = np.where(sigma > 0, np.minimum(SHARE * scale, sigma / 2), SHARE * scale)
-    small = np.hypot(std, sigma) < threshold
+    small = (sigma == 0) & (std < SHARE * scale)
 
     width = math.ceil(WINDOW / record_every)
     num_records = loss.shape[-1]

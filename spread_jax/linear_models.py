@@ -102,11 +102,12 @@ def pca_structured_step(
     gamma: ArrayLike,
     sigma: ArrayLike,
 ) -> Float[Array, "observed latent"]:
-    """EM under spread noise that follows the model, of covariance sigma² A Aᵀ in all; exact.
+    """EM under spread noise that follows the model, of covariance v A Aᵀ in all; exact.
 
-    Within the span of A the observation noise and the spread together have covariance
-    sigma² A Aᵀ (:func:`following_noise`), so that u = A⁺ y is z plus white noise of variance
-    sigma², and E[z|y] = u / (1 + sigma²). Arguments as in :func:`pca_em_step`.
+    Within the span of A the observation noise and the spread together have covariance v A Aᵀ, v
+    being sigma² or, where the observation noise alone is more, that (:func:`following_noise`).
+    So u = A⁺ y is z plus white noise of variance v, and E[z|y] = u / (1 + v). Arguments as in
+    :func:`pca_em_step`.
     """
     root, total = following_noise(factor, gamma, sigma)
     spread = root @ root.T
@@ -141,7 +142,7 @@ def ica_structured_step(
 ) -> Float[Array, "observed latent"]:
     """A ← (Σ y E[z|y]ᵀ) (Σ E[zzᵀ|y])⁻¹ under noise that follows the model: every moment is exact.
 
-    Noise of covariance sigma² A Aᵀ makes u = A⁺ y equal to z plus white noise, under which the
+    Noise of covariance v A Aᵀ makes u = A⁺ y equal to z plus white noise, under which the
     posterior factorises: each z_i given u_i is a mixture of two truncated normals, whose moments
     are closed (:func:`spread_jax.normal_laplace.laplace_posterior`). The noise is drawn afresh at
     each step.

@@ -52,12 +52,17 @@ def spread_elbo(
       x: clean data, last axis the event.
       encode: ``y [..., dim] -> posterior``, as ``latent`` expects it.
       decode: ``z [..., latent_dim] -> (mean, var)``, each ``[..., dim]``; var None is a
-        deterministic decoder. z has one more leading axis than x, and axes of size 1.
+        deterministic decoder. z has one more leading axis than x, of states or draws; where all
+        points share the states, its other leading axes have size 1.
       latent: prior and posterior family.
       spread: the noise law.
 
     Returns:
       The terms of the bound for each x, in nats.
+
+    Raises:
+      ValueError: if ``spread`` has no closed form for this decoder, or adds no noise to one
+        without a variance, which has no density.
 
     Examples:
       >>> x = sj.sample_two_modes(jax.random.key(0), 100)
@@ -99,6 +104,9 @@ def elbo(
     Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments
     and result as in :func:`spread_elbo`.
 
+    Raises:
+      ValueError: if ``decode`` gives no variance: it has no density.
+
     Examples:
       >>> terms = sj.elbo(
       ...     jax.random.key(0),
@@ -138,7 +146,8 @@ def importance_weighted_bound(
       samples_at_once: how many of the K are decoded together; bounds the memory, not the result.
 
     Raises:
-      ValueError: if ``num_samples`` or ``samples_at_once`` is below 1.
+      ValueError: if ``num_samples`` or ``samples_at_once`` is below 1; else as
+        :func:`spread_elbo`.
 
     Examples:
       >>> bound = sj.importance_weighted_bound(

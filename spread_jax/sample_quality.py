@@ -97,9 +97,11 @@ def train_classifier(
 
 
 class SampleQuality(NamedTuple):
-    """Attributes:
-    frechet: :func:`frechet_distance` to the real features, in features' squared units.
-    precision, recall: :func:`precision_recall`, shares from 0 to 1.
+    """How near samples are to real data, in a classifier's features.
+
+    Attributes:
+      frechet: :func:`frechet_distance` to the real features, in features' squared units.
+      precision, recall: :func:`precision_recall`, shares from 0 to 1.
     """
 
     frechet: float
@@ -151,6 +153,9 @@ def precision_recall(
     Args:
       real, samples: features, ``[n, width]`` and ``[m, width]``; recall grows with m.
       num_neighbours: k, below n and m.
+
+    Raises:
+      ValueError: if it is not.
 
     Examples:
       >>> x = np.random.default_rng(0).normal(size=(1000, 2))

@@ -1,7 +1,6 @@
 """Many training runs as one program: vmapped over a grid of numbers and seeds, and labelled."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from spread_jax.checkpoints import Checkpoints
+from spread_jax.machine import num_cores
 from spread_jax.training import NEVER, Hyper, Training, TrainState
 
 # Runs at once on a CPU device: as many as have their parameters and optimizer's state in its cache,
@@ -31,7 +31,7 @@ CPU_COMPILER_OPTIONS: dict[str, Any] = {
     "xla_cpu_experimental_ynn_fusion_type": "",
     "xla_cpu_prefer_vector_width": 512,
 }
-LARGER_NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+OF_LARGER_NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 # for what runs once: halves the time to compile it
 UNOPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
@@ -45,7 +45,7 @@ class Variable(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a sweep stands, told once it is compiled and after every chunk.
+    """Where a sweep stands, told once it is compiled and after every chunk of every group.
 
     Attributes:
       done, total: run-steps, the steps of all runs added up.
@@ -82,7 +82,7 @@ def use_all_cores() -> None:
 
     Must come before anything else asks JAX for its devices; afterwards it raises RuntimeError.
     """
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", num_cores())
 
 
 def sweep(
@@ -112,7 +112,8 @@ def sweep(
       record_every: steps per point of the recorded curves; must divide ``training.num_steps``.
         By default the curves have 1,000 points or a little more, fewer from 1,000 runs on.
       variables: labels of what ``training.observe`` returns.
-      on_progress: called after every chunk of steps, about 20 times.
+      on_progress: called once all is compiled, and after every chunk of every group of runs, about
+        20 times for each group.
       checkpoints: where to save after every chunk, and what to go on from.
       data, step_by_step: as in :func:`train_runs`.
 
@@ -328,16 +329,16 @@ class Groups:
         mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
-        larger = LARGER_NETWORKS if in_cache < MAX_RUNS_PER_DEVICE else {}
-        self._options = {**CPU_COMPILER_OPTIONS, **larger} if on_cpu else {}
+        larger = OF_LARGER_NETWORKS if in_cache < MAX_RUNS_PER_DEVICE else {}
+        self.options = {**CPU_COMPILER_OPTIONS, **larger} if on_cpu else {}
 
     def compile(
-        self, function: Callable, *example: Any, optimize: bool = True
+        self, function: Callable, example: PyTree, optimize: bool = True
     ) -> jax.stages.Compiled:
         """``function`` of one run, compiled for a group."""
         program = jax.jit(jax.vmap(function), in_shardings=self._by_run, out_shardings=self._by_run)
-        options = self._options if optimize else {**self._options, **UNOPTIMIZED}
-        return program.lower(*example).compile(compiler_options=options)
+        options = self.options if optimize else {**self.options, **UNOPTIMIZED}
+        return program.lower(example).compile(compiler_options=options)
 
     def compile_records(
         self, training: Training, state: TrainState, shared: PyTree, length: int, record_every: int
@@ -351,7 +352,7 @@ class Groups:
             in_shardings=(self._by_run, self._everywhere),
             out_shardings=self._by_run,
         )
-        return program.lower(state, shared).compile(compiler_options=self._options)
+        return program.lower(state, shared).compile(compiler_options=self.options)
 
     def to_every_device(self, data: PyTree) -> PyTree:
         return jax.device_put(data, self._everywhere)
@@ -462,7 +463,8 @@ def initialiser(training: Training) -> Callable[[tuple[Array, Hyper]], TrainStat
 def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: PyTree) -> int:
     """Of the parameters and the optimizer's state, which every step reads and writes."""
     state = jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state[:2]))
+    touched = jax.tree.leaves((state.params, state.opt_state))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in touched)
 
 
 def _with_raw_key(state: TrainState) -> TrainState:

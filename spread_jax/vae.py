@@ -69,7 +69,7 @@ def make_vae(
       noise: standard deviation → noise law: ``gaussian_spread`` or :func:`laplace_noise`.
 
     Raises:
-      ValueError: if ``conv`` gets no shape.
+      ValueError: if ``conv`` gets no shape, or ``latent_dim`` is below 1.
 
     Examples:
       >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 def test_every_table_has_its_place_and_its_runs(name):
     table = shown.TABLES[name]
     _, table_there, after = results.around_table((ROOT / table.page).read_text(), name)
-    assert table_there.startswith("|")
+    assert "\n|---" in table_there
     assert after.startswith("<!-- end -->")
     assert set(table.runs) <= set(shown.RUNS)
 
@@ -59,9 +59,28 @@ def test_an_unknown_run_is_refused(capsys, monkeypatch):
 
 def test_every_command_of_the_pages_parses():
     """--help after the flags: tyro checks what stands before it."""
-    for module in {run.command.split()[0] for run in shown.RUNS.values()}:
-        done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True)
-        assert done.returncode == 0, module
+    for run in shown.RUNS.values():
+        line = [sys.executable, "-m", *run.command.split(), "--help"]
+        assert subprocess.run(line, capture_output=True).returncode == 0, run.command
+
+
+@pytest.mark.parametrize(
+    ("run", "page"),
+    [
+        ("baselines", "docs/results.md"),
+        ("digits", "docs/images.md"),
+        ("mnist", "docs/images.md"),
+        ("mnist-5k", "docs/images.md"),
+        ("learned", "docs/noise_laws.md"),
+        ("divergences", "docs/noise_laws.md"),
+        ("linear", "docs/linear.md"),
+        ("benchmark-sweep", "docs/benchmarks.md"),
+        ("benchmark-fit", "docs/images.md"),
+    ],
+)
+def test_a_page_shows_the_command_that_is_run(run, page):
+    text = " ".join((ROOT / page).read_text().replace("\\\n", " ").split())
+    assert f"python -m {shown.RUNS[run].command}" in text
 
 
 def test_a_run_that_lacks_what_it_needs_is_left_out_and_told(tmp_path, monkeypatch, capsys):
@@ -72,3 +91,50 @@ def test_a_run_that_lacks_what_it_needs_is_left_out_and_told(tmp_path, monkeypat
     monkeypatch.setenv("NOT_HERE", "/a/folder")
     assert shown.Run("experiments.fit", needs="NOT_HERE").has_what_it_needs()
     assert shown.Run("experiments.fit", needs="numpy").has_what_it_needs()
+
+
+def test_tables_of_small_metrics():
+    """Truth: worked out by hand."""
+    arms = {
+        "fixed": {"energy_distance": [0.3, 0.1, 0.2]},
+        "covariance": {"energy_distance": [0.2, 0.2, 0.1]},
+        "mean": {"energy_distance": [0.4, None, 0.3]},
+    }
+    table = shown.learned_table({"learned": {"data": {"ring": arms}}})
+    assert table.splitlines()[-1] == "| ring in R^20 | 0.200 | 0.200, 2 of 3 | 0.400, 0 of 3 |"
+
+    errors = {f"{name}_error": [[0.1, 0.3, 0.2]] for name in ("em", "spread_em", "eigen")}
+    errors["structured_spread_em_error"] = [[1e-7, 3e-7, 2e-7]]
+    table = shown.linear_table({"linear": {"pca": {"gamma": [0.0], **errors}, "ica": errors}})
+    assert table.splitlines()[-1] == "| 0 | 0.2 | 0.2 | 2e-07 | 0.2 | 0.2 | 0.2 | 2e-07 |"
+
+    slopes = {name: {"0": None, "0.1": 3.978} for name in ("kl", "js", "tv", "hellinger")}
+    table = shown.slopes_table({"divergences": {"largest_slope": slopes}})
+    assert "| total variation | 3.98 |" in table
+
+    cells = [
+        {"arm": arm, "sigma_fix": sigma, "median_frechet": 100 * sigma}
+        | {"median_precision": None, "median_recall": 0.5}
+        for arm in ("spread_vae", "fixed_variance")
+        for sigma in (0.1, 0.5)
+    ]
+    table = shown.sigma_table({"mnist-5k": {"cells": cells}})
+    assert table.splitlines()[0] == "| σ_fix | 0.1 | 0.5 |"
+    assert table.splitlines()[2:4] == [
+        "| spread: Fréchet distance | 10 | 50 |",
+        "| spread: precision | - | - |",
+    ]
+
+    arm = {
+        "sigma_fix": 0.1,
+        "median_frechet": 1234.4,
+        "median_precision": 0.5,
+        "median_recall": 0.25,
+    }
+    fit = {"arms": {"spread_vae": arm}, "reference": {"frechet": 1.0, "precision": 0.9}}
+    lines = shown.fit_table(shown.SAMPLES, "digits")({"digits": fit}).splitlines()
+    assert lines[2:] == [
+        "| Fréchet distance | 1,234 | 1 |",
+        "| precision | 0.5 | 0.9 |",
+        "| recall | 0.25 |  |",
+    ]

@@ -170,6 +170,12 @@ def test_a_run_weighs_its_parameters_and_both_of_adams_moments():
     assert sweeps.bytes_per_run(sweeps.initialiser(walk()), runs) == 3 * 2 * 4 + 4
 
 
+def test_only_larger_networks_get_ynnpacks_products():
+    large = sweeps.OF_LARGER_NETWORKS.items()
+    assert not large <= sweeps.Groups(8, bytes_per_run=24).options.items()
+    assert large <= sweeps.Groups(8, bytes_per_run=10**6).options.items()
+
+
 def test_padding_is_dropped_on_the_way_back():
     groups = sweeps.Groups(5, bytes_per_run=24)
     runs = {"a": np.arange(5.0), "b": np.arange(15.0).reshape(5, 3)}

@@ -39,7 +39,7 @@ MOSAIC = (4, 8)
 def arms_loss_figure(dataset: xr.Dataset) -> Figure:
     """Training loss over steps, a panel per arm: mean and largest of every record, every seed.
 
-    The first hundredth of the steps is left out of the limits. ``dataset.attrs["floor"]`` is the
+    The first fiftieth of the records is left out of the limits. ``dataset.attrs["floor"]`` is the
     entropy of the spread data at ``attrs["sigma_fix"]``.
     """
     with mpl.rc_context(STYLE):

@@ -99,7 +99,9 @@ def price_figure(dataset: xr.Dataset, data_std: float, power: Mapping[float, flo
 
 
 def loss_fan_figure(dataset: xr.Dataset) -> Figure:
-    """Loss over steps: median and 5 % to 95 % of the seeds, a panel per σ_fix, first rate."""
+    """Loss over steps, a panel per σ_fix, first rate: over the seeds, median and 5 % of a record's
+    mean and 95 % of its largest.
+    """
     dataset = dataset.isel(learning_rate=0)
     with mpl.rc_context(STYLE):
         count = dataset.sizes["sigma_fix"]
