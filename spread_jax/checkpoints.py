@@ -118,7 +118,11 @@ class Checkpoints:
                 raise self._cannot_write(error) from error
 
     def discard(self) -> None:
-        """Removes the folder: the sweep is finished."""
+        """Removes the folder: the sweep is finished.
+
+        Raises:
+          CheckpointError: if the last save failed.
+        """
         self.close()
         if self._manager:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -179,6 +179,10 @@ def diagnose(x: ArrayLike, on_progress: Callable[[str], None] = lambda stage: No
       >>> diagnosis = sj.diagnose(x)
       >>> diagnosis.verdict, diagnosis.constant_columns
       ('degenerate', [1])
+
+    References:
+      Levina, Bickel, "Maximum likelihood estimation of intrinsic dimension", NIPS 2004; Facco,
+      d'Errico, Rodriguez, Laio, Scientific Reports 7 (2017).
     """
     x = as_table(x)
     rows, dim = x.shape
@@ -251,6 +255,10 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
       >>> low, high = sj.suggest_sigma(x)[:2]
       >>> round(low, 1), round(high, 1)  # a third to two thirds of 0.3
       (0.1, 0.2)
+
+    References:
+      Schwarz, "Estimating the dimension of a model", Annals of Statistics 6 (1978), for BIC; the
+      rule is this package's own.
     """
     x = as_table(x)
     rng = np.random.default_rng(0)

@@ -82,8 +82,8 @@ def spread_divergence(
       divergence: as in :func:`point_divergence`.
 
     Raises:
-      ValueError: if ``sigma_fix`` is not positive, or the quadrature would need too large a grid:
-        more than two dimensions, or means very far apart.
+      ValueError: if ``sigma_fix`` is not positive and finite, ``divergence`` is not known, or the
+        quadrature would need too large a grid: more than two dimensions, or means very far apart.
 
     Examples:
       >>> truth = sj.oracles.two_modes(data_std=0.1)

@@ -47,6 +47,9 @@ def spread_kl_of_components(
 
     Returns:
       ``[...]``, NaN where a run has a number that is not finite.
+
+    Raises:
+      ValueError: if ``sigma_fix`` is not positive.
     """
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     components = mean.shape[-2:]

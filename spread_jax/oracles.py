@@ -109,6 +109,9 @@ def spread_kl(
 def discriminating_power(mixture: GaussianMixture, sigma_fix: float) -> float:
     """Spread KL of the merged solution, in nats: what pulls the modes apart at this sigma_fix.
 
+    Raises:
+      ValueError: if ``sigma_fix`` is not positive.
+
     Examples:
       >>> truth = sj.oracles.two_modes(data_std=0.1)
       >>> [round(sj.oracles.discriminating_power(truth, s), 4) for s in (0.1, 1.0)]

@@ -121,7 +121,7 @@ def laplace_spread(scale: ArrayLike) -> Spread:
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      section 2 (stationary spread); the normal-Laplace law as in its own module.
+      on stationary spread; the normal-Laplace law as in its own module.
     """
     concrete = _concrete(scale)
     if concrete is not None and not (np.isfinite(concrete) & (concrete > 0)).all():

@@ -79,6 +79,7 @@ class Training(NamedTuple):
       run: ``(state, num_steps, record_every=1) -> (state, history)``, a scan of ``train_step``.
         Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss``
         and the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after.
+        ValueError if record_every does not divide num_steps.
       train: ``(key, hyper, record_every=1) -> (state, history)``: init, then run to the end.
       observe: ``(params) -> dict of arrays``, what is watched during the run.
       num_steps: length of the whole run.

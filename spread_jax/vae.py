@@ -154,6 +154,9 @@ def vae_training(
         ``sigma [dim]``, its geometric mean over them, ``min_sigma`` and ``median_sigma``; all 0
         for a deterministic decoder. A median costs more than a step, so record seldom.
 
+    Raises:
+      ValueError: if ``num_steps`` is below 1.
+
     Examples:
       >>> x = jnp.asarray(sj.load_dataset("digits").train)
       >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))

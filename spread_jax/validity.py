@@ -73,7 +73,7 @@ def is_valid_spread(
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      section 3.1.
+      on stationary spread.
     """
     k = np.asarray(frequencies, np.float64)
     if k.ndim != 1 or len(k) < 8 or not np.isfinite(k).all() or (np.diff(k) <= 0).any():
