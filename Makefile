@@ -29,7 +29,7 @@ notebooks: .venv/installed-dev
 	$(BIN)/python notebooks/badges.py
 	SPREAD_JAX_QUICK=0 $(BIN)/pytest --overwrite notebooks
 
-# about an hour; ARGS="--only toy-0.1 --keep"
+# more than an hour; ARGS="--only toy-0.1 --keep"
 results: .venv/installed
 	$(BIN)/python -m experiments.results $(ARGS)
 

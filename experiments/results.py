@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Remakes the tables and figures that README and docs show, from their commands, and says which
-    numbers moved. All of them take about an hour on two cores."""
+    numbers moved. All of them take more than an hour on two cores."""
 
     only: tuple[str, ...] = ()
     """Runs to make; none: all that are shown."""
