@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,13 +47,47 @@ def test_an_identity_that_is_not_ours_is_named(content, tmp_path):
         Checkpoints(tmp_path, {"steps": 5}, resume=True)
 
 
-def test_a_checkpoint_of_other_shapes_cannot_be_read(tmp_path):
+@pytest.mark.parametrize(
+    "like",
+    [
+        {"other": np.zeros(3)},
+        {"a": TREE["a"], "c": TREE["b"]},
+        {"a": TREE["a"].T, "b": TREE["b"]},
+        {"a": TREE["a"].astype(np.int32), "b": TREE["b"]},
+    ],
+)
+def test_a_checkpoint_of_other_arrays_cannot_be_read(like, tmp_path):
     store = Checkpoints(tmp_path / "c", {}, resume=False)
     store.save(1, TREE)
     store.close()
     again = Checkpoints(tmp_path / "c", {}, resume=True)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        again.restore(1, {"other": np.zeros(3)})
+        again.restore(1, like)
+
+
+def test_any_damaged_file_is_told_once_or_does_no_harm(tmp_path, capfd):
+    big = {f"{i}": np.arange(5000) + i for i in range(20)}
+    store = Checkpoints(tmp_path / "c", {}, resume=False)
+    store.save(1, big)
+    store.close()
+    told = 0
+    for path in filter(Path.is_file, (tmp_path / "c" / "1").rglob("*")):
+        content = path.read_bytes()
+        half = len(content) // 2
+        one_bit = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        for damaged in (content[:-5], b"", b"garbage", one_bit):
+            path.write_bytes(damaged)
+            again = Checkpoints(tmp_path / "c", {}, resume=True)
+            try:
+                back = again.restore(1, big)
+            except CheckpointError:
+                told += 1
+            else:
+                assert all(np.array_equal(back[name], big[name]) for name in big)
+            again.close()
+        path.write_bytes(content)
+    assert told >= 4  # each damage to the file of the numbers
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
