@@ -439,12 +439,15 @@ def alarm_once(
     ``alarms`` takes the curves so far to each run's step of alarm, -1 where there is none.
     """
     told = False
+    seen = 0
 
     def with_alarm(progress: "Progress") -> None:
-        nonlocal told
+        nonlocal told, seen
         on_progress(progress)
-        if told or not progress.history:
+        num_records = progress.history["loss"].shape[1] if progress.history else 0
+        if told or num_records == seen:  # a chunk of many groups is told after each of them
             return
+        seen = num_records
         steps = alarms(progress.history)
         fired = steps[steps >= 0]
         if fired.size:

@@ -123,7 +123,14 @@ def report(
 
     from spread_jax import evaluation
 
-    dataset = judge(result.dataset, settings)
+    with command.stage_line(settings.quiet) as on_stage:
+        on_stage("judging")
+        dataset = judge(result.dataset, settings)
+        output.write_dataset("results.nc", dataset)
+        if settings.save_params:
+            output.write_params("params.npz", result.params)
+        on_stage("drawing")
+        write_figures(output, settings, dataset)
     cells = [
         {
             "sigma_fix": sigma,
@@ -137,10 +144,6 @@ def report(
         for rate in settings.learning_rate
         for cell in [dataset.sel(sigma_fix=sigma, learning_rate=rate)]
     ]
-    output.write_dataset("results.nc", dataset)
-    if settings.save_params:
-        output.write_params("params.npz", result.params)
-    write_figures(output, settings, dataset)
     print_table(settings, cells)
     run_steps = len(cells) * settings.seeds * settings.steps
     output.write_metrics(

@@ -55,10 +55,12 @@ def test_the_alarm_is_told_once_at_the_chunk_that_shows_it(capsys):
     seen = []
     answers = iter([np.array([-1, -1, -1]), np.array([-1, 240, 700])])  # never asked a third time
     watch = command.alarm_once(seen.append, lambda history: next(answers), "Do this")
-    for history in ({}, {"loss": None}, {"loss": None}, {"loss": None}):
+    # a chunk of several groups is told after each of them, and asked about once
+    for num_records in (0, 2, 2, 2, 4, 4, 6):
+        history = {"loss": np.zeros((3, num_records))} if num_records else {}
         watch(sweeps.Progress(done=1, total=2, num_nonfinite=0, history=history))
     error = capsys.readouterr().err
-    assert len(seen) == 4
+    assert len(seen) == 7
     assert error.count("\n") == 1
     assert error.startswith("warning: the likelihood is running away in 2 of 3 runs")
     assert "step 240" in error
