@@ -32,6 +32,11 @@ CPU_COMPILER_OPTIONS: dict[str, Any] = {
     "xla_cpu_prefer_vector_width": 512,
 }
 OF_LARGER_NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+# With a device for each core, to split an operation over threads only costs: 5 %, no digit changes
+OF_A_DEVICE_PER_CORE: dict[str, Any] = {
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+    "xla_cpu_multi_thread_eigen": False,
+}
 # for what runs once: halves the time to compile it
 UNOPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
@@ -329,8 +334,7 @@ class Groups:
         mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
-        larger = OF_LARGER_NETWORKS if in_cache < MAX_RUNS_PER_DEVICE else {}
-        self.options = {**CPU_COMPILER_OPTIONS, **larger} if on_cpu else {}
+        self.options = _cpu_compiler_options(in_cache) if on_cpu else {}
 
     def compile(
         self, function: Callable, example: PyTree, optimize: bool = True
@@ -383,6 +387,12 @@ def _runs_in_cache(bytes_per_run: int) -> int:
     fitting = CACHE_BYTES // max(1, bytes_per_run)
     power = 2 ** max(0, fitting.bit_length() - 1)
     return min(max(power, MIN_RUNS_PER_DEVICE), MAX_RUNS_PER_DEVICE)
+
+
+def _cpu_compiler_options(runs_in_cache: int) -> dict[str, Any]:
+    larger = OF_LARGER_NETWORKS if runs_in_cache < MAX_RUNS_PER_DEVICE else {}
+    alone = OF_A_DEVICE_PER_CORE if jax.local_device_count() >= num_cores() else {}
+    return {**CPU_COMPILER_OPTIONS, **larger, **alone}
 
 
 class _OneRunPerDevice:
