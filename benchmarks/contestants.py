@@ -69,7 +69,6 @@ class CompiledSweep:
     def __init__(
         self, training: "Training", num_runs: int, num_records: int, record_every: int
     ) -> None:
-        import jax
         import numpy as np
 
         from spread_jax import sweeps
@@ -93,7 +92,7 @@ class CompiledSweep:
         assert memory is not None  # CPU and GPU have it
         states = memory.argument_size_in_bytes * len(self._states)  # groups that wait keep theirs
         work = memory.output_size_in_bytes + memory.temp_size_in_bytes
-        self.bytes_per_run = (states + work) * jax.device_count() / num_runs
+        self.bytes_per_run = (states + work) * self._groups.num_devices / num_runs
 
     def params(self) -> Any:
         """Of all runs, NumPy leaves ``[run, ...]``."""

@@ -107,7 +107,8 @@ def sweep(
 
     A run depends on its own seed and numbers alone: run i of any grid point starts from
     ``jax.random.key(seed + i)``, and can be repeated alone. Its digits can differ between
-    programs that train another number of runs per device, since XLA then reorders sums.
+    programs that train another number of runs per device, or have fewer runs than there are
+    devices, since XLA then reorders sums.
 
     Args:
       training: what to train; its ``hyper`` is a dict with the keys of ``grid``.
@@ -316,25 +317,32 @@ def train_runs(
 
 
 class Groups:
-    """Runs, split into groups of one size that are each spread evenly over all devices."""
+    """Runs, split into groups of one size that are each spread evenly over all devices.
+
+    Fewer runs than devices leave devices idle; on a CPU their cores help with each operation.
+    """
 
     def __init__(self, num_runs: int, bytes_per_run: int) -> None:
-        """Groups for so many runs of that size, on all devices of all processes."""
-        devices = jax.devices()
+        """Groups for so many runs of that size, on the devices of all processes."""
+        # with several processes each needs a part in every program
+        devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:num_runs]
         on_cpu = devices[0].platform == "cpu"
         in_cache = _runs_in_cache(bytes_per_run)
         most = in_cache if on_cpu else MAX_RUNS_PER_ACCELERATOR
         per_device = min(most, math.ceil(num_runs / len(devices)))
-        self.size = per_device * len(devices)
+        self.num_devices = len(devices)
+        self.size = per_device * self.num_devices
         self._num_runs = num_runs
         # the padding repeats the first runs, and is dropped by to_host
         padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
         self._members = padded.reshape(-1, self.size)
         # Auto axes: vmapped training fails on the Explicit ones that make_mesh defaults to
-        mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
+        mesh = jax.make_mesh(
+            (len(devices),), ("run",), axis_types=(AxisType.Auto,), devices=devices
+        )
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
-        self.options = _cpu_compiler_options(in_cache) if on_cpu else {}
+        self.options = _cpu_compiler_options(in_cache, self.num_devices) if on_cpu else {}
 
     def compile(
         self, function: Callable, example: PyTree, optimize: bool = True
@@ -389,9 +397,10 @@ def _runs_in_cache(bytes_per_run: int) -> int:
     return min(max(power, MIN_RUNS_PER_DEVICE), MAX_RUNS_PER_DEVICE)
 
 
-def _cpu_compiler_options(runs_in_cache: int) -> dict[str, Any]:
+def _cpu_compiler_options(runs_in_cache: int, num_devices: int) -> dict[str, Any]:
     larger = OF_LARGER_NETWORKS if runs_in_cache < MAX_RUNS_PER_DEVICE else {}
-    alone = OF_A_DEVICE_PER_CORE if jax.local_device_count() >= num_cores() else {}
+    per_process = num_devices // jax.process_count()
+    alone = OF_A_DEVICE_PER_CORE if per_process >= num_cores() else {}
     return {**CPU_COMPILER_OPTIONS, **larger, **alone}
 
 

@@ -176,6 +176,21 @@ def test_only_larger_networks_get_ynnpacks_products():
     assert large <= sweeps.Groups(8, bytes_per_run=10**6).options.items()
 
 
+def test_threads_are_for_cores_without_a_device(monkeypatch):
+    alone = sweeps.OF_A_DEVICE_PER_CORE.items()
+    monkeypatch.setattr(sweeps, "num_cores", lambda: 2)  # as many as devices
+    assert alone <= sweeps.Groups(8, bytes_per_run=24).options.items()
+    monkeypatch.setattr(sweeps, "num_cores", lambda: 3)
+    assert not alone & sweeps.Groups(8, bytes_per_run=24).options.items()
+
+
+def test_one_run_has_one_device_and_all_cores(monkeypatch):
+    monkeypatch.setattr(sweeps, "num_cores", lambda: 2)
+    groups = sweeps.Groups(1, bytes_per_run=24)
+    assert (groups.num_devices, groups.size) == (1, 1)
+    assert not sweeps.OF_A_DEVICE_PER_CORE.items() & groups.options.items()
+
+
 def test_padding_is_dropped_on_the_way_back():
     groups = sweeps.Groups(5, bytes_per_run=24)
     runs = {"a": np.arange(5.0), "b": np.arange(15.0).reshape(5, 3)}
