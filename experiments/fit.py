@@ -29,6 +29,7 @@ UNITS = {
     "sigma": "data units",
     "dim": "bits",
     "frechet": "squared units of features",
+    "step": "step",
 }
 
 
@@ -415,6 +416,7 @@ ROWS = {
     "active dimensions": "active_dims",
     "largest rise, nats": "max_loss_rise",
     "late loss std, nats": "late_loss_std",
+    "runaway alarm, step": "alarm_step",
     "smallest decoder σ": "min_sigma",
     "median decoder σ": "median_sigma",
     "Fréchet distance": "frechet",
@@ -430,7 +432,7 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from spread_jax.figures import IMAGE_ARMS
+    from spread_jax.figures import ARMS
 
     reference = metrics["reference"]
     table = Table(
@@ -443,7 +445,7 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
     table.add_column("")
     for arm, summary in metrics["arms"].items():
         sigma = f"\nσ_fix {summary['sigma_fix']:g}" if summary["sigma_fix"] else ""
-        table.add_column(IMAGE_ARMS[arm].label + sigma, justify="right")
+        table.add_column(ARMS[arm].label + sigma, justify="right")
     table.add_column("held-out\ndata", justify="right")
     for row, key in ROWS.items():
         values = [summary[f"median_{key}"] for summary in metrics["arms"].values()]

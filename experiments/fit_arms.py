@@ -126,7 +126,10 @@ class Judge:
     ) -> None:
         import jax
 
+        from spread_jax.guard import data_scale
+
         self.data = data
+        self._scale = data_scale(data.train)
         self._iw_samples = iw_samples
         self._key = jax.random.key(seed)
         self._classifier = classifier
@@ -193,6 +196,8 @@ class Judge:
         return self._compiled[id(vae)]
 
     def _numbers_of_run(self, cell: Cell, seed: int) -> dict[str, Any]:
+        from spread_jax.guard import runaway_step
+
         data = self.data
         test = self.bounds(cell, seed, data.test)
         weighted = self._programs(cell.vae)[1](
@@ -200,6 +205,13 @@ class Judge:
         )
         curves = cell.curves.isel(seed=seed)
         rise, first = float(curves["max_loss_rise"]), int(curves["first_nonfinite_step"])
+        alarm = runaway_step(
+            curves["loss"],
+            curves["min_sigma"],
+            cell.sigma_fix,
+            scale=self._scale,
+            record_every=int(curves["step"][0]),
+        )
         test_bound = float(test.bound.mean())
         numbers = {
             "train_bound": float(self.bounds(cell, seed, data.train[:MAX_JUDGED]).bound.mean()),
@@ -214,6 +226,7 @@ class Judge:
             "max_loss_rise": rise,
             "late_loss_std": float(curves["late_loss_std"]),
             "first_nonfinite_step": first if first >= 0 else None,
+            "alarm_step": int(alarm) if alarm >= 0 else None,
         }
         for suffix, points in zip(
             ("", "_of_means"), self.samples(cell, seed, self.num_samples), strict=True

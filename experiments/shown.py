@@ -178,11 +178,11 @@ def fit_table(rows: dict[str, str], run: str) -> Callable[[dict[str, Metrics]], 
     """Medians over seeds of every arm; rows: title → key of the metrics."""
 
     def text(runs: dict[str, Metrics]) -> str:
-        from spread_jax.figures import IMAGE_ARMS
+        from spread_jax.figures import ARMS
 
         arms, reference = runs[run]["arms"], runs[run]["reference"]
         titles = [
-            IMAGE_ARMS[arm].label + (f", σ_fix {r['sigma_fix']:g}" if r["sigma_fix"] else "")
+            ARMS[arm].label + (f", σ_fix {r['sigma_fix']:g}" if r["sigma_fix"] else "")
             for arm, r in arms.items()
         ]
         lines = head("median of 3 seeds", *titles, "held-out data")

@@ -42,7 +42,9 @@ def runaway_step(
     small ``std`` is right, and the noise is the floor of what the likelihood sees.
 
     The rule was found on two modes in the plane: the loss of every plain VAE rose by 10 nats and
-    more only after it. With records of more than 50 steps, one record is compared with the last.
+    more only after it. On images it comes too, but late: hundreds of pixels add up to such a rise
+    while each sigma is still above the bound. With records of more than 50 steps, one record is
+    compared with the last.
 
     Args:
       loss: mean loss of each record of ``record_every`` steps, ``[..., record]``, nats.

@@ -4,7 +4,6 @@ from spread_jax.figures.baselines import baselines_figure, curves_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
 from spread_jax.figures.divergences import divergence_figure
 from spread_jax.figures.images import (
-    IMAGE_ARMS,
     arms_loss_figure,
     arms_sigma_figure,
     mosaics_figure,
@@ -30,7 +29,6 @@ from spread_jax.figures.toy import data_figure, loss_figure, samples_figure, sig
 
 __all__ = [
     "ARMS",
-    "IMAGE_ARMS",
     "ArmStyle",
     "arms_loss_figure",
     "arms_sigma_figure",

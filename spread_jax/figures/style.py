@@ -56,6 +56,9 @@ ARMS = {
     "learning_rate_decay": ArmStyle("learning-rate decay", "#666666"),
     "wgan_gp": ArmStyle("WGAN-GP", "#666666"),
     "deconvolution": ArmStyle("exact optimum (ceiling)", "#000000"),
+    "shared_variance": ArmStyle("shared variance", "#E69F00"),
+    "fixed_variance": ArmStyle("fixed variance", "#CC79A7"),
+    "delta_vae": ArmStyle("δ-VAE", "#009E73"),
 }
 
 
