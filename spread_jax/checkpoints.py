@@ -24,19 +24,20 @@ class Checkpoints:
     Saving is asynchronous; a checkpoint appears whole or not at all.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, folder: Path | str, settings: dict[str, Any], *, resume: bool) -> None:
         """Opens the folder; without ``resume``, earlier checkpoints in it are forgotten.
 
         Args:
           folder: where; made if missing.
-          settings: JSON values that a resumed sweep must share with the one that began it.
+          settings: JSON values that a resumed sweep must share with the one that began it: all
+            that its numbers and seeds do not tell, such as networks, loss and data.
           resume: go on from the newest checkpoint, if there is one.
 
         Raises:
           CheckpointError: if the folder holds something else, was begun with other settings
             (their names and both values are given), or cannot be read or written.
         """
-        self._folder = folder.absolute()
+        self._folder = Path(folder).absolute()
         self._manager: Any = None
         if jax.process_index() != 0:
             return
@@ -109,7 +110,7 @@ class Checkpoints:
             except Exception as error:  # orbax raises whatever its storage raises
                 raise self._cannot_write(error) from error
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits for the save under way.
 
         Raises:
@@ -118,9 +119,18 @@ class Checkpoints:
         if self._manager:
             try:
                 self._manager.wait_until_finished()
-                self._manager.close()
             except Exception as error:  # orbax raises whatever its storage raises
                 raise self._cannot_write(error) from error
+
+    def close(self) -> None:
+        """Waits for the save under way, and ends.
+
+        Raises:
+          CheckpointError: if it failed.
+        """
+        self.wait()
+        if self._manager:
+            self._manager.close()
 
     def discard(self) -> None:
         """Removes the folder: the sweep is finished.
@@ -177,6 +187,8 @@ def _unpack(packed: np.ndarray, like: PyTree) -> PyTree:
     """The tree that was packed, laid out as ``like``; ValueError if it is another."""
     shapes, structure = jax.tree.flatten(like)
     ends = np.cumsum([leaf.nbytes for leaf in shapes])
+    if len(packed) != ends[-1] + hashlib.sha256().digest_size:
+        raise ValueError("it is of another number of runs, or of another model")
     *parts, digest = np.split(packed, ends)
     if not np.array_equal(digest, _digest(like, packed[: ends[-1]])):
         raise ValueError("it holds other numbers")

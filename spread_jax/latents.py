@@ -84,10 +84,12 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
         key: PRNGKeyArray, logits: Float[Array, "*batch dim"], fn: Callable[[Array], Array]
     ) -> Float[Array, "*batch"]:
         del key  # exact
+        _require_width(logits, dim)
         z = jnp.asarray(states, logits.dtype).reshape(-1, *(1,) * (logits.ndim - 1), dim)
         return jnp.sum(jnp.exp(log_mass(z, logits[None])) * fn(z), axis=0)
 
     def kl(logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+        _require_width(logits, dim)
         # KL = q_1 (logit q - logit p) + log (q_0 / p_0)
         logit_ratio = logits - (log_one - log_zero)
         log_zero_ratio = jax.nn.log_sigmoid(-logits) - log_zero
@@ -125,6 +127,7 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
         return jax.random.normal(key, (n, dim))
 
     def draw(key: PRNGKeyArray, posterior: tuple[Array, Array], shape: tuple[int, ...]) -> Array:
+        _require_width(posterior[0], dim)
         mean, log_var = (jnp.broadcast_to(p, shape) for p in posterior)
         return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, shape, mean.dtype)
 
@@ -152,7 +155,17 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
         posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
     ) -> Float[Array, "*batch"]:
         mean, log_var = posterior
+        _require_width(mean, dim)
         # expm1 keeps the digits where q is close to p
         return 0.5 * jnp.sum(jnp.square(mean) + jnp.expm1(log_var) - log_var, -1)
 
     return Latent(sample_prior, sample, log_ratio, expectation, kl)
+
+
+def _require_width(posterior: Array, dim: int) -> None:
+    """Of another width it would broadcast, and what comes out would be no bound."""
+    if posterior.shape[-1] != dim:
+        raise ValueError(
+            f"the encoder must return posteriors of the latent's dim {dim}, got shape "
+            f"{posterior.shape}"
+        )

@@ -62,7 +62,9 @@ def spread_elbo(
 
     Raises:
       ValueError: if ``spread`` has no closed form for this decoder, or adds no noise to one
-        without a variance, which has no density.
+        without a variance, which has no density; if the posterior is not of the latent's dim, or
+        the mean not of the data's.
+      TypeError: if ``decode`` does not return a pair.
 
     Examples:
       >>> x = sj.sample_two_modes(jax.random.key(0), 100)
@@ -87,8 +89,22 @@ def spread_elbo(
     noise_key, latent_key = jax.random.split(key)
     y = spread.sample(noise_key, x)
     posterior = encode(y)
-    log_lik = latent.expectation(latent_key, posterior, lambda z: spread.log_prob(y, *decode(z)))
+    log_lik = latent.expectation(latent_key, posterior, lambda z: _log_lik(spread, y, decode(z)))
     return ElboTerms(log_lik, latent.kl(posterior))
+
+
+def _log_lik(spread: Spread, y: Array, decoded: tuple[Array, Array | None]) -> Array:
+    if not (isinstance(decoded, (tuple, list)) and len(decoded) == 2):
+        raise TypeError(
+            "decode must return (mean, var), var None for a deterministic decoder, got "
+            f"{type(decoded).__name__}"
+        )
+    mean, var = decoded
+    if mean.shape[-1] != y.shape[-1]:  # it would broadcast
+        raise ValueError(
+            f"the decoder's mean must have the data's dim {y.shape[-1]}, got shape {mean.shape}"
+        )
+    return spread.log_prob(y, mean, var)
 
 
 def elbo(
@@ -175,7 +191,7 @@ def importance_weighted_bound(
 
     def log_weight(sample_key: PRNGKeyArray) -> Array:
         z = latent.sample(sample_key, posterior)
-        return spread.log_prob(y, *decode(z)) + latent.log_ratio(z, posterior)
+        return _log_lik(spread, y, decode(z)) + latent.log_ratio(z, posterior)
 
     log_weights = jax.lax.map(
         log_weight, jax.random.split(latent_key, num_samples), batch_size=samples_at_once

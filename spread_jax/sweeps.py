@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from spread_jax.checkpoints import Checkpoints
+from spread_jax.checkpoints import CheckpointError, Checkpoints
 from spread_jax.machine import num_cores
 from spread_jax.training import NEVER, Hyper, Training, TrainState
 
@@ -87,7 +87,13 @@ def use_all_cores() -> None:
 
     Must come before anything else asks JAX for its devices; afterwards it raises RuntimeError.
     """
-    jax.config.update("jax_num_cpu_devices", num_cores())
+    try:
+        jax.config.update("jax_num_cpu_devices", num_cores())
+    except RuntimeError as error:
+        raise RuntimeError(
+            "use_all_cores must come before JAX is first used: call it at the top of the program, "
+            "or after restarting the notebook's kernel"
+        ) from error
 
 
 def sweep(
@@ -125,7 +131,7 @@ def sweep(
 
     Raises:
       ValueError: if ``num_seeds`` or an axis is empty, or ``record_every`` does not divide.
-      CheckpointError: if a checkpoint cannot be read or written.
+      CheckpointError: if a checkpoint cannot be read or written, or is of other runs.
 
     Examples:
       >>> training = sj.make_training(
@@ -274,7 +280,9 @@ def train_runs(
     steps_of_a_run = record_every * sum(chunks[:done])
     if checkpoints and done:
         allocate(_one_record(training, hyper, data))
-        saved = checkpoints.restore(done, (groups.to_host(states), history()))
+        begun = groups.to_host(states)
+        saved = checkpoints.restore(done, (begun, history()))
+        _require_same_runs(checkpoints, saved[0], begun, steps_of_a_run)
         states = groups.to_devices(saved[0])
         for name, curve in history().items():
             curve[...] = saved[1][name]
@@ -312,8 +320,21 @@ def train_runs(
         tell(0, 0)
         if checkpoints:
             checkpoints.save(chunk + 1, (groups.to_host(states), history()))
+    if checkpoints:
+        checkpoints.wait()
     train_seconds = time.perf_counter() - start
     return FinishedRuns(groups.to_host(states), whole, compile_seconds, train_seconds)
+
+
+def _require_same_runs(
+    checkpoints: Checkpoints, saved: TrainState, begun: TrainState, steps: int
+) -> None:
+    same = jax.tree.map(np.array_equal, (saved.hyper, saved.key), (begun.hyper, begun.key))
+    if not (all(jax.tree.leaves(same)) and (saved.step == steps).all()):
+        raise CheckpointError(
+            f"{checkpoints.folder}: was begun with other numbers of the grid, other seeds or "
+            "another number of steps; take another folder, or resume=False to start again"
+        )
 
 
 class Groups:

@@ -21,7 +21,7 @@ def recovery_figure(dataset: xr.Dataset) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 2.4), layout="constrained")
         axes = figure.subplots()
-        for rate, runs, color, shift in _learning_rates(dataset):
+        for label, runs, color, shift in _learning_rates(dataset):
             found = runs["recovered"].transpose("sigma_fix", "seed").values
             share = found.mean(axis=1)
             low, high = np.transpose([wilson_interval(int(f.sum()), f.size) for f in found])
@@ -34,17 +34,23 @@ def recovery_figure(dataset: xr.Dataset) -> Figure:
                 fmt="o",
                 markersize=3,
                 linewidth=0.8,
-                label=f"learning rate {rate:g}",
+                label=label,
             )
         axes.set(ylabel="seeds with both modes found", ylim=(-0.03, 1.03))
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
         _sigma_axis(axes, dataset)
-        axes.legend()
+        if label:
+            axes.legend()
     return figure
 
 
 def distance_figure(dataset: xr.Dataset) -> Figure:
-    """Spread KL at the reference and clean energy distance against σ_fix, median and quartiles."""
+    """Spread KL at the reference and clean energy distance against σ_fix, median and quartiles.
+
+    Args:
+      dataset: a sweep on the two modes with ``spread_kl_at_reference``, of
+        :func:`spread_jax.evaluation.spread_kl_of_components`, and ``energy_distance``.
+    """
     return _against_sigma(
         dataset,
         {
@@ -55,7 +61,11 @@ def distance_figure(dataset: xr.Dataset) -> Figure:
 
 
 def stability_figure(dataset: xr.Dataset) -> Figure:
-    """Late loss standard deviation and largest rise against σ_fix, median and quartiles."""
+    """Late loss standard deviation and largest rise against σ_fix, median and quartiles.
+
+    Args:
+      dataset: of any :func:`spread_jax.sweep` over ``sigma_fix``.
+    """
     return _against_sigma(
         dataset,
         {"late_loss_std": "late loss std\n(nats)", "max_loss_rise": "largest rise\n(nats)"},
@@ -101,8 +111,11 @@ def price_figure(dataset: xr.Dataset, data_std: float, power: Mapping[float, flo
 def loss_fan_figure(dataset: xr.Dataset) -> Figure:
     """Loss over steps, a panel per σ_fix, first rate: over the seeds, median and 5 % of a record's
     mean and 95 % of its largest.
+
+    Args:
+      dataset: of any :func:`spread_jax.sweep` over ``sigma_fix``.
     """
-    dataset = dataset.isel(learning_rate=0)
+    dataset = _with_learning_rates(dataset).isel(learning_rate=0)
     with mpl.rc_context(STYLE):
         count = dataset.sizes["sigma_fix"]
         columns = 2 if count in (2, 4) else min(count, 3)
@@ -167,10 +180,9 @@ def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels:
         figure = Figure((COLUMN, 0.7 + 1.3 * count), layout="constrained")
         panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, label) in zip(panels, labels.items(), strict=False):
-            for rate, runs, color, shift in _learning_rates(dataset):
+            for rate_label, runs, color, shift in _learning_rates(dataset):
                 values = runs[name].transpose("sigma_fix", "seed").values
-                values = np.where(np.isfinite(values), values, np.inf)
-                low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=1, method="nearest")
+                low, middle, high = _quartiles(values)
                 axes.errorbar(
                     np.arange(len(middle)) + shift,
                     middle,
@@ -179,25 +191,44 @@ def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels:
                     fmt="o",
                     markersize=3,
                     linewidth=0.8,
-                    label=f"learning rate {rate:g}",
+                    label=rate_label,
                 )
             axes.set_ylabel(label)
             log_scale(axes)
         _sigma_axis(panels[-1], dataset)
-        panels[0].legend()
+        if rate_label:
+            panels[0].legend()
     return figure
+
+
+def _quartiles(values: np.ndarray) -> np.ndarray:
+    """``[3, sigma_fix]`` over the seeds; a run without a number counts as the largest."""
+    values = np.where(np.isfinite(values), values, np.inf)
+    with np.errstate(invalid="ignore"):  # inf - inf between two of them
+        quartiles = np.quantile(values, [0.25, 0.5, 0.75], axis=1)
+    return np.where(np.isfinite(quartiles), quartiles, np.inf)
+
+
+def _with_learning_rates(dataset: xr.Dataset) -> xr.Dataset:
+    """With that axis, of one, where a sweep had none; NaN where it does not know its rate."""
+    if "learning_rate" in dataset.dims:
+        return dataset
+    rate = dataset.attrs.get("learning_rate", np.nan)
+    return dataset.drop_vars("learning_rate", errors="ignore").expand_dims(learning_rate=[rate])
 
 
 def _learning_rates(
     dataset: xr.Dataset,
-) -> Iterator[tuple[float, xr.Dataset, tuple[float, ...], float]]:
-    """Each learning rate with its runs, a colour, and a shift that keeps marks apart."""
+) -> Iterator[tuple[str, xr.Dataset, tuple[float, ...], float]]:
+    """Each learning rate's label, if it is known, its runs, a colour, and a shift that keeps
+    marks apart."""
+    dataset = _with_learning_rates(dataset)
     rates = dataset["learning_rate"].values
     for i, rate in enumerate(rates):
         place = (i + 0.5) / len(rates)
         yield (
-            float(rate),
-            dataset.sel(learning_rate=rate),
+            "" if np.isnan(rate) else f"learning rate {rate:g}",
+            dataset.isel(learning_rate=i),
             mpl.colormaps["viridis"](0.9 * place),
             0.4 * (place - 0.5),
         )
