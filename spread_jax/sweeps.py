@@ -130,7 +130,8 @@ def sweep(
       data, step_by_step: as in :func:`train_runs`.
 
     Raises:
-      ValueError: if ``num_seeds`` or an axis is empty, or ``record_every`` does not divide.
+      ValueError: if ``num_seeds``, ``seed`` or a value of the grid cannot be used, an axis is empty
+        or has the name of another, or ``record_every`` does not divide.
       CheckpointError: if a checkpoint cannot be read or written, or is of other runs.
 
     Examples:
@@ -147,10 +148,11 @@ def sweep(
       >>> print(done.params.mean(axis=1).round())
       [1. 2. 3.]
     """
+    _check_seeds(seed, num_seeds)
+    for name, values in grid.items():
+        _check_axis(name, values)
     axes = {name: np.atleast_1d(values) for name, values in grid.items() if np.ndim(values)}
     axes["seed"] = seed + np.arange(num_seeds)
-    if not all(axis.size for axis in axes.values()):
-        raise ValueError(f"every axis of a sweep needs a value, got {axes}")
     shape = tuple(axis.size for axis in axes.values())
     meshed = dict(zip(axes, np.meshgrid(*axes.values(), indexing="ij"), strict=True))
     hyper = {
@@ -192,6 +194,23 @@ def sweep(
         finished.compile_seconds,
         finished.train_seconds,
     )
+
+
+def _check_seeds(seed: int, num_seeds: int) -> None:
+    whole = isinstance(seed, int | np.integer) and isinstance(num_seeds, int | np.integer)
+    if not (whole and num_seeds >= 1 and 0 <= seed <= 2**32 - num_seeds):
+        raise ValueError(
+            "num_seeds must be a whole number >= 1, and seed one from 0 to 2^32 - num_seeds, got "
+            f"{num_seeds} and {seed}"
+        )
+
+
+def _check_axis(name: str, values: float | Sequence[float]) -> None:
+    if name in {"seed", "step", *_LOSS_VARIABLES}:
+        raise ValueError(f"no axis of a grid can be called {name!r}: the results use that name")
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{name} must be a number or a list of one number or more, got {values!r}")
 
 
 class FinishedRuns(NamedTuple):
@@ -240,11 +259,12 @@ def train_runs(
       ValueError: if ``record_every`` does not divide the steps.
       CheckpointError: if a checkpoint cannot be read or written.
     """
-    num_records, remainder = divmod(training.num_steps, record_every)
-    if remainder:
+    if record_every < 1 or training.num_steps % record_every:
         raise ValueError(
-            f"record_every must divide the {training.num_steps} steps, got {record_every}"
+            f"record_every must be at least 1 and divide the {training.num_steps} steps, got "
+            f"{record_every}"
         )
+    num_records = training.num_steps // record_every
     num_runs = len(seeds)
     start = time.perf_counter()
     runs = (seeds.astype(np.uint32), hyper)

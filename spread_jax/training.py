@@ -79,7 +79,7 @@ class Training(NamedTuple):
       run: ``(state, num_steps, record_every=1) -> (state, history)``, a scan of ``train_step``.
         Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss``
         and the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after.
-        ValueError if record_every does not divide num_steps.
+        ValueError if record_every does not divide num_steps, or observe returns a ``loss``.
       train: ``(key, hyper, record_every=1) -> (state, history)``: init, then run to the end.
       observe: ``(params) -> dict of arrays``, what is watched during the run.
       num_steps: length of the whole run.
@@ -174,15 +174,22 @@ def make_training(
     def run(
         state: TrainState, num_steps: int, record_every: int = 1
     ) -> tuple[TrainState, dict[str, Array]]:
-        if num_steps % record_every:
-            raise ValueError(f"record_every {record_every} does not divide {num_steps} steps")
+        if record_every < 1 or num_steps % record_every:
+            raise ValueError(
+                f"record_every must be at least 1 and divide the {num_steps} steps, got "
+                f"{record_every}"
+            )
 
         def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
             state, metrics = jax.lax.scan(
                 lambda state, _: train_step(state), state, length=record_every
             )
             loss = metrics["loss"]
-            return state, {"loss": loss.mean(), "loss_max": loss.max(), **observe(state.params)}
+            losses = {"loss": loss.mean(), "loss_max": loss.max()}
+            observed = observe(state.params)
+            if taken := losses.keys() & observed.keys():
+                raise ValueError(f"observe must use other names than {sorted(taken)}")
+            return state, {**losses, **observed}
 
         return jax.lax.scan(record, state, length=num_steps // record_every)
 

@@ -132,10 +132,36 @@ def test_curves_have_a_thousand_points_or_share_a_million(steps, runs, every):
     assert sweeps.default_record_every(steps, runs) == every
 
 
-@pytest.mark.parametrize("bad", [{"num_seeds": 0}, {"num_seeds": 1, "record_every": 3}])
-def test_impossible_sweeps_are_refused(bad):
-    with pytest.raises(ValueError, match=r"needs a value|must divide"):
-        sweeps.sweep(walk(), GRID, **bad)
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"num_seeds": 0}, "num_seeds"),
+        ({"seed": -1}, "num_seeds"),
+        ({"seed": 2**32}, "num_seeds"),
+        ({"record_every": 3}, "divide the 40 steps"),
+        ({"record_every": 0}, "divide the 40 steps"),
+        ({"grid": {**GRID, "seed": [1.0, 2.0]}}, "uses? that name"),
+        ({"grid": {**GRID, "loss": [1.0, 2.0]}}, "uses? that name"),
+        ({"grid": {**GRID, "scale": []}}, "one number or more"),
+        ({"grid": {**GRID, "scale": [[1.0]]}}, "one number or more"),
+    ],
+)
+def test_impossible_sweeps_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.sweep(walk(), **{"grid": GRID, "num_seeds": 1, **bad})
+
+
+def test_what_is_observed_cannot_take_the_place_of_the_loss():
+    training = make_training(
+        init_params=lambda key: jnp.zeros(()),
+        loss_fn=lambda params, key, x, hyper: params**2,
+        sample_batch=lambda key, data, hyper: jnp.zeros(()),
+        optimizer=lambda hyper: optax.sgd(0.1),
+        num_steps=4,
+        observe=lambda params: {"loss": params},
+    )
+    with pytest.raises(ValueError, match="other names"):
+        sweeps.sweep(training, {"scale": 1.0}, num_seeds=1)
 
 
 def test_the_compiled_program_has_no_collective():

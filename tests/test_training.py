@@ -136,7 +136,7 @@ def test_runs_of_no_steps_are_refused():
 
 def test_records_that_do_not_divide_the_steps_are_refused():
     training = noisy_quadratic(10)
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match="divide the 10 steps"):
         training.run(training.init(KEY, HYPER), 10, record_every=3)
 
 
