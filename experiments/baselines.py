@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 CURVES = ("ring", "spiral")
 TABLE_WIDTH = 120  # what the widest table needs
 CEILING_POINTS = 10_000  # noisy points that the exact optimum sees
-QUICK: dict[str, Any] = {"steps": 1_500, "seeds": 4, "num_samples": 200, "wasserstein_seeds": 4}
+QUICK: dict[str, Any] = {
+    "steps": 1_500,
+    "curve_steps": 1_500,
+    "seeds": 4,
+    "num_samples": 200,
+    "wasserstein_seeds": 4,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +52,19 @@ class Settings(command.TrainingSettings):
     wasserstein_seeds: int = 16
     """Seeds per cell that the Wasserstein distance is computed for: the dear part of judging."""
     quick: bool = False
-    """A look at all arms in a minute: 4 seeds, 1,500 steps, little converged."""
+    """A look at all arms in a minute: 4 seeds, 1,500 steps, little converged; it sets --seeds,
+    --steps, --curve-steps, --num-samples and --wasserstein-seeds."""
     out: Path = Path("outputs/baselines")
     """Folder for the results."""
 
     def check(self) -> None:
         super().check()
+        for field in dataclasses.fields(self):
+            if self.quick and field.name in QUICK:
+                value = getattr(self, field.name)
+                accepted = "left out with --quick, which sets it"
+                flag = f"--{field.name.replace('_', '-')}"
+                command.require(value == field.default, flag, value, accepted)
         command.require(self.curve_steps >= 1, "--curve-steps", self.curve_steps, "at least 1")
         command.require_positive("--sigma-fix", self.sigma_fix, "data units")
         command.require_positive("--learning-rate", self.learning_rate)
@@ -98,7 +111,7 @@ def run(settings: Settings) -> None:
     started = time.perf_counter()
     output = command.OutputFolder(settings.out)
     if settings.quick:
-        settings = dataclasses.replace(settings, **QUICK, curve_steps=QUICK["steps"])
+        settings = dataclasses.replace(settings, **QUICK)
     command.start_jax(settings)
     import xarray as xr
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from spread_jax.sweeps import Progress
 
 MAX_SEED = 2**31
+MAX_STEPS = 2**31 - 1
+MOST_UNITS = 1_000_000  # in a layer or a batch: far beyond, memory ends the process
 HEARTBEAT_SECONDS = 30  # a process that hears nothing of another for so long stops
 
 
@@ -78,7 +80,7 @@ class TrainingSettings:
 
     def check(self) -> None:
         """Raises BadInputError for the first flag whose value cannot be used."""
-        require(self.steps >= 1, "--steps", self.steps, "at least 1")
+        require(1 <= self.steps <= MAX_STEPS, "--steps", self.steps, f"1 to {MAX_STEPS}")
         require(self.seeds >= 1, "--seeds", self.seeds, "at least 1")
         require(
             0 <= self.seed <= MAX_SEED - self.seeds,
@@ -86,24 +88,27 @@ class TrainingSettings:
             self.seed,
             f"at least 0, and seed + seeds at most {MAX_SEED}",
         )
-        require(self.batch_size >= 1, "--batch-size", self.batch_size, "at least 1")
+        in_range = 1 <= self.batch_size <= MOST_UNITS
+        require(in_range, "--batch-size", self.batch_size, f"1 to {MOST_UNITS}")
         require(
-            len(self.hidden) > 0 and min(self.hidden) >= 1,
+            len(self.hidden) > 0 and min(self.hidden) >= 1 and max(self.hidden) <= MOST_UNITS,
             "--hidden",
-            " ".join(map(str, self.hidden)),
-            "one width or more, each at least 1",
+            " ".join(map(str, self.hidden)) or "(nothing)",
+            f"one width or more, each 1 to {MOST_UNITS}",
         )
 
 
+SMALLEST, LARGEST = 1e-15, 1e15  # beyond them the squares leave float32
+
+
 def require_positive(flag: str, value: float, units: str = "") -> None:
-    accepted = "a finite number above 0" + (f" ({units})" if units else "")
-    require(math.isfinite(value) and value > 0, flag, value, accepted)
+    accepted = f"a number above 0, {SMALLEST:g} to {LARGEST:g}" + (f" ({units})" if units else "")
+    require(SMALLEST <= value <= LARGEST, flag, value, accepted)
 
 
 def require_non_negative(flag: str, value: float, units: str) -> None:
-    require(
-        math.isfinite(value) and value >= 0, flag, value, f"a finite number, 0 or more ({units})"
-    )
+    accepted = f"0, or {SMALLEST:g} to {LARGEST:g} ({units})"
+    require(value == 0 or SMALLEST <= value <= LARGEST, flag, value, accepted)
 
 
 class Settings(Protocol):
@@ -187,7 +192,8 @@ class DistributedSettings(TrainingSettings):
         require(self.distributed, next(iter(given)), "", "used with --distributed")
         require(not missing, " ".join(missing), "", "given too: all three or none")
         host, _, port = (self.coordinator or "").rpartition(":")
-        require(bool(host) and port.isdigit(), "--coordinator", self.coordinator, "HOST:PORT")
+        is_port = port.isdigit() and 0 < int(port) < 2**16
+        require(bool(host) and is_port, "--coordinator", self.coordinator, "HOST:PORT")
         count, number = self.num_processes or 0, self.process_id or 0
         require(count >= 1, "--num-processes", count, "at least 1")
         require(0 <= number < count, "--process-id", number, f"0 to {count - 1}")
@@ -196,15 +202,21 @@ class DistributedSettings(TrainingSettings):
 def _join(settings: DistributedSettings) -> None:
     import jax
 
-    jax.distributed.initialize(
-        settings.coordinator,
-        settings.num_processes,
-        settings.process_id,
-        # otherwise the coordinator listens on every interface
-        coordinator_bind_address=settings.coordinator if settings.process_id == 0 else None,
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-    )
+    try:
+        jax.distributed.initialize(
+            settings.coordinator,
+            settings.num_processes,
+            settings.process_id,
+            # otherwise the coordinator listens on every interface
+            coordinator_bind_address=settings.coordinator if settings.process_id == 0 else None,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError:  # nothing was detected
+        accepted = "used under Slurm, Open MPI or on a TPU pod, or with --coordinator HOST:PORT "
+        raise BadInputError(
+            "--distributed", "", accepted + "--num-processes N --process-id I"
+        ) from None
 
 
 class _StoppedError(Exception):
@@ -270,6 +282,18 @@ def _module() -> str:
     return ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
 
 
+def already_done(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether ``out`` holds the finished results of these settings; says so if it does."""
+    try:
+        before = json.loads((out / "metrics.json").read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    done = json.loads(json.dumps(identity)) == {name: before.get(name) for name in identity}
+    if done:
+        print(f"done already: {out}/ holds the results of these settings")
+    return done
+
+
 class OutputFolder:
     """A folder whose files appear whole or not at all; metrics.json, written last, means done."""
 
@@ -296,6 +320,9 @@ class OutputFolder:
         try:
             yield part
             part.replace(self.path / name)
+        except OSError as error:
+            accepted = f"a folder that {name} can be written to ({error.strerror})"
+            raise BadInputError("--out", self.path, accepted) from None
         finally:
             part.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ import tyro
 from experiments import command
 
 if TYPE_CHECKING:
-    from spread_jax.diagnosis import Diagnosis
+    from spread_jax.diagnosis import Diagnosis, SuggestedSigma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,16 @@ class Settings:
     """Show no progress."""
 
     def check(self) -> None:
-        command.require(self.file.exists(), "FILE", self.file, "a file that exists")
+        try:
+            exists = self.file.exists()
+        except OSError as error:  # a name too long
+            raise command.BadInputError("FILE", self.file, str(error.strerror)) from None
+        command.require(exists, "FILE", self.file, "a file that exists")
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    from spread_jax.diagnosis import diagnose
+    from spread_jax.diagnosis import diagnose, standardize, suggest_sigma
     from spread_jax.files import DataFileError, read_table
 
     with command.stage_line(settings.quiet) as on_progress:
@@ -46,11 +50,18 @@ def run(settings: Settings) -> None:
             raise command.BadInputError("FILE", error.path, error.accepted) from None
         output = command.OutputFolder(settings.out)
         diagnosis = diagnose(x, on_progress)
+        standardized = None
+        if diagnosis.suggested_sigma:
+            on_progress("the scale of the standardized columns")
+            standardized = suggest_sigma(standardize(x)[0])
         on_progress("drawing")
         from spread_jax.figures import diagnosis_figure
 
         output.write_figure("diagnosis.png", diagnosis_figure(diagnosis))
-    findings = as_json(diagnosis)
+    findings = {
+        **as_json(diagnosis),
+        "suggested_sigma_standardized": standardized and [standardized.low, standardized.high],
+    }
     output.write_metrics(
         {
             "config": command.config(settings),
@@ -61,7 +72,7 @@ def run(settings: Settings) -> None:
     if settings.json:
         print(json.dumps(command.strict(findings), allow_nan=False))
     else:
-        print_report(settings, diagnosis)
+        print_report(settings, diagnosis, standardized)
         print(f"written to {output.path}/")
 
 
@@ -92,7 +103,9 @@ def as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
     }
 
 
-def print_report(settings: Settings, diagnosis: "Diagnosis") -> None:
+def print_report(
+    settings: Settings, diagnosis: "Diagnosis", standardized: "SuggestedSigma | None"
+) -> None:
     print(f"{settings.file}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns")
     print(f"verdict: {diagnosis.verdict}")
     for reason in diagnosis.reasons:
@@ -104,6 +117,11 @@ def print_report(settings: Settings, diagnosis: "Diagnosis") -> None:
     print(f"sigma_fix to start from, in the data's units: {sigma.low:.3g} to {sigma.high:.3g}")
     print(f"  - {sigma.low:.3g}: {sigma.why_low}")
     print(f"  - {sigma.high:.3g}: {sigma.why_high}")
+    if standardized:
+        print(
+            f"  for standardized columns, which experiments.fit makes of a table: "
+            f"{standardized.low:.3g} to {standardized.high:.3g}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """VAEs on real data: a plain one, a spread one, and the alternatives, side by side."""
 
 import dataclasses
+import hashlib
 import math
 import sys
 import time
@@ -29,6 +30,7 @@ UNITS = {
     "sigma": "data units",
     "dim": "bits",
     "frechet": "squared units of features",
+    "distance": "data units",
     "step": "step",
 }
 
@@ -47,7 +49,7 @@ class Settings(command.TrainingSettings):
     sigma_fix: tuple[float, ...] = (0.1,)
     """Standard deviation of the noise added to data and model: pixels in [0, 1], or of a table
     standard deviations of a column. Of several, each arm is shown at the one of the smallest
-    Fréchet distance."""
+    Fréchet distance; without labels, of the smallest energy distance."""
     network: Literal["mlp", "conv"] = "mlp"
     """Dense layers, or two convolutions each way (images only; --hidden is not used)."""
     decoder: Literal["gaussian", "delta"] = "gaussian"
@@ -109,10 +111,16 @@ class Settings(command.TrainingSettings):
 def run(settings: Settings) -> None:
     started = time.perf_counter()
     data = load(settings)
+    identity = {
+        **{k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY},
+        "data_sha256": hashlib.sha256(data.train.tobytes()).hexdigest(),
+    }
+    if settings.resume and command.already_done(settings.out, identity):
+        return
     output = command.OutputFolder(settings.out)
     print(describe(data))
     command.start_jax(settings)
-    cells, compile_seconds, stores = train(settings, data)
+    cells, compile_seconds, stores = train(settings, data, identity)
     with command.stage_line(settings.quiet) as on_stage:
         judge, accuracy = make_judge(settings, data, on_stage)
         results = []
@@ -123,12 +131,12 @@ def run(settings: Settings) -> None:
         on_stage("drawing")
         dataset = as_dataset(settings, judge, cells, results, chosen)
         metrics = {
-            "config": command.config(settings),
+            "config": {**command.config(settings), "data_sha256": identity["data_sha256"]},
             "environment": command.environment(started, compile_seconds),
             "data": {**about(data), "classifier_accuracy": accuracy},
             "epochs": settings.steps * settings.batch_size / len(data.train),
             "floor": None if math.isnan(dataset.attrs["floor"]) else dataset.attrs["floor"],
-            "suggested_sigma": suggested_sigma(data) if len(settings.sigma_fix) > 1 else None,
+            "suggested_sigma": suggested_sigma(data),
             "reference": judge.reference(),
             **of_arms_and_cells(cells, results, chosen),
         }
@@ -204,7 +212,9 @@ def describe(data: "Dataset") -> str:
     )
 
 
-def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "list[Checkpoints]"]:
+def train(
+    settings: Settings, data: "Dataset", identity: dict[str, Any]
+) -> tuple[list["Cell"], float, "list[Checkpoints]"]:
     """All arms' runs, a program for each structure; the seconds spent compiling; checkpoints."""
     import jax
     import numpy as np
@@ -228,7 +238,6 @@ def train(settings: Settings, data: "Dataset") -> tuple[list["Cell"], float, "li
 
     cells: list[Cell] = []
     compile_seconds, stores = 0.0, []
-    identity = {k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY}
     programs = fit_arms.make_programs(settings.arms, settings.sigma_fix, make_vae)
     for variance, program in programs.items():
         if not settings.quiet:
@@ -311,11 +320,14 @@ def make_judge(settings: Settings, data: "Dataset", on_stage: Any) -> "tuple[Jud
 
 
 def choose(cells: "list[Cell]", results: list[dict[str, list]]) -> dict[str, int]:
-    """arm → its cell of the smallest median Fréchet distance, the first where there is none."""
+    """arm → its cell of the smallest median distance of samples, the first where there is none."""
     chosen: dict[str, int] = {}
     for i, cell in enumerate(cells):
         best = chosen.setdefault(cell.arm, i)
-        distance, least = (median(results[j]["frechet"]) for j in (i, best))
+        distance, least = (
+            median(results[j]["frechet"]) or median(results[j]["energy_distance"])
+            for j in (i, best)
+        )
         if distance is not None and (least is None or distance < least):
             chosen[cell.arm] = i
     return chosen
@@ -425,6 +437,7 @@ ROWS = {
     "Fréchet, means": "frechet_of_means",
     "precision, means": "precision_of_means",
     "recall, means": "recall_of_means",
+    "energy distance": "energy_distance",
 }
 
 
@@ -440,7 +453,8 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
         f"({metrics['epochs']:.3g} epochs)",
         caption="medians over seeds; an arm's bounds are in the space of its own noise; Fréchet "
         "distance, precision and recall in features of a classifier of these data (not comparable "
-        "with Inception FID)",
+        "with Inception FID); energy distance of clean samples to held-out data, of training data "
+        "in the last column",
     )
     table.add_column("")
     for arm, summary in metrics["arms"].items():
@@ -461,16 +475,18 @@ def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
             highlight=False,
         )
     if reference["frechet"] is None:
-        console.print("no labels, so no classifier: samples are not judged", highlight=False)
-    elif metrics["suggested_sigma"]:
-        best = metrics["arms"]["spread_vae"]["sigma_fix"]
-        low, high = metrics["suggested_sigma"]
-        inside = "inside" if low <= best <= high else "outside"
         console.print(
-            f"best σ_fix by Fréchet distance: {best:g}, {inside} the suggested range "
-            f"{low:.3g} to {high:.3g}",
+            "no labels, so no classifier: samples are judged by energy distance alone",
             highlight=False,
         )
+    if metrics["suggested_sigma"]:
+        low, high = metrics["suggested_sigma"]
+        line = f"suggested σ_fix: {low:.3g} to {high:.3g}"
+        if len(settings.sigma_fix) > 1:
+            best = metrics["arms"]["spread_vae"]["sigma_fix"]
+            measure = "energy" if reference["frechet"] is None else "Fréchet"
+            line += f"; best by {measure} distance: {best:g}; all are in metrics.json"
+        console.print(line, highlight=False)
 
 
 def number_text(value: float | None) -> str:

@@ -18,6 +18,7 @@ NUM_WATCHED = 64  # training points at which the decoder's sigma is recorded
 MAX_JUDGED = 5_000  # training points whose bound is taken
 MAX_IW = 1_000  # held-out points whose importance-weighted bound is taken
 MAX_SAMPLES = 3_000  # in precision and recall
+MAX_PAIRED = 1_000  # points whose distances are all taken
 NUM_PICTURES = 32  # and of a table
 NUM_ROWS = 500
 NUM_TRAVERSED = 6  # latent dimensions
@@ -139,8 +140,18 @@ class Judge:
             self._real = classifier.features(data.train[:MAX_SAMPLES])
 
     def reference(self) -> dict[str, float | None]:
-        """Held-out real data, judged as samples are."""
-        return self.quality(self.data.test[: self.num_samples])
+        """Held-out real data, judged as samples are; training data for the energy distance."""
+        return {
+            **self.quality(self.data.test[: self.num_samples]),
+            "energy_distance": self.energy_distance(self.data.train),
+        }
+
+    def energy_distance(self, samples: np.ndarray) -> float | None:
+        """To held-out data, in data units; it is not 0 for two samples of one law."""
+        from spread_jax.evaluation import energy_distance
+
+        n = min(len(samples), len(self.data.test), MAX_PAIRED)
+        return known(energy_distance(samples[:n], self.data.test[:n]))
 
     def quality(self, samples: np.ndarray) -> dict[str, float | None]:
         """In the classifier's features, as a viewer shows them: cut to [0, 1]."""
@@ -228,9 +239,9 @@ class Judge:
             "first_nonfinite_step": first if first >= 0 else None,
             "alarm_step": int(alarm) if alarm >= 0 else None,
         }
-        for suffix, points in zip(
-            ("", "_of_means"), self.samples(cell, seed, self.num_samples), strict=True
-        ):
+        drawn = self.samples(cell, seed, self.num_samples)
+        numbers["energy_distance"] = self.energy_distance(drawn[0])
+        for suffix, points in zip(("", "_of_means"), drawn, strict=True):
             numbers |= {name + suffix: value for name, value in self.quality(points).items()}
         return {key: known(value) for key, value in numbers.items()}
 

@@ -63,6 +63,10 @@ class Settings(command.DistributedSettings, toy.TwoModeSettings):
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
+    identity = {k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY}
+    alone = not settings.distributed  # processes must not disagree
+    if settings.resume and alone and command.already_done(settings.out, identity):
+        return
     for sigma in settings.sigma_fix:
         toy.warn_of_sigma(sigma, settings.data_std)
     command.start_jax(settings)
@@ -77,7 +81,6 @@ def run(settings: Settings) -> None:
     )
     is_writer = jax.process_index() == 0
     output = command.OutputFolder(settings.out) if is_writer else None
-    identity = {k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY}
     with (
         command.checkpoints(settings.out, identity, resume=settings.resume) as (
             checkpoints,

@@ -65,7 +65,7 @@ def test_the_command_keeps_the_contract_of_its_files(all_arms):
     for arm in metrics["arms"].values():
         assert set(arm) >= KEYS
         assert all(len(arm[key]) == 2 and f"median_{key}" in arm for key in KEYS)
-    assert set(metrics["reference"]) == {"frechet", "precision", "recall"}
+    assert set(metrics["reference"]) == {"frechet", "precision", "recall", "energy_distance"}
     assert [(cell["arm"], cell["sigma_fix"]) for cell in metrics["cells"]] == [
         ("vae", 0),
         *(("spread_vae", s) for s in (0.1, 0.3)),
@@ -130,6 +130,7 @@ def test_a_table_trains_and_has_no_classifier(monkeypatch, tmp_path, capsys):
     assert metrics["data"]["shape"] is None
     assert metrics["data"]["constant_pixels"] == 1
     assert not metrics["data"]["checksum_known"]
+    assert metrics["reference"].pop("energy_distance") > 0
     assert metrics["reference"] == dict.fromkeys(("frechet", "precision", "recall"))
     assert metrics["arms"]["spread_vae"]["frechet"] == [None]
     assert "checksum unknown" in (shown := capsys.readouterr().out)

@@ -234,6 +234,20 @@ def test_a_killed_process_stops_the_other_and_costs_at_most_a_chunk(whole, tmp_p
     assert finish(tmp_path, "--resume")["digest"] == whole[0]["digest"]
 
 
+def test_what_is_done_is_left_as_it_is_only_with_the_same_settings(tmp_path, capsys):
+    settings = {"steps": 10, "sigma_fix": (0.0, 0.1)}
+    assert not command.already_done(tmp_path, settings)
+    (tmp_path / "metrics.json").write_text(
+        '{"config": {"steps": 10, "sigma_fix": [0, 0.1], "a": 1}}'
+    )
+    assert command.already_done(tmp_path, settings)
+    assert "done already" in capsys.readouterr().out
+    assert not command.already_done(tmp_path, {**settings, "steps": 20})
+    assert not command.already_done(tmp_path, {**settings, "data_std": 0.1})
+    (tmp_path / "metrics.json").write_text("{")
+    assert not command.already_done(tmp_path, settings)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
