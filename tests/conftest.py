@@ -30,6 +30,12 @@ def short_toy():
 
 
 @pytest.fixture
+def as_users_run_it(monkeypatch):
+    """Without the checks of shapes and types, which would be the first to refuse."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
 def best_cpu_seconds():
     """``(start a process) -> (its result, processor seconds)``, the best of three.
 

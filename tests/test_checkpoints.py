@@ -40,6 +40,21 @@ def test_settings_are_compared_as_json(tmp_path):
         Checkpoints(tmp_path / "c", {**settings, "hidden": (8,)}, resume=True)
 
 
+def test_a_setting_that_is_new_is_named(tmp_path):
+    Checkpoints(tmp_path / "c", {"steps": 5}, resume=False).close()
+    with pytest.raises(CheckpointError, match=r"settings: new was None, is 1$"):
+        Checkpoints(tmp_path / "c", {"steps": 5, "new": 1}, resume=True)
+
+
+def test_a_save_that_would_be_skipped_is_an_error(tmp_path):
+    """Truth: orbax saves no step below its newest, and says so by its result alone."""
+    store = Checkpoints(tmp_path / "c", {}, resume=False)
+    store.save(2, TREE)
+    with pytest.raises(CheckpointError, match="checkpoint 1 was skipped"):
+        store.save(1, TREE)
+    store.close()
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", ""])
 def test_an_identity_that_is_not_ours_is_named(content, tmp_path):
     (tmp_path / "sweep.json").write_text(content)

@@ -83,6 +83,25 @@ def test_a_deterministic_linear_decoder_is_the_closed_form():
     assert (np.abs(found - mean[:, None] * a[None]) < 5 * error[None]).all()
 
 
+@pytest.mark.parametrize("by_decoder", [False, True])
+def test_each_coordinate_has_the_noise_of_its_own_sigma(by_decoder):
+    """Closed form: x ~ N(0, I), E[x|y] = y / (1 + sigma²)."""
+    y, sigma = jnp.array([[1.0, 2.0], [-1.0, 0.3]]), jnp.array([0.2, 0.7])
+    var = (1 + sigma**2)[None]
+    if by_decoder:
+        found = denoise_by_decoder(
+            jax.random.key(0),
+            y,
+            encode=lambda y: (jnp.zeros((2, 1)), jnp.zeros((2, 1))),
+            decode=lambda z: (jnp.zeros((*z.shape[:-1], 2)), jnp.ones((*z.shape[:-1], 2))),
+            latent=gaussian_latent(1),
+            sigma=sigma,
+        )
+    else:
+        found = tweedie(y, lambda y: -0.5 * jnp.sum(y**2 / var, -1), sigma)
+    np.testing.assert_allclose(found, y / var, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_the_trained_spread_vae_denoises_as_the_oracle_does(short_toy):
     """Seed 0 of the shared run, sigma_fix 0.1, whose decoder is within 0.03 of the truth."""

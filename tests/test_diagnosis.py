@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 import spread_jax as sj
 from spread_jax import evaluation, files
-from spread_jax.diagnosis import _intrinsic_dimension, diagnose, standardize, suggest_sigma
+from spread_jax.diagnosis import _intrinsic_dimension, _width, diagnose, standardize, suggest_sigma
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
 needs_mnist = pytest.mark.skipif(not MNIST_DIR, reason="MNIST_DIR, a folder of IDX files, not set")
@@ -60,6 +60,15 @@ def test_the_ring_has_rank_2_and_dimension_1():
     assert found.intrinsic_dimension.interval[0] <= 1.05
     assert found.intrinsic_dimension.interval[1] >= 1
     assert found.intrinsic_dimension.interval[1] < 1.1
+
+
+def test_a_ring_with_a_little_noise_is_nearly_degenerate():
+    """Truth: by construction a density in the plane; it is as wide as neighbours are apart."""
+    angle = rng().uniform(0, 2 * np.pi, 3000)
+    radius = 1 + 0.002 * rng(1).standard_normal((3000, 1))
+    found = diagnose(np.stack([np.cos(angle), np.sin(angle)], -1) * radius)
+    assert found.verdict == "nearly degenerate"
+    assert found.rank == 2
 
 
 def test_the_spiral_in_20_dimensions_has_rank_2_and_dimension_1():
@@ -187,6 +196,11 @@ def test_the_width_of_a_mode_is_found_whatever_the_number_of_modes(num_modes, di
     x[:, 0] += centres
     sigma = suggest_sigma(x)
     np.testing.assert_allclose([3 * sigma.low, 1.5 * sigma.high], 0.1, rtol=0.15)
+
+
+def test_the_width_of_a_covariance_weighs_each_direction_by_its_variance():
+    """Closed form: √(tr C² / tr C), here of diag(4, 1)."""
+    np.testing.assert_allclose(_width(np.diag([4.0, 1.0])[None]), np.sqrt(17 / 5))
 
 
 def test_data_where_nothing_varies_get_no_suggestion():

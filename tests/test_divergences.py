@@ -55,11 +55,12 @@ def test_slope_of_two_points_is_the_difference_quotient(name):
 
 def test_without_a_spread_there_is_no_slope():
     distance = np.array([0.0, 1e-6, 1.0])
-    for name, far in {"kl": np.inf, "js": np.log(2), "tv": 1.0, "hellinger": 1.0}.items():
+    values = {"kl": np.inf, "reverse_kl": np.inf, "js": np.log(2), "tv": 1.0, "hellinger": 1.0}
+    for name, far in values.items():
         value, slope = point_divergence(distance, 0.0, name)
         np.testing.assert_array_equal(value, [0, far, far])
         assert np.isnan(slope[0])
-        assert np.isnan(slope[1:]).all() if name == "kl" else (slope[1:] == 0).all()
+        assert np.isnan(slope[1:]).all() if far == np.inf else (slope[1:] == 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,18 +81,26 @@ def test_mixtures_on_a_line_by_scipys_quadrature(name):
     np.testing.assert_allclose(found, expected, rtol=tolerance)
 
 
+def as_two(m):
+    """The same law as a mixture of two equal halves, which no closed form knows."""
+    return GaussianMixture(np.full(2, 0.5), np.repeat(m.means, 2, 0), np.repeat(m.stds, 2, 0))
+
+
 def test_in_the_plane_kl_is_the_oracles_and_the_closed_forms_are_the_quadratures():
     p = two_modes()
     found = spread_divergence(p, merged(p), 0.3, "kl")
     np.testing.assert_allclose(found, spread_kl(p, merged(p), 0.3), rtol=1e-4)
     a, b = gaussian([0.0, 1.0], [0.5, 0.0]), gaussian([0.4, 0.0], [0.0, 2.0])
-
-    def as_two(m):  # the same law as a mixture of two equal halves, which no closed form knows
-        return GaussianMixture(np.full(2, 0.5), np.repeat(m.means, 2, 0), np.repeat(m.stds, 2, 0))
-
     for name in ("kl", "reverse_kl", "hellinger"):
         closed = spread_divergence(a, b, 0.3, name)
         np.testing.assert_allclose(spread_divergence(as_two(a), b, 0.3, name), closed, rtol=1e-8)
+
+
+def test_total_variation_of_equal_ellipses_is_the_quadratures():
+    """Truth: the trapezoidal rule, whose integrand |p - q| has a kink."""
+    a, b = gaussian([0.0, 0.0], [0.5, 2.0]), gaussian([0.4, 1.0], [0.5, 2.0])
+    closed = spread_divergence(a, b, 0.3, "tv")
+    np.testing.assert_allclose(spread_divergence(as_two(a), b, 0.3, "tv"), closed, rtol=1e-4)
 
 
 def test_equal_laws_are_at_distance_zero():
@@ -106,6 +115,12 @@ def test_equal_laws_are_at_distance_zero():
 def test_bad_arguments_are_refused(sigma, name, words):
     with pytest.raises(ValueError, match=words):
         spread_divergence(two_modes(), two_modes(), sigma, name)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"must be kl, .* got 'chi'"):
+        point_divergence(np.ones(1), 0.1, "chi")
 
 
 def test_too_many_dimensions_are_refused():

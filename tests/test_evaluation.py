@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from spread_jax import evaluation
+from spread_jax import evaluation, guard
 from spread_jax.oracles import GaussianMixture, spread_kl, two_modes
 
 MEAN = np.array([[-1.0, 0.0], [1.0, 0.0]])
@@ -48,6 +48,14 @@ def test_energy_distance_of_two_points_is_the_closed_form():
     distance = evaluation.energy_distance([[0.0, 0.0]], [[3.0, 4.0]])
     np.testing.assert_allclose(distance, np.sqrt(2 * 5.0))
     assert evaluation.energy_distance(MEAN, MEAN) == 0
+
+
+def test_energy_distance_of_components_ignores_their_order():
+    distance = evaluation.energy_distance_of_components
+    truth, stds = two_modes(0.1), np.array([[0.2, 0.0], [0.1, 0.0]])
+    assert distance(truth, truth.means[::-1], truth.stds) == 0
+    swapped = distance(truth, truth.means[::-1], stds)
+    assert swapped == distance(truth, truth.means, stds[::-1]) > 0
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(13, 16), (0, 5), (5, 5), (255, 256)])
@@ -101,6 +109,27 @@ def test_an_arms_numbers_and_rates():
     assert seeds["alarm_step"] == [None] * 3
     assert summary["alarm_rate"] == 0
     assert evaluation.per_seed(evaluation.judge_two_modes(arm, 0.1, 0.0))["spread_kl"] == [None] * 3
+
+
+def test_one_small_std_of_four_raises_the_alarm():
+    """Truth: the rule's first step, 110, of records of 10 steps with a falling loss."""
+    std = np.full((1, 60, 2, 2), 0.1)
+    std[0, :, 0, 1] = 1e-6
+    dims = ("seed", "step", "component", "dim")
+    arm = xr.Dataset(
+        {
+            "mean": (dims, np.zeros((1, 60, 2, 2))),
+            "std": (dims, std),
+            "loss": (("seed", "step"), -np.arange(60.0)[None]),
+        },
+        coords={"step": 10 * np.arange(1, 61), "sigma_fix": 0.0},
+    )
+    assert evaluation.judge_two_modes(arm, 0.1, 0.1)["alarm_step"].item() == 110
+
+
+def test_the_scale_of_two_modes_is_that_of_points_with_their_moments():
+    points = np.array([[-1.1, 0.0], [-0.9, 0.0], [0.9, 0.0], [1.1, 0.0]])
+    np.testing.assert_allclose(evaluation.two_mode_scale(0.1), guard.data_scale(points))
 
 
 def test_wasserstein_is_the_best_of_all_permutations():

@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 
 from spread_jax import evaluation, figures, sample_two_modes
 
@@ -61,3 +62,27 @@ def test_curves_with_nothing_finite_are_drawn_all_the_same(arms, tmp_path):
         for name, arm in arms.items()
     }
     figures.loss_figure(broken, 0.0).savefig(tmp_path / "loss.png")
+
+
+def test_medians_and_quartiles_of_four_seeds_are_numpys():
+    """Truth: numpy.quantile, whose median of four is half-way between two; a sweep of one learning
+    rate has no axis of it, and is drawn as the first of two."""
+    values = np.random.default_rng(0).lognormal(size=(2, 2, 2, 4))
+    names = ("late_loss_std", "max_loss_rise")
+    dims = ("learning_rate", "sigma_fix", "seed")
+    two = xr.Dataset(
+        {name: (dims, v) for name, v in zip(names, values, strict=True)},
+        coords={"sigma_fix": [0.0, 0.1], "learning_rate": [1e-3, 1e-2]},
+    )
+    one = two.isel(learning_rate=0, drop=True)
+    for dataset, num_rates in ((two, 2), (one, 1), (one.assign_attrs(learning_rate=1e-3), 1)):
+        figure = figures.stability_figure(dataset)
+        for axes, of_panel in zip(figure.axes, values, strict=True):
+            for marks, of_rate in zip(axes.containers, of_panel[:num_rates], strict=True):
+                points, _, (bars,) = marks
+                low, median, high = np.quantile(of_rate, [0.25, 0.5, 0.75], axis=1)
+                np.testing.assert_allclose(points.get_ydata(), median)
+                ends = np.array(bars.get_segments())[..., 1]
+                np.testing.assert_allclose(ends, np.transpose([low, high]))
+        words = " ".join(legend_and_titles(figure))
+        assert ("learning rate 0.001" in words) == (dataset is not one)

@@ -39,9 +39,18 @@ def test_coarse_records_are_compared_one_with_the_last():
     loss, std = np.array([5.0, 4.0, 4.5, 6.0]), np.full(4, 1e-6)
     assert guard.runaway_step(loss, std, 0.0, scale=1.0, record_every=80) == 160
     assert guard.runaway_step(loss, std, 0.0, scale=1.0, record_every=40) == -1  # two a window
+    # of the last two the second is lower, but their mean is above that of the first two
+    lower = np.array([5.0, 4.0, 6.0, 5.5])
+    assert guard.runaway_step(lower, std, 0.0, scale=1.0, record_every=40) == -1
     for few in (1, 0):
         assert guard.runaway_step(loss[:few], std[:few], 0.0, scale=1.0, record_every=500) == -1
     assert guard.runaway_step(loss, np.full(4, np.nan), 0.0, scale=1.0, record_every=80) == -1
+
+
+def test_each_run_has_its_own_noise():
+    loss, std = np.array([[5.0, 4.0]] * 2), np.full((2, 2), 1e-6)
+    found = guard.runaway_step(loss, std, np.array([0.1, 0.0]), scale=1.0, record_every=80)
+    assert found.tolist() == [-1, 160]
 
 
 def test_the_scale_ignores_where_the_data_lie():

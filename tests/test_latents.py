@@ -135,3 +135,16 @@ def test_states_that_cannot_be_enumerated_are_refused(make):
 def test_empty_gaussian_latent_is_refused(arguments):
     with pytest.raises(ValueError, match="must be >= 1"):
         gaussian_latent(*arguments)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_posteriors_of_another_width_are_refused(width):
+    logits = jnp.zeros((5, width))
+    for latent, posterior in (
+        (bernoulli_latent(dim=2), logits),
+        (gaussian_latent(2), (logits, logits)),
+    ):
+        with pytest.raises(ValueError, match="latent's dim 2"):
+            latent.kl(posterior)
+        with pytest.raises(ValueError, match="latent's dim 2"):
+            latent.expectation(KEY, posterior, lambda z: z.sum(-1))

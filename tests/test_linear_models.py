@@ -108,12 +108,15 @@ def test_structured_ica_step_is_brute_force_with_truncated_normals():
 
 def test_isotropic_ica_step_is_the_exact_posterior_of_many_samples():
     """One latent dimension: u = A⁺ y is sufficient, its noise is N(0, v/‖a‖²), and the posterior
-    moments are those of the normal-Laplace law. Within 5 standard errors of 20,000 samples."""
+    moments are those of the normal-Laplace law. Within 5 standard errors of 20,000 samples, whose
+    effective number is that of their weights in float64."""
     drawn, sigma = problem("laplace", 0.3, points=20, observed=3, latent=1), 0.8
     proposals = jax.random.normal(jax.random.key(5), (1, 20_000, 20))
-    found, effective = jax.jit(lm.ica_isotropic_step)(
-        KEY, drawn.start, drawn.x, proposals, 0.3, sigma
-    )
+    step = jax.jit(lm.ica_isotropic_step)
+    found, effective = step(KEY, drawn.start, drawn.x, proposals, 0.3, sigma, 1.0)
+    relaxed = step(KEY, drawn.start, drawn.x, proposals, 0.3, sigma, 1.8)[0]
+    further = drawn.start + 1.8 * (found - drawn.start)
+    np.testing.assert_allclose(relaxed, further, rtol=1e-4, atol=1e-5)
     a = np.float64(drawn.start)
     y = np.float64(drawn.x) + sigma * np.float64(jax.random.normal(KEY, (20, 3)))
     square = float(np.sum(a**2))
@@ -126,6 +129,10 @@ def test_isotropic_ica_step_is_the_exact_posterior_of_many_samples():
     spread_of_means = np.sqrt(np.mean(second - mean**2) / (20 * 20_000 * float(effective)))
     scale = np.linalg.norm(y) / second.sum() * np.sqrt(20)
     assert np.abs(found[:, 0] - expected).max() < 5 * scale * spread_of_means
+    drawn_z = u + np.sqrt(var) * np.float64(proposals[0])
+    weight = np.exp(-np.abs(drawn_z) * 2**0.5)
+    share = np.mean(weight.sum(0) ** 2 / np.sum(weight**2, 0)) / 20_000
+    np.testing.assert_allclose(effective, share, rtol=1e-4)
     assert 0.1 < effective < 1
 
 
@@ -147,6 +154,25 @@ def test_ordinary_em_stands_still_from_its_first_iteration_on():
     assert largest <= 0.01
     assert lm.ica_error(np.asarray(factor), np.asarray(drawn.factor)) > 0.5
     assert np.linalg.norm(first - drawn.start) > 0.1 * np.linalg.norm(first)  # the first one moved
+
+
+def test_iterations_are_numbered_from_the_start():
+    """By hand: 7 + 8 + 9 = 24, and 10 + 11 + 12 more are 57."""
+    factors, numbers = lm.iterate(
+        lambda factor, i: (factor + i, jnp.float32(i)),
+        jnp.zeros((1, 1)),
+        start=7,
+        records=2,
+        record_every=3,
+    )
+    assert factors.ravel().tolist() == [24, 57]
+    assert numbers.tolist() == [8, 11]
+
+
+def test_the_eigen_solution_has_no_column_where_noise_explains_the_variance():
+    """Closed form: eigenvalues 0.1 and 0.2 are below gamma² = 1, and 3 is 2 above it."""
+    solution = lm.eigen_solution(np.diag([0.1, 0.2, 3.0]), 2, 1.0)
+    np.testing.assert_allclose(solution**2, [[0, 0], [0, 0], [0, 2]])
 
 
 def test_ica_error_ignores_order_sign_and_scale_and_nothing_else():

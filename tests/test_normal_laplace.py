@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from spread_jax.normal_laplace import laplace_posterior, normal_laplace_log_prob
+from spread_jax.normal_laplace import _mills_defect, laplace_posterior, normal_laplace_log_prob
 
 DISTANCES = np.array([0.0, 1e-3, 0.1, 0.5, 0.9, 1.1, 2.0, 5.0, 10.0, 20.0, 40.0])  # of sd
 RATIOS = np.array([1e-10, 1e-6, 1e-3, 0.1, 1.0, 10.0, 30.0, 64.0, 66.0, 170.0, 1e3, 1e5])  # v/b²
@@ -150,6 +150,24 @@ def test_posterior_moments_are_those_of_two_truncated_normals(var, scale):
     np.testing.assert_allclose(
         variance, np.sum(weight * seconds, axis=0) - expected**2, rtol=3e-3, atol=1e-6
     )
+
+
+def test_posterior_18_scales_out_under_wide_noise():
+    """Truth: sums over a grid in float64, 1.3646 and 3.6144."""
+    mean, variance = laplace_posterior(*float32(18, 30, 1))
+    z = np.linspace(-80, 90, 200_001)
+    log_mass = -np.abs(z) - (18 - z) ** 2 / 60
+    mass = np.exp(log_mass - log_mass.max())
+    expected = np.average(z, weights=mass)
+    scatter = np.average((z - expected) ** 2, weights=mass)
+    np.testing.assert_allclose([mean, variance], [expected, scatter], rtol=3e-3)
+
+
+def test_the_series_of_the_mills_ratio():
+    """Truth: SciPy's erfcx in float64; the first term left out is 2e-6 of S(t) at t = 8."""
+    t = np.linspace(8, 12, 50)
+    defect = 1 - t * np.sqrt(np.pi / 2) * special.erfcx(t / np.sqrt(2))
+    np.testing.assert_allclose(_mills_defect(jnp.float32(t)), defect, rtol=4e-6)
 
 
 def test_quadrature_of_the_definition():

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -245,6 +247,21 @@ def test_no_samples_are_refused(counts):
         importance_weighted_bound(
             KEY, jnp.zeros((1, 2)), **two_mode_model(0.1), spread=no_spread(), **counts
         )
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("bound", [spread_elbo, partial(importance_weighted_bound, num_samples=2)])
+@pytest.mark.parametrize(
+    ("decode", "error", "words"),
+    [
+        (lambda z: (z, jnp.ones_like(z)), ValueError, "the data's dim 2"),  # it would broadcast
+        (lambda z: jnp.concatenate([z, z], -1), TypeError, r"must return \(mean, var\)"),
+    ],
+)
+def test_what_is_no_decoder_of_the_data_is_refused(bound, decode, error, words):
+    model = {**two_mode_model(0.1), "decode": decode}
+    with pytest.raises(error, match=words):
+        bound(KEY, jnp.zeros((2, 2)), **model, spread=gaussian_spread(0.1))
 
 
 @pytest.mark.parametrize(("sigma", "var_y"), [(None, 0.04), (0.3, 0.04 + 0.09)])

@@ -64,9 +64,18 @@ def test_samples_of_one_mode_are_precise_and_recall_half():
     assert precision_recall(real, mode) == (1.0, 0.5)
 
 
+def test_a_ball_contains_its_border():
+    """By hand: only 6 reaches as far as 9, exactly its radius; no sample reaches a real point."""
+    real, samples = np.array([[0.0], [1.0], [3.0], [6.0]]), np.array([[9.0], [9.5], [20.0], [30.0]])
+    assert precision_recall(real, samples, num_neighbours=1) == (0.25, 0.0)
+
+
 def test_samples_that_are_not_finite_have_no_quality():
     real = RNG.normal(size=(20, 3))
-    assert np.isnan(sample_quality(real, np.full((20, 3), np.nan))).all()
+    one_entry = real.copy()
+    one_entry[0, 0] = np.nan
+    for samples in (np.full((20, 3), np.nan), one_entry):
+        assert np.isnan(sample_quality(real, samples)).all()
     assert sample_quality(real, real).recall == 1
 
 

@@ -301,3 +301,34 @@ def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(
     same(resumed, whole, rtol=0, atol=0)
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size < 100_000
+
+
+def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
+    """Truth: what was begun; its checkpoint is left as it is."""
+    from spread_jax.checkpoints import CheckpointError, Checkpoints
+
+    def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0):
+        store = Checkpoints(tmp_path, {}, resume=True)
+        try:
+            every = num_steps // 20
+            return sweeps.sweep(
+                walk(num_steps),
+                grid,
+                num_seeds=num_seeds,
+                seed=seed,
+                record_every=every,
+                checkpoints=store,
+            )
+        finally:
+            store.close()
+
+    begun = sweep()
+    for other, words in (
+        ({"grid": {**GRID, "scale": [0.5, 2.0, 8.0]}}, "was begun with other"),
+        ({"seed": 1}, "was begun with other"),
+        ({"num_steps": 40}, "was begun with other"),
+        ({"num_seeds": 3}, "another number of runs"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            sweep(**other)
+    xr.testing.assert_identical(sweep().dataset, begun.dataset)

@@ -61,6 +61,11 @@ def test_band_limited_law_is_not_valid():
     np.testing.assert_allclose(np.abs(found.gap), [20, 1], atol=0.02)
 
 
+def test_five_zeros_in_a_row_at_either_end_are_an_interval():
+    """Truth: the law has no frequency beyond 1; five of the 101 lie on each side of that."""
+    assert is_valid_spread(band_limited, np.linspace(-1.1, 1.1, 101)).verdict == "no"
+
+
 def test_two_laws_that_the_band_limited_noise_cannot_tell_apart():
     """p has the density (1 - cos x)/(π x²); q is discrete, 1/2 at 0 and 2/((2j+1)²π²) at
     ±(2j+1)π, with the c.f. of p repeated with period 2. Both agree on [-1, 1], where alone the
