@@ -61,3 +61,31 @@ def test_curves_with_nothing_finite_are_drawn_all_the_same(arms, tmp_path):
         for name, arm in arms.items()
     }
     figures.loss_figure(broken, 0.0).savefig(tmp_path / "loss.png")
+
+
+@pytest.mark.parametrize("bad", [[np.nan, np.nan], [0.3, np.inf], [-np.inf, 0.2]])
+@pytest.mark.parametrize("every", [False, True])
+def test_samples_without_numbers_are_left_out(bad, every, tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    broken = np.where(np.arange(50)[:, None] % 5 == 0, bad, x)
+    samples = {"vae": np.tile(bad, (50, 1)) if every else broken, "spread_vae": x}
+    figure = figures.samples_figure(x, samples, {"vae": 0.0, "spread_vae": 1.0})
+    assert len(figure.axes[0].lines[0].get_xdata()) == (0 if every else 40)
+    assert ("no finite sample" in legend_and_titles(figure)) == every
+    figure.savefig(tmp_path / "samples.png")
+
+
+def test_wide_data_is_seen_whole():
+    x = np.array([[-15.0, 0.0], [1.0, 0.0], [12.0, 0.0]])
+    figure = figures.samples_figure(x, {"vae": x}, {"vae": 0.0})
+    low, high = figure.axes[0].get_xlim()
+    assert low < -15
+    assert high > 12
+    for density in (figures.data_figure(x).axes[1], figure.axes[1]):
+        values, edges, _ = density.patches[0].get_data()
+        np.testing.assert_allclose(np.sum(values * np.diff(edges)), 1)
+
+
+def test_an_arm_of_the_users_own_has_its_own_name(arms):
+    figure = figures.loss_figure({"0.05": arms["spread_vae"]}, floor=-0.7)
+    assert figure.axes[0].get_title() == "0.05"

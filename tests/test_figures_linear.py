@@ -96,3 +96,15 @@ def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
     for expected in ("ring in R^20", "digits", "learned", "data units"):
         assert expected in words(figure)
     assert is_not_blank(figure, tmp_path)
+
+
+def test_a_data_set_without_a_finite_distance_has_an_empty_panel(tmp_path):
+    distance = np.full((2, 3, 7), np.nan)
+    distance[1] = 0.2
+    dataset = xr.Dataset(
+        {"energy_distance": (("data", "arm", "seed"), distance)},
+        coords={"data": ["ring", "digits"], "arm": list(ARMS), "seed": range(7)},
+    )
+    figure = figures.learned_figure(dataset, DATA, ARMS)
+    assert [len(axes.texts) for axes in figure.axes] == [1, 0]
+    assert is_not_blank(figure, tmp_path)

@@ -62,6 +62,11 @@ ARMS = {
 }
 
 
+def arm_style(name: str) -> ArmStyle:
+    """How an arm is drawn: one not of ours by its own name, in grey."""
+    return ARMS.get(name, ArmStyle(str(name), NOISE_COLOR))
+
+
 def loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[float, float]:
     """What is seen after the first hundredth of the steps, which would flatten a bounded loss."""
     start = max(1, mean.shape[1] // 100) if skip_start and mean.shape[1] > 1 else 0
@@ -69,6 +74,11 @@ def loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[fl
     high = np.nanmax(np.where(np.isfinite(top), top, np.nan)[:, start:], initial=low + 1e-3)
     margin = 0.06 * (high - low)
     return float(low - margin), float(high + margin)
+
+
+def say(axes: Axes, words: str) -> None:
+    """Words in the middle of a panel that has nothing to show."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=axes.transAxes)
 
 
 def log_scale(axes: Axes) -> None:
