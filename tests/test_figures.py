@@ -89,3 +89,23 @@ def test_wide_data_is_seen_whole():
 def test_an_arm_of_the_users_own_has_its_own_name(arms):
     figure = figures.loss_figure({"0.05": arms["spread_vae"]}, floor=-0.7)
     assert figure.axes[0].get_title() == "0.05"
+
+
+def test_limits_hold_the_loss_and_the_floor_and_nothing_else():
+    from spread_jax.figures.style import loss_limits
+
+    loss = np.array([[np.nan, 7.5, 5.8, np.inf]])
+    assert loss_limits(loss, loss, False) == pytest.approx((5.7, 7.6), abs=0.01)
+    assert loss_limits(loss, loss, False, floor=5.0) == pytest.approx((4.85, 7.65), abs=0.01)
+    for nothing in (np.full((2, 3), np.nan), np.full((2, 1), np.inf)):
+        assert loss_limits(nothing, nothing, True) == pytest.approx((-0.06, 1.06))
+    low, high = loss_limits(np.full((1, 2), 1e20), np.full((1, 2), 1e20), False)
+    assert low < 1e20 < high
+
+
+def test_one_record_is_a_dot(arms):
+    one = {name: arm.isel(step=[0]) for name, arm in arms.items()}
+    for figure in (figures.loss_figure(one, None), figures.sigma_figure(one, 0.1, 0.0)):
+        curves = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1]
+        assert len(curves) > 16
+        assert {line.get_marker() for line in curves} == {"."}

@@ -22,11 +22,13 @@ from spread_jax.figures.style import (
     PAGE,
     STYLE,
     arm_style,
+    one_record,
 )
 
 NUM_MAPS = 6
 LEAST_SIGMA = 1e-10  # on a log axis, where a sigma is 0
 MOSAIC = (4, 8)
+LINE_OF_BOUNDS = 8.5  # points, of numbers of 7
 
 
 def arms_loss_figure(dataset: xr.Dataset) -> Figure:
@@ -43,8 +45,9 @@ def arms_loss_figure(dataset: xr.Dataset) -> Figure:
             style, steps = arm_style(arm), runs["step"].values
             mean = runs["loss"].transpose("seed", "step").values
             top = runs["loss_max"].transpose("seed", "step").values
-            axes.plot(steps, top.T, color=style.color, linewidth=0.4, alpha=0.4)
-            axes.plot(steps, mean.T, color=style.color, linewidth=0.8)
+            dot = one_record(steps)
+            axes.plot(steps, top.T, color=style.color, linewidth=0.4, alpha=0.4, **dot)
+            axes.plot(steps, mean.T, color=style.color, linewidth=0.8, **dot)
             start = max(1, mean.shape[1] // 50) if mean.shape[1] > 1 else 0
             seen = np.concatenate([mean[:, start:], top[:, start:]])
             seen = seen[np.isfinite(seen)]
@@ -83,12 +86,13 @@ def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
         ):
             for arm, runs in arms:
                 sigma = runs[key].transpose("seed", "step").values.clip(LEAST_SIGMA)
-                axes.plot(runs["step"], sigma.T, color=arm_style(arm).color, linewidth=0.8)
+                color, dot = arm_style(arm).color, one_record(runs["step"].values)
+                axes.plot(runs["step"], sigma.T, color=color, linewidth=0.8, **dot)
             axes.axhline(dataset.attrs["sigma_fix"], color=NOISE_COLOR, linestyle="--", linewidth=1)
-            axes.set(title=f"{title} of the decoder", xlabel="optimizer steps", yscale="log")
+            axes.set(title=title, xlabel="optimizer steps", yscale="log")
             axes.set_xlim(0, dataset["step"].values[-1])
-            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
-        panels[0].set_ylabel("standard deviation (data units)")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
+        panels[0].set_ylabel("σ of the decoder (data units)")
         handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm, _ in arms]
         noise = "noise, $\\sigma_{fix}$"
         handles.append(Line2D([], [], color=NOISE_COLOR, linestyle="--", label=noise))
@@ -129,7 +133,7 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
                     **limits,
                 )
                 axes.set(title=arm_style(arm).label, xlabel="optimizer steps")
-                axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+                axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, min_n_ticks=1))
             grid[0].set_ylabel("column")
         else:
             moments = np.unique(np.geomspace(1, len(steps), NUM_MAPS).round().astype(int) - 1)
@@ -196,8 +200,10 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     arms = list(dataset["arm"].values)
     bounds = dataset["worst_bound"].transpose("arm", "worst_image").values
     with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 1.15 + 0.17 * len(arms)), layout="constrained")
         count = bounds.shape[1]
+        image_height = min(1.2, 0.9 * PAGE / count * shape[0] / shape[1])
+        lines_height = LINE_OF_BOUNDS / 72 * len(arms)
+        figure = Figure((PAGE, 0.65 + image_height + lines_height), layout="constrained")
         for axes, x, column in zip(
             figure.subplots(1, count, squeeze=False)[0],
             dataset["worst"].values,
@@ -205,17 +211,19 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
             strict=True,
         ):
             axes.imshow(x.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
+            axes.set_anchor("N")  # what room is left stays below the numbers
             _bare(axes)
             for line, (arm, bound) in enumerate(zip(arms, column, strict=True)):
-                axes.text(
-                    0.5,
-                    -0.06 - 0.19 * line,
+                axes.annotate(
                     f"{bound:,.0f}",
+                    (0.5, 0),
+                    (0, -2 - LINE_OF_BOUNDS * line),
+                    xycoords="axes fraction",
+                    textcoords="offset points",
                     color=arm_style(arm).color,
                     ha="center",
                     va="top",
                     fontsize=7,
-                    transform=axes.transAxes,
                 )
         handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in arms]
         figure.suptitle(

@@ -67,13 +67,24 @@ def arm_style(name: str) -> ArmStyle:
     return ARMS.get(name, ArmStyle(str(name), NOISE_COLOR))
 
 
-def loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[float, float]:
-    """What is seen after the first hundredth of the steps, which would flatten a bounded loss."""
+def loss_limits(
+    mean: np.ndarray, top: np.ndarray, skip_start: bool, floor: float | None = None
+) -> tuple[float, float]:
+    """What is seen after the first hundredth of the steps, which would flatten a bounded loss,
+    and the floor where one is drawn."""
     start = max(1, mean.shape[1] // 100) if skip_start and mean.shape[1] > 1 else 0
-    low = np.nanmin(np.where(np.isfinite(mean), mean, np.nan)[:, start:], initial=0.0)
-    high = np.nanmax(np.where(np.isfinite(top), top, np.nan)[:, start:], initial=low + 1e-3)
-    margin = 0.06 * (high - low)
+    seen = np.concatenate([mean[:, start:], top[:, start:]], axis=None, dtype=float)
+    if floor is not None:
+        seen = np.append(seen, floor)
+    seen = seen[np.isfinite(seen)]
+    low, high = (seen.min(), seen.max()) if seen.size else (0.0, 1.0)
+    margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return float(low - margin), float(high + margin)
+
+
+def one_record(steps: np.ndarray) -> dict[str, Any]:
+    """Keywords of a curve: of one record it is a dot at the edge, for a line would not be seen."""
+    return {"marker": ".", "clip_on": False} if len(steps) == 1 else {}
 
 
 def say(axes: Axes, words: str) -> None:

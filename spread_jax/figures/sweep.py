@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spread_jax.evaluation import wilson_interval
-from spread_jax.figures.style import ARMS, COLUMN, FLOOR_COLOR, PAGE, STYLE, log_scale, loss_limits
+from spread_jax.figures.style import (
+    ARMS,
+    COLUMN,
+    FLOOR_COLOR,
+    PAGE,
+    STYLE,
+    log_scale,
+    loss_limits,
+    one_record,
+)
 
 
 def recovery_figure(dataset: xr.Dataset) -> Figure:
@@ -138,7 +147,7 @@ def loss_fan_figure(dataset: xr.Dataset) -> Figure:
                 alpha=0.25,
                 linewidth=0,
             )
-            axes.plot(steps, middle, color=arm.color, linewidth=0.9)
+            axes.plot(steps, middle, color=arm.color, linewidth=0.9, **one_record(steps))
             axes.set(title=f"$\\sigma_{{fix}}$ = {sigma:g}", xlim=(0, steps[-1]))
             axes.set_ylim(
                 loss_limits(low[None], np.nanquantile(top, 0.95, axis=0)[None], sigma > 0)

@@ -18,6 +18,7 @@ from spread_jax.figures.style import (
     STYLE,
     arm_style,
     loss_limits,
+    one_record,
     say,
 )
 
@@ -55,19 +56,19 @@ def loss_figure(arms: Mapping[str, xr.Dataset], floor: float | None) -> Figure:
             top = runs["loss_max"].transpose("seed", "step").values
             mean = runs["loss"].transpose("seed", "step").values
             _draw_runs(axes, steps, top, style.color)
-            axes.plot(steps, mean[0], color=style.color, linewidth=0.9)
+            axes.plot(steps, mean[0], color=style.color, linewidth=0.9, **one_record(steps))
             axes.set(ylabel="loss (nats)", title=style.label, xlim=(0, steps[-1]))
-            axes.set_ylim(loss_limits(mean, top, arm == "spread_vae"))
-        if floor is not None and "spread_vae" in arms:
-            axes = panels[list(arms).index("spread_vae")]
-            axes.axhline(
-                floor,
-                color=FLOOR_COLOR,
-                linestyle="--",
-                linewidth=1,
-                label="floor, $H(\\tilde p_d)$",
-            )
-            axes.legend(loc="upper right")
+            bounded = arm == "spread_vae"
+            axes.set_ylim(loss_limits(mean, top, bounded, floor if bounded else None))
+            if bounded and floor is not None:
+                axes.axhline(
+                    floor,
+                    color=FLOOR_COLOR,
+                    linestyle="--",
+                    linewidth=1,
+                    label="floor, $H(\\tilde p_d)$",
+                )
+                axes.legend(loc="upper right")
         panels[-1].set_xlabel("optimizer steps")
     return figure
 
@@ -131,14 +132,13 @@ def sigma_figure(arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: flo
         panels = figure.subplots(1, 2, sharey=True)
         for i, axes in enumerate(panels):
             for arm, runs in arms.items():
+                steps, color = runs["step"].values, arm_style(arm).color
                 std = runs["std"].isel(dim=i).transpose("component", "seed", "step").values
                 for component in std:
-                    _draw_runs(axes, runs["step"].values, component, arm_style(arm).color)
-                    axes.plot(
-                        runs["step"].values, component[0], color=arm_style(arm).color, linewidth=0.9
-                    )
-            axes.set(yscale="log", xlim=(0, runs["step"].values[-1]), xlabel="optimizer steps")
-            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+                    _draw_runs(axes, steps, component, color)
+                    axes.plot(steps, component[0], color=color, linewidth=0.9, **one_record(steps))
+            axes.set(yscale="log", xlim=(0, steps[-1]), xlabel="optimizer steps")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
             axes.set_title(f"$\\sigma_{{x_{i + 1}}}$ of the decoder")
         panels[0].set_ylabel("standard deviation (data units)")
         panels[0].axhline(data_std, color=DATA_COLOR, linestyle=":", linewidth=1)
@@ -169,9 +169,9 @@ def _draw_density(axes: Axes, x: np.ndarray, edges: np.ndarray, color: str) -> N
 
 def _draw_runs(axes: Axes, steps: np.ndarray, curves: np.ndarray, color: str) -> None:
     """One faint line a run."""
+    alpha = max(0.05, 0.4 / len(curves) ** 0.5)
+    if len(steps) == 1:
+        axes.plot(steps, curves.T, color=color, alpha=alpha, **one_record(steps))
+        return
     lines = [np.column_stack([steps, curve]) for curve in curves]
-    axes.add_collection(
-        LineCollection(
-            lines, colors=color, linewidths=0.4, alpha=max(0.05, 0.4 / len(lines) ** 0.5)
-        )
-    )
+    axes.add_collection(LineCollection(lines, colors=color, linewidths=0.4, alpha=alpha))
