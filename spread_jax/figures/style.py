@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches
 PAGE = 7.0
+LEGEND_COLUMNS = 6  # what a page holds
+LEGEND_ROW = 0.15  # inches
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -93,7 +95,10 @@ def say(axes: Axes, words: str) -> None:
 
 
 def log_scale(axes: Axes) -> None:
-    """A log axis with plain numbers for decades, and for thirds where it spans few of them."""
+    """A log axis with plain numbers for decades, and for thirds where it spans few of them; of
+    data with nothing above 0 the axis stays linear."""
+    if not np.isfinite(axes.dataLim.minposy):
+        return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(
@@ -103,12 +108,15 @@ def log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
-def legend_below(figure: Figure, panels: np.ndarray) -> None:
+def legend_below(figure: Figure, panels: np.ndarray, columns: int = LEGEND_COLUMNS) -> None:
     """One legend under all panels, each label once."""
     entries: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries.update(zip(labels, handles, strict=True))
     figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries)
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=min(len(entries), columns),
     )
