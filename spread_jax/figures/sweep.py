@@ -23,7 +23,7 @@ from spread_jax.figures.style import (
 )
 
 MANY_SIGMAS = 8  # above it their labels stand upright, over a page
-MANY_SIGMAS_OF_MAP = 5  # above it they stand upright under a map, whose colour bar takes room
+MANY_CELLS = 5  # above it a column of the paper has no room for a map's numbers
 MANY_RATES = 3  # above it the legend stands below
 
 
@@ -171,7 +171,7 @@ def recovery_heat_map(dataset: xr.Dataset) -> Figure:
     """Share of seeds that found both modes, learning rate × σ_fix."""
     share = dataset["recovered"].mean("seed").transpose("learning_rate", "sigma_fix").values
     with mpl.rc_context(STYLE):
-        width = PAGE if len(dataset["sigma_fix"]) > MANY_SIGMAS else COLUMN
+        width = PAGE if len(dataset["sigma_fix"]) > MANY_CELLS else COLUMN
         figure = Figure((width, 1.3 + 0.35 * len(share)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -182,7 +182,7 @@ def recovery_heat_map(dataset: xr.Dataset) -> Figure:
             )  # fmt: skip
         rates = [f"{rate:g}" for rate in dataset["learning_rate"].values]
         axes.set(yticks=range(len(rates)), yticklabels=rates, ylabel="learning rate")
-        _sigma_axis(axes, dataset, MANY_SIGMAS_OF_MAP)
+        _sigma_axis(axes, dataset)
         bar = figure.colorbar(image, label="seeds recovered")
         bar.ax.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
         axes.spines[:].set_visible(False)
@@ -270,10 +270,10 @@ def _legend_columns(dataset: xr.Dataset) -> int:
     return 4 if len(dataset["sigma_fix"]) > MANY_SIGMAS else 2
 
 
-def _sigma_axis(axes: Axes, dataset: xr.Dataset, most_level: int = MANY_SIGMAS) -> None:
+def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:
     """One place per σ_fix, evenly spaced: a log axis has no place for 0, the plain VAE."""
     sigmas = dataset["sigma_fix"].values
-    many = len(sigmas) > most_level
+    many = len(sigmas) > MANY_SIGMAS
     plain = "plain 0" if many else "0\nplain"
     labels = [f"{sigma:g}" if sigma > 0 else plain for sigma in sigmas]
     axes.set_xticks(range(len(sigmas)), labels, rotation=90 if many else 0)
