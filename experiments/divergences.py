@@ -78,7 +78,10 @@ def run(settings: Settings) -> None:
         for i, name in enumerate(NAMES)
     }
     for name, slope in largest.items():
-        words = ", ".join(f"{value:.3g} at {sigma_fix}" for sigma_fix, value in slope.items())
+        words = ", ".join(
+            f"{'none' if sigma_fix == '0' else f'{value:.3g}'} at {sigma_fix}"  # no spread: a jump
+            for sigma_fix, value in slope.items()
+        )
         print(f"{name}: largest slope over the distances, by sigma_fix: {words}")
     output.write_metrics(
         {

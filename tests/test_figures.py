@@ -86,3 +86,51 @@ def test_medians_and_quartiles_of_four_seeds_are_numpys():
                 np.testing.assert_allclose(ends, np.transpose([low, high]))
         words = " ".join(legend_and_titles(figure))
         assert ("learning rate 0.001" in words) == (dataset is not one)
+
+
+@pytest.mark.parametrize("bad", [[np.nan, np.nan], [0.3, np.inf], [-np.inf, 0.2]])
+@pytest.mark.parametrize("every", [False, True])
+def test_samples_without_numbers_are_left_out(bad, every, tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    broken = np.where(np.arange(50)[:, None] % 5 == 0, bad, x)
+    samples = {"vae": np.tile(bad, (50, 1)) if every else broken, "spread_vae": x}
+    figure = figures.samples_figure(x, samples, {"vae": 0.0, "spread_vae": 1.0})
+    assert len(figure.axes[0].lines[0].get_xdata()) == (0 if every else 40)
+    assert ("no finite sample" in legend_and_titles(figure)) == every
+    figure.savefig(tmp_path / "samples.png")
+
+
+def test_wide_data_is_seen_whole():
+    x = np.array([[-15.0, 0.0], [1.0, 0.0], [12.0, 0.0]])
+    figure = figures.samples_figure(x, {"vae": x}, {"vae": 0.0})
+    low, high = figure.axes[0].get_xlim()
+    assert low < -15
+    assert high > 12
+    for density in (figures.data_figure(x).axes[1], figure.axes[1]):
+        values, edges, _ = density.patches[0].get_data()
+        np.testing.assert_allclose(np.sum(values * np.diff(edges)), 1)
+
+
+def test_an_arm_of_the_users_own_has_its_own_name(arms):
+    figure = figures.loss_figure({"0.05": arms["spread_vae"]}, floor=-0.7)
+    assert figure.axes[0].get_title() == "0.05"
+
+
+def test_limits_hold_the_loss_and_the_floor_and_nothing_else():
+    from spread_jax.figures.style import loss_limits
+
+    loss = np.array([[np.nan, 7.5, 5.8, np.inf]])
+    assert loss_limits(loss, loss, False) == pytest.approx((5.7, 7.6), abs=0.01)
+    assert loss_limits(loss, loss, False, floor=5.0) == pytest.approx((4.85, 7.65), abs=0.01)
+    for nothing in (np.full((2, 3), np.nan), np.full((2, 1), np.inf)):
+        assert loss_limits(nothing, nothing, True) == pytest.approx((-0.06, 1.06))
+    low, high = loss_limits(np.full((1, 2), 1e20), np.full((1, 2), 1e20), False)
+    assert low < 1e20 < high
+
+
+def test_one_record_is_a_dot(arms):
+    one = {name: arm.isel(step=[0]) for name, arm in arms.items()}
+    for figure in (figures.loss_figure(one, None), figures.sigma_figure(one, 0.1, 0.0)):
+        curves = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1]
+        assert len(curves) > 16
+        assert {line.get_marker() for line in curves} == {"."}

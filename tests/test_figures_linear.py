@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import xarray as xr
 
 from experiments.learned_spread import ARMS, DATA
 from experiments.linear import METHODS
-from spread_jax import figures
+from spread_jax import diagnosis, figures
 
 
 @pytest.fixture
@@ -96,3 +98,54 @@ def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
     for expected in ("ring in R^20", "digits", "learned", "data units"):
         assert expected in words(figure)
     assert is_not_blank(figure, tmp_path)
+
+
+def test_a_data_set_without_a_finite_distance_has_an_empty_panel(tmp_path):
+    distance = np.full((2, 3, 7), np.nan)
+    distance[1] = 0.2
+    dataset = xr.Dataset(
+        {"energy_distance": (("data", "arm", "seed"), distance)},
+        coords={"data": ["ring", "digits"], "arm": list(ARMS), "seed": range(7)},
+    )
+    figure = figures.learned_figure(dataset, DATA, ARMS)
+    assert [len(axes.texts) for axes in figure.axes] == [1, 0]
+    assert is_not_blank(figure, tmp_path)
+
+
+def test_divergences_without_sigma_zero_say_nothing_of_it(tmp_path):
+    names, sigmas = ["kl", "reverse_kl", "js", "tv", "hellinger"], np.arange(1.0, 14)
+    dims = ("name", "sigma_fix", "distance")
+    values = np.ones((5, 13, 7)) * np.linspace(0, 0.1, 7)
+    dataset = xr.Dataset(
+        {"divergence": (dims, values), "slope": (dims, values)},
+        coords={"name": names, "sigma_fix": sigmas, "distance": np.arange(7.0)},
+    )
+    figure = figures.divergence_figure(dataset)
+    figure.savefig(tmp_path / "figure.png")
+    assert "no spread" not in words(figure)
+    assert figure.axes[0].get_ylim()[1] < 0.2
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
+def test_one_gamma_has_one_place(linear_results):
+    figure = figures.error_against_gamma_figure(linear_results.isel(gamma=[0]))
+    assert [axes.get_xlim() for axes in figure.axes] == [(-0.5, 0.5)] * 2
+
+
+@pytest.mark.parametrize("width", [1e-3, 0.3, 3.0])
+def test_distances_of_a_diagnosis_have_plain_numbers_that_do_not_overprint(width, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 30)) * np.exp(width * rng.standard_normal((200, 1)))
+    x[:, 29] = 1
+    figure = figures.diagnosis_figure(diagnosis.diagnose(x))
+    figure.savefig(tmp_path / "figure.png")
+    assert "of 29 varying" in figure.axes[0].get_title()
+    axis = figure.axes[2].xaxis
+    low, high = axis.get_view_interval()
+    shown = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = [tick.label1.get_window_extent() for tick in shown]
+    assert len(boxes) >= 2
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
+    assert not any(label.get_text() for label in axis.get_minorticklabels())

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spread_jax.figures.style import ARMS, DATA_COLOR, FLOOR_COLOR, PAGE, STYLE
+from spread_jax.figures.style import DATA_COLOR, FLOOR_COLOR, PAGE, STYLE, arm_style
 
 CLOUD: dict[str, Any] = {"markersize": 2.5, "alpha": 0.5, "markeredgewidth": 0}
 RATIO_LIMITS = (0.01, 50.0)  # of a learned σ to the true one; what is outside is at the edge
@@ -34,7 +34,7 @@ def baselines_figure(runs: xr.Dataset, predicted: Sequence[float]) -> Figure:
             here = np.flatnonzero(runs["data_std"].values == data_std)
             for i in here:
                 arm, cell = runs["arm"].values[i], runs.isel(cell=i)
-                height, color = float(arms.index(arm)), ARMS[arm].color
+                height, color = float(arms.index(arm)), arm_style(arm).color
                 ratio = np.clip(cell["sigma_x"].values / data_std, *RATIO_LIMITS)
                 goal = np.clip(predicted[int(i)] / data_std, *RATIO_LIMITS)
                 _draw_seeds(above, ratio, height, color)
@@ -59,7 +59,7 @@ def baselines_figure(runs: xr.Dataset, predicted: Sequence[float]) -> Figure:
             above.set_xticks([0.01, 1, 10], ["≤0.01", "1", "10"])
             below.set(xscale="log", xlabel="W2 (data units)")
         for axes in panels[:, 0]:
-            axes.set_yticks(range(len(arms)), [ARMS[arm].label for arm in arms])
+            axes.set_yticks(range(len(arms)), [arm_style(arm).label for arm in arms])
         figure.legend(
             handles=[
                 Line2D([], [], color="#666666", linestyle="", marker="|", label="median of seeds"),
@@ -98,9 +98,9 @@ def curves_figure(truth: Mapping[str, np.ndarray], runs: xr.Dataset) -> Figure:
             row[0].set_ylabel(f"{curve}, $x_2$")
             for axes, arm in zip(row[1:], arms, strict=True):
                 cell = here.isel(cell=list(here["arm"].values).index(arm))
-                axes.plot(*cell["x"].values.T, ".", color=ARMS[arm].color, **CLOUD)
+                axes.plot(*cell["x"].values.T, ".", color=arm_style(arm).color, **CLOUD)
                 distance = float(cell["wasserstein"].median())
-                label = textwrap.fill(ARMS[arm].label, 14)
+                label = textwrap.fill(arm_style(arm).label, 14)
                 axes.set_title(f"{label}\nW2 {distance:.3f}", fontsize=7)
         panels[0, 0].set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4))
         for axes in panels.flat:

@@ -5,6 +5,7 @@ import textwrap
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from spread_jax.diagnosis import Diagnosis
@@ -30,7 +31,7 @@ def diagnosis_figure(diagnosis: Diagnosis) -> Figure:
         _draw_distinct_values(distinct, diagnosis)
         _draw_distances(distances, diagnosis)
         reasons = "\n".join(
-            textwrap.fill(f"• {reason}", 140, subsequent_indent="   ")
+            textwrap.fill(f"• {reason}", 125, subsequent_indent="   ")
             for reason in diagnosis.reasons
         )
         figure.supxlabel(reasons, x=0.01, ha="left", fontsize=7)
@@ -40,7 +41,8 @@ def diagnosis_figure(diagnosis: Diagnosis) -> Figure:
 def _draw_spectrum(axes: Axes, diagnosis: Diagnosis) -> None:
     spectrum = diagnosis.spectrum
     axes.set(xlabel="principal direction", ylabel="standard deviation (column scales)")
-    axes.set_title(f"spectrum: rank {diagnosis.rank} of {diagnosis.dim}")
+    varying = diagnosis.dim - len(diagnosis.constant_columns)
+    axes.set_title(f"spectrum: rank {diagnosis.rank} of {varying} varying")
     if not spectrum.size:
         axes.text(0.5, 0.5, "no column varies", ha="center", transform=axes.transAxes)
         return
@@ -91,6 +93,16 @@ def _draw_distances(axes: Axes, diagnosis: Diagnosis) -> None:
     ):
         axes.stairs(np.histogram(column, edges)[0], edges, color=color, linewidth=1, label=label)
     low, high = dimension.interval
-    axes.set(xscale="log")
+    axes.set_xscale("log")
+    _plain_ticks(axes.xaxis, edges)
     axes.set_title(f"dimension {dimension.estimate:.3g} ({low:.3g} to {high:.3g})")
     axes.legend(loc="best", title="neighbour")
+
+
+def _plain_ticks(axis: Axis, edges: np.ndarray) -> None:
+    """Plain numbers on a log axis, few enough for a third of a page: powers of ten, or round
+    numbers where there would be one of them at most."""
+    few = edges[-1] < 30 * edges[0]
+    axis.set_major_locator(mpl.ticker.MaxNLocator(4) if few else mpl.ticker.LogLocator(numticks=5))
+    axis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())

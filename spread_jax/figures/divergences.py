@@ -3,10 +3,19 @@
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import LOST_COLOR, PAGE, STYLE, legend_below
+from spread_jax.figures.style import (
+    LEGEND_COLUMNS,
+    LEGEND_ROW,
+    LOST_COLOR,
+    PAGE,
+    STYLE,
+    legend_below,
+)
 
 DIVERGENCES = {
     "kl": "KL (nats)",
@@ -24,9 +33,10 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
         divergence, whose jump at distance 0 is drawn as such.
     """
     sigmas = sorted(map(float, dataset["sigma_fix"].values))
+    more_rows = (len(sigmas) - 1) // LEGEND_COLUMNS
     distance = dataset["distance"].values
     with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 3.4), layout="constrained")
+        figure = Figure((PAGE, 3.4 + LEGEND_ROW * more_rows), layout="constrained")
         grid = figure.subplots(2, len(DIVERGENCES), sharex=True)
         for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
             for sigma in sigmas:
@@ -43,8 +53,9 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
             top.set_title(title)
             bottom.set_xlabel("distance (data units)")
             if name == "kl":
-                top.set_ylim(-0.2, 8)
-                bottom.set_ylim(-0.5, 16)
+                _limit(top, 8.0)
+                _limit(bottom, 16.0)
+            if name == "kl" and 0 in sigmas:
                 note = {
                     "transform": top.transAxes,
                     "fontsize": 7,
@@ -63,3 +74,10 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
         grid[1, 0].set_ylabel("its slope")
         legend_below(figure, grid.ravel())
     return figure
+
+
+def _limit(axes: Axes, most: float) -> None:
+    """Limits of what is drawn, up to ``most``: the KL of a small σ_fix would flatten the others."""
+    values = np.concatenate([line.get_ydata() for line in axes.lines])
+    high = min(most, 1.05 * values.max(initial=0.0, where=np.isfinite(values))) or most
+    axes.set_ylim(-high / 32, high)

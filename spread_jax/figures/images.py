@@ -15,18 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spread_jax.figures.style import (
-    ARMS,
     COLUMN,
     DATA_COLOR,
     FLOOR_COLOR,
     NOISE_COLOR,
     PAGE,
     STYLE,
+    arm_style,
+    one_record,
 )
 
 NUM_MAPS = 6
 LEAST_SIGMA = 1e-10  # on a log axis, where a sigma is 0
 MOSAIC = (4, 8)
+LINE_OF_BOUNDS = 8.5  # points, of numbers of 7
 
 
 def arms_loss_figure(dataset: xr.Dataset) -> Figure:
@@ -40,11 +42,12 @@ def arms_loss_figure(dataset: xr.Dataset) -> Figure:
         figure = Figure((COLUMN, 0.5 + 1.15 * len(arms)), layout="constrained")
         panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (arm, runs) in zip(panels, arms, strict=True):
-            style, steps = ARMS[arm], runs["step"].values
+            style, steps = arm_style(arm), runs["step"].values
             mean = runs["loss"].transpose("seed", "step").values
             top = runs["loss_max"].transpose("seed", "step").values
-            axes.plot(steps, top.T, color=style.color, linewidth=0.4, alpha=0.4)
-            axes.plot(steps, mean.T, color=style.color, linewidth=0.8)
+            dot = one_record(steps)
+            axes.plot(steps, top.T, color=style.color, linewidth=0.4, alpha=0.4, **dot)
+            axes.plot(steps, mean.T, color=style.color, linewidth=0.8, **dot)
             start = max(1, mean.shape[1] // 50) if mean.shape[1] > 1 else 0
             seen = np.concatenate([mean[:, start:], top[:, start:]])
             seen = seen[np.isfinite(seen)]
@@ -83,13 +86,14 @@ def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
         ):
             for arm, runs in arms:
                 sigma = runs[key].transpose("seed", "step").values.clip(LEAST_SIGMA)
-                axes.plot(runs["step"], sigma.T, color=ARMS[arm].color, linewidth=0.8)
+                color, dot = arm_style(arm).color, one_record(runs["step"].values)
+                axes.plot(runs["step"], sigma.T, color=color, linewidth=0.8, **dot)
             axes.axhline(dataset.attrs["sigma_fix"], color=NOISE_COLOR, linestyle="--", linewidth=1)
-            axes.set(title=f"{title} of the decoder", xlabel="optimizer steps", yscale="log")
+            axes.set(title=title, xlabel="optimizer steps", yscale="log")
             axes.set_xlim(0, dataset["step"].values[-1])
-            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
-        panels[0].set_ylabel("standard deviation (data units)")
-        handles = [Line2D([], [], color=ARMS[arm].color, label=ARMS[arm].label) for arm, _ in arms]
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
+        panels[0].set_ylabel("σ of the decoder (data units)")
+        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm, _ in arms]
         noise = "noise, $\\sigma_{fix}$"
         handles.append(Line2D([], [], color=NOISE_COLOR, linestyle="--", label=noise))
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -112,7 +116,8 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
     }
     every = np.concatenate(list(maps.values()))
     every = every[np.isfinite(every)]
-    limits = {"vmin": float(every.min()), "vmax": float(every.max())}
+    low, high = (every.min(), every.max()) if every.size else (-1.0, 0.0)  # panels stay empty
+    limits = {"vmin": float(low), "vmax": float(high)}
     steps = dataset["step"].values
     with mpl.rc_context(STYLE):
         if shape is None:
@@ -127,8 +132,8 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
                     extent=(0, steps[-1], maps[arm].shape[1] - 0.5, -0.5),
                     **limits,
                 )
-                axes.set(title=ARMS[arm].label, xlabel="optimizer steps")
-                axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+                axes.set(title=arm_style(arm).label, xlabel="optimizer steps")
+                axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, min_n_ticks=1))
             grid[0].set_ylabel("column")
         else:
             moments = np.unique(np.geomspace(1, len(steps), NUM_MAPS).round().astype(int) - 1)
@@ -140,7 +145,7 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
                     _bare(axes)
                     if arm == arms[0][0]:
                         axes.set_title(f"step {steps[moment]:,}")
-                row[0].set_ylabel(ARMS[arm].label)
+                row[0].set_ylabel(arm_style(arm).label)
         bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.01)
         bar.set_label("$\\log_{10}$ σ of the decoder")
     return figure
@@ -166,7 +171,7 @@ def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
                 _draw_mosaic(axes, dataset[name].sel(arm=arm).values, shape)
                 if arm == arms[0]:
                     axes.set_title(title)
-            row[0].set_ylabel(ARMS[arm].label)
+            row[0].set_ylabel(arm_style(arm).label)
     return figure
 
 
@@ -182,7 +187,7 @@ def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
             images = dataset["traversal"].sel(arm=arm).transpose("latent", "value", "pixel").values
             latents, values, pixels = images.shape
             _draw_mosaic(axes, images.reshape(-1, pixels), shape, (latents, values))
-            axes.set_title(ARMS[arm].label)
+            axes.set_title(arm_style(arm).label)
             axes.set_xlabel("$z_i$ from -2 to 2")
         for axes in panels[len(arms) :]:
             axes.remove()
@@ -195,8 +200,10 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     arms = list(dataset["arm"].values)
     bounds = dataset["worst_bound"].transpose("arm", "worst_image").values
     with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 1.15 + 0.17 * len(arms)), layout="constrained")
         count = bounds.shape[1]
+        image_height = min(1.2, 0.9 * PAGE / count * shape[0] / shape[1])
+        lines_height = LINE_OF_BOUNDS / 72 * len(arms)
+        figure = Figure((PAGE, 0.65 + image_height + lines_height), layout="constrained")
         for axes, x, column in zip(
             figure.subplots(1, count, squeeze=False)[0],
             dataset["worst"].values,
@@ -204,19 +211,21 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
             strict=True,
         ):
             axes.imshow(x.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
+            axes.set_anchor("N")  # what room is left stays below the numbers
             _bare(axes)
             for line, (arm, bound) in enumerate(zip(arms, column, strict=True)):
-                axes.text(
-                    0.5,
-                    -0.06 - 0.19 * line,
+                axes.annotate(
                     f"{bound:,.0f}",
-                    color=ARMS[arm].color,
+                    (0.5, 0),
+                    (0, -2 - LINE_OF_BOUNDS * line),
+                    xycoords="axes fraction",
+                    textcoords="offset points",
+                    color=arm_style(arm).color,
                     ha="center",
                     va="top",
                     fontsize=7,
-                    transform=axes.transAxes,
                 )
-        handles = [Line2D([], [], color=ARMS[arm].color, label=ARMS[arm].label) for arm in arms]
+        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in arms]
         figure.suptitle(
             "held-out images with the worst plain bound, and their bounds (nats)", fontsize=8
         )
@@ -236,13 +245,13 @@ def table_samples_figure(dataset: xr.Dataset) -> Figure:
         for axes, arm in zip(panels, arms, strict=True):
             for points, color, label in (
                 (data, DATA_COLOR, "held-out data"),
-                (dataset["samples"].sel(arm=arm).values, ARMS[arm].color, "samples"),
+                (dataset["samples"].sel(arm=arm).values, arm_style(arm).color, "samples"),
             ):
                 shown = (points - centre) @ directions
                 if shown.shape[1] == 1:
                     shown = np.column_stack([shown, np.zeros(len(shown))])
                 axes.plot(*shown.T, ".", color=color, markersize=4, alpha=0.6, label=label)
-            axes.set_title(ARMS[arm].label)
+            axes.set_title(arm_style(arm).label)
             axes.set_xlabel("first direction")
         panels[0].set_ylabel("second direction\n(column scales)")
         low, high = np.min((data - centre) @ directions), np.max((data - centre) @ directions)
@@ -276,7 +285,7 @@ def sigma_fix_figure(
                 of_arm = dataset.isel(cell=np.flatnonzero(names == arm)).sortby("cell_sigma_fix")
                 values = of_arm[key].transpose("cell", "seed").values
                 middle = np.nanmedian(values, axis=1)
-                sigmas, color = of_arm["cell_sigma_fix"].values, ARMS[arm].color
+                sigmas, color = of_arm["cell_sigma_fix"].values, arm_style(arm).color
                 if sigmas[0] == 0:
                     axes.axhline(middle[0], color=color, linewidth=1)
                 else:
@@ -291,10 +300,7 @@ def sigma_fix_figure(
             axes.set_xticks(shown, [f"{sigma:g}" for sigma in shown], rotation=45)
             axes.minorticks_off()
         every[0].set_yscale("log")
-        handles = [
-            Line2D([], [], color=ARMS[arm].color, label=ARMS[arm].label)
-            for arm in dict.fromkeys(names)
-        ]
+        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in dict.fromkeys(names)]
         handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label="held-out data"))
         if suggested:
             handles.append(

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import STYLE
+from spread_jax.figures.style import STYLE, say
 
 ARM_COLORS = ("#666666", "#0072B2", "#009E73")
 
@@ -31,12 +31,15 @@ def learned_figure(
             for i, (distance, color) in enumerate(zip(distances, ARM_COLORS, strict=True)):
                 places = i + np.linspace(-0.2, 0.2, len(distance))
                 axes.plot(places, distance, ".", color=color, markersize=4, alpha=0.6)
-                axes.plot(
-                    [i - 0.3, i + 0.3], [np.nanmedian(distance)] * 2, color=color, linewidth=1.5
-                )
+                known = distance[~np.isnan(distance)]
+                middle = np.median(known) if known.size else np.nan
+                axes.plot([i - 0.3, i + 0.3], [middle] * 2, color=color, linewidth=1.5)
             labels = [arm_labels[arm].replace(" ", "\n", 1) for arm in arms]
             axes.set(xticks=range(len(arms)), xticklabels=labels, title=data_labels[name])
             axes.set_xlim(-0.5, len(arms) - 0.5)
-            axes.set_ylim(0, 1.08 * np.nanmax(distances))
+            largest = distances.max(initial=0.0, where=np.isfinite(distances))
+            if largest == 0:
+                say(axes, "no finite distance above 0")
+            axes.set_ylim(0, 1.08 * largest or 1.0)
         panels[0].set_ylabel("energy distance (data units)")
     return figure

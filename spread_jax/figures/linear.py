@@ -53,6 +53,7 @@ def error_against_gamma_figure(dataset: xr.Dataset) -> Figure:
             _draw_reference(axes, dataset, model)
             axes.set(
                 title=title,
+                xlim=(-0.5, len(gammas) - 0.5),
                 xticks=range(len(gammas)),
                 xticklabels=[f"{gamma:g}" for gamma in gammas],
                 xlabel="observation noise γ (std, data units)",

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches
 PAGE = 7.0
+LEGEND_COLUMNS = 6  # what a page holds
+LEGEND_ROW = 0.15  # inches
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -62,17 +64,41 @@ ARMS = {
 }
 
 
-def loss_limits(mean: np.ndarray, top: np.ndarray, skip_start: bool) -> tuple[float, float]:
-    """What is seen after the first hundredth of the steps, which would flatten a bounded loss."""
+def arm_style(name: str) -> ArmStyle:
+    """How an arm is drawn: one not of ours by its own name, in grey."""
+    return ARMS.get(name, ArmStyle(str(name), NOISE_COLOR))
+
+
+def loss_limits(
+    mean: np.ndarray, top: np.ndarray, skip_start: bool, floor: float | None = None
+) -> tuple[float, float]:
+    """What is seen after the first hundredth of the steps, which would flatten a bounded loss,
+    and the floor where one is drawn."""
     start = max(1, mean.shape[1] // 100) if skip_start and mean.shape[1] > 1 else 0
-    low = np.nanmin(np.where(np.isfinite(mean), mean, np.nan)[:, start:], initial=0.0)
-    high = np.nanmax(np.where(np.isfinite(top), top, np.nan)[:, start:], initial=low + 1e-3)
-    margin = 0.06 * (high - low)
+    seen = np.concatenate([mean[:, start:], top[:, start:]], axis=None, dtype=float)
+    if floor is not None:
+        seen = np.append(seen, floor)
+    seen = seen[np.isfinite(seen)]
+    low, high = (seen.min(), seen.max()) if seen.size else (0.0, 1.0)
+    margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return float(low - margin), float(high + margin)
 
 
+def one_record(steps: np.ndarray) -> dict[str, Any]:
+    """Keywords of a curve: of one record it is a dot at the edge, for a line would not be seen."""
+    return {"marker": ".", "clip_on": False} if len(steps) == 1 else {}
+
+
+def say(axes: Axes, words: str) -> None:
+    """Words in the middle of a panel that has nothing to show."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=axes.transAxes)
+
+
 def log_scale(axes: Axes) -> None:
-    """A log axis with plain numbers for decades, and for thirds where it spans few of them."""
+    """A log axis with plain numbers for decades, and for thirds where it spans few of them; of
+    data with nothing above 0 the axis stays linear."""
+    if not np.isfinite(axes.dataLim.minposy):
+        return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(
@@ -82,12 +108,15 @@ def log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
-def legend_below(figure: Figure, panels: np.ndarray) -> None:
+def legend_below(figure: Figure, panels: np.ndarray, columns: int = LEGEND_COLUMNS) -> None:
     """One legend under all panels, each label once."""
     entries: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries.update(zip(labels, handles, strict=True))
     figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries)
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=min(len(entries), columns),
     )

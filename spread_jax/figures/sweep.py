@@ -9,7 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spread_jax.evaluation import wilson_interval
-from spread_jax.figures.style import ARMS, COLUMN, FLOOR_COLOR, PAGE, STYLE, log_scale, loss_limits
+from spread_jax.figures.style import (
+    ARMS,
+    COLUMN,
+    FLOOR_COLOR,
+    LEGEND_ROW,
+    PAGE,
+    STYLE,
+    legend_below,
+    log_scale,
+    loss_limits,
+    one_record,
+)
+
+MANY_SIGMAS = 8  # above it their labels stand upright, over a page
+MANY_CELLS = 5  # above it a column of the paper has no room for a map's numbers
+MANY_RATES = 3  # above it the legend stands below
 
 
 def recovery_figure(dataset: xr.Dataset) -> Figure:
@@ -19,7 +34,7 @@ def recovery_figure(dataset: xr.Dataset) -> Figure:
       dataset: a judged sweep, ``recovered`` [sigma_fix, learning_rate, seed].
     """
     with mpl.rc_context(STYLE):
-        figure = Figure((COLUMN, 2.4), layout="constrained")
+        figure = _figure(dataset, 2.4)
         axes = figure.subplots()
         for label, runs, color, shift in _learning_rates(dataset):
             found = runs["recovered"].transpose("sigma_fix", "seed").values
@@ -40,7 +55,7 @@ def recovery_figure(dataset: xr.Dataset) -> Figure:
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
         _sigma_axis(axes, dataset)
         if label:
-            axes.legend()
+            _legend(figure, axes, dataset)
     return figure
 
 
@@ -138,7 +153,7 @@ def loss_fan_figure(dataset: xr.Dataset) -> Figure:
                 alpha=0.25,
                 linewidth=0,
             )
-            axes.plot(steps, middle, color=arm.color, linewidth=0.9)
+            axes.plot(steps, middle, color=arm.color, linewidth=0.9, **one_record(steps))
             axes.set(title=f"$\\sigma_{{fix}}$ = {sigma:g}", xlim=(0, steps[-1]))
             axes.set_ylim(
                 loss_limits(low[None], np.nanquantile(top, 0.95, axis=0)[None], sigma > 0)
@@ -156,7 +171,8 @@ def recovery_heat_map(dataset: xr.Dataset) -> Figure:
     """Share of seeds that found both modes, learning rate × σ_fix."""
     share = dataset["recovered"].mean("seed").transpose("learning_rate", "sigma_fix").values
     with mpl.rc_context(STYLE):
-        figure = Figure((COLUMN, 1.3 + 0.35 * len(share)), layout="constrained")
+        width = PAGE if len(dataset["sigma_fix"]) > MANY_CELLS else COLUMN
+        figure = Figure((width, 1.3 + 0.35 * len(share)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(share):
@@ -177,7 +193,7 @@ def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels:
     """A panel per variable: median over seeds and quartiles, log axis, against σ_fix."""
     with mpl.rc_context(STYLE):
         count = len(labels) + extra_panels
-        figure = Figure((COLUMN, 0.7 + 1.3 * count), layout="constrained")
+        figure = _figure(dataset, 0.7 + 1.3 * count)
         panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, label) in zip(panels, labels.items(), strict=False):
             for rate_label, runs, color, shift in _learning_rates(dataset):
@@ -197,7 +213,7 @@ def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels:
             log_scale(axes)
         _sigma_axis(panels[-1], dataset)
         if rate_label:
-            panels[0].legend()
+            _legend(figure, panels[0], dataset)
     return figure
 
 
@@ -234,9 +250,32 @@ def _learning_rates(
         )
 
 
+def _figure(dataset: xr.Dataset, height: float) -> Figure:
+    """A figure of panels ``height`` high in all, with room for many σ_fix and learning rates."""
+    many = len(dataset["sigma_fix"]) > MANY_SIGMAS
+    rates = _with_learning_rates(dataset).sizes["learning_rate"]
+    rows = -(-rates // _legend_columns(dataset)) if rates > MANY_RATES else 0
+    size = (PAGE if many else COLUMN, height + (0.3 if many else 0.0) + LEGEND_ROW * rows)
+    return Figure(size, layout="constrained")
+
+
+def _legend(figure: Figure, axes: Axes, dataset: xr.Dataset) -> None:
+    if _with_learning_rates(dataset).sizes["learning_rate"] > MANY_RATES:
+        legend_below(figure, np.array([axes]), _legend_columns(dataset))
+    else:
+        axes.legend()
+
+
+def _legend_columns(dataset: xr.Dataset) -> int:
+    return 4 if len(dataset["sigma_fix"]) > MANY_SIGMAS else 2
+
+
 def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:
     """One place per σ_fix, evenly spaced: a log axis has no place for 0, the plain VAE."""
     sigmas = dataset["sigma_fix"].values
-    labels = [f"{sigma:g}" if sigma > 0 else "0\nplain" for sigma in sigmas]
-    axes.set(xticks=range(len(sigmas)), xticklabels=labels, xlim=(-0.5, len(sigmas) - 0.5))
+    many = len(sigmas) > MANY_SIGMAS
+    plain = "plain 0" if many else "0\nplain"
+    labels = [f"{sigma:g}" if sigma > 0 else plain for sigma in sigmas]
+    axes.set_xticks(range(len(sigmas)), labels, rotation=90 if many else 0)
+    axes.set_xlim(-0.5, len(sigmas) - 0.5)
     axes.set_xlabel("$\\sigma_{fix}$ (data units)")

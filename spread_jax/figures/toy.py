@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spread_jax.figures.style import (
-    ARMS,
     COLUMN,
     DATA_COLOR,
     FLOOR_COLOR,
     NOISE_COLOR,
     STYLE,
+    arm_style,
     loss_limits,
+    one_record,
+    say,
 )
 
 
@@ -32,7 +34,8 @@ def data_figure(x: np.ndarray) -> Figure:
         plane, density = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
         plane.plot(*x.T, ".", color=DATA_COLOR, markersize=2, alpha=0.3, markeredgewidth=0)
         plane.set(ylim=(-1, 1), ylabel="$x_2$", title="the data: two modes on a line, $x_2 = 0$")
-        _draw_density(density, x[:, 0], np.linspace(-1.6, 1.6, 81), DATA_COLOR)
+        reach = _reach(x)
+        _draw_density(density, x[:, 0], np.linspace(-reach, reach, 81), DATA_COLOR)
         density.set(xlabel="$x_1$ (data units)", ylabel="density of $x_1$")
     return figure
 
@@ -48,24 +51,24 @@ def loss_figure(arms: Mapping[str, xr.Dataset], floor: float | None) -> Figure:
         figure = Figure((COLUMN, 3.4), layout="constrained")
         panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (arm, runs) in zip(panels, arms.items(), strict=True):
-            style = ARMS[arm]
+            style = arm_style(arm)
             steps = runs["step"].values
             top = runs["loss_max"].transpose("seed", "step").values
             mean = runs["loss"].transpose("seed", "step").values
             _draw_runs(axes, steps, top, style.color)
-            axes.plot(steps, mean[0], color=style.color, linewidth=0.9)
+            axes.plot(steps, mean[0], color=style.color, linewidth=0.9, **one_record(steps))
             axes.set(ylabel="loss (nats)", title=style.label, xlim=(0, steps[-1]))
-            axes.set_ylim(loss_limits(mean, top, arm == "spread_vae"))
-        if floor is not None and "spread_vae" in arms:
-            axes = panels[list(arms).index("spread_vae")]
-            axes.axhline(
-                floor,
-                color=FLOOR_COLOR,
-                linestyle="--",
-                linewidth=1,
-                label="floor, $H(\\tilde p_d)$",
-            )
-            axes.legend(loc="upper right")
+            bounded = arm == "spread_vae"
+            axes.set_ylim(loss_limits(mean, top, bounded, floor if bounded else None))
+            if bounded and floor is not None:
+                axes.axhline(
+                    floor,
+                    color=FLOOR_COLOR,
+                    linestyle="--",
+                    linewidth=1,
+                    label="floor, $H(\\tilde p_d)$",
+                )
+                axes.legend(loc="upper right")
         panels[-1].set_xlabel("optimizer steps")
     return figure
 
@@ -77,15 +80,21 @@ def samples_figure(
 
     Args:
       x: data, ``[n, 2]``.
-      samples: arm → clean samples of the first seed, ``[n, 2]``.
+      samples: arm → clean samples of the first seed, ``[n, 2]``; what is not finite is left out.
       rates: arm → share of seeds that recovered both modes, for the titles.
     """
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 3.0), layout="constrained")
         grid = figure.subplots(2, len(samples), sharex=True, sharey="row", squeeze=False)
-        edges = np.linspace(-1.6, 1.6, 65)
+        reach = _reach(x)
+        edges = np.linspace(-reach, reach, 65)
+        height = 0.01
         for (plane, density), (arm, points) in zip(grid.T, samples.items(), strict=True):
-            style = ARMS[arm]
+            style = arm_style(arm)
+            points = points[np.isfinite(points).all(axis=1)]
+            height = max(height, np.abs(points[:, 1]).max(initial=0.0))
+            if not len(points):
+                say(plane, "no finite sample")
             plane.plot(
                 *points.T, ".", color=style.color, markersize=2, alpha=0.4, markeredgewidth=0
             )
@@ -102,9 +111,8 @@ def samples_figure(
             _draw_density(density, x[:, 0], edges, DATA_COLOR)
             _draw_density(density, points[:, 0], edges, style.color)
             density.set_xlabel("$x_1$ (data units)")
-        grid[0, 0].set(ylabel="$x_2$ (data units)", xlim=(-1.6, 1.6))
-        height = 1.2 * max(0.01, *(np.nanmax(np.abs(p[:, 1])) for p in samples.values()))
-        grid[0, 0].set_ylim(-height, height)
+        grid[0, 0].set(ylabel="$x_2$ (data units)", xlim=(-reach, reach))
+        grid[0, 0].set_ylim(-1.2 * height, 1.2 * height)
         grid[1, 0].set_ylabel("density of $x_1$")
         grid[1, 0].plot([], color=DATA_COLOR, linewidth=1, label="data")
         grid[1, 0].legend(loc="upper center")
@@ -124,20 +132,19 @@ def sigma_figure(arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: flo
         panels = figure.subplots(1, 2, sharey=True)
         for i, axes in enumerate(panels):
             for arm, runs in arms.items():
+                steps, color = runs["step"].values, arm_style(arm).color
                 std = runs["std"].isel(dim=i).transpose("component", "seed", "step").values
                 for component in std:
-                    _draw_runs(axes, runs["step"].values, component, ARMS[arm].color)
-                    axes.plot(
-                        runs["step"].values, component[0], color=ARMS[arm].color, linewidth=0.9
-                    )
-            axes.set(yscale="log", xlim=(0, runs["step"].values[-1]), xlabel="optimizer steps")
-            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+                    _draw_runs(axes, steps, component, color)
+                    axes.plot(steps, component[0], color=color, linewidth=0.9, **one_record(steps))
+            axes.set(yscale="log", xlim=(0, steps[-1]), xlabel="optimizer steps")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
             axes.set_title(f"$\\sigma_{{x_{i + 1}}}$ of the decoder")
         panels[0].set_ylabel("standard deviation (data units)")
         panels[0].axhline(data_std, color=DATA_COLOR, linestyle=":", linewidth=1)
         if sigma_fix:
             panels[1].axhline(sigma_fix, color=NOISE_COLOR, linestyle="--", linewidth=1)
-        handles = [Line2D([], [], color=ARMS[arm].color, label=ARMS[arm].label) for arm in arms]
+        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in arms]
         truth = "truth, left (right: 0)"
         handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label=truth))
         if sigma_fix:
@@ -148,16 +155,23 @@ def sigma_figure(arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: flo
     return figure
 
 
+def _reach(x: np.ndarray) -> float:
+    """How far from 0 the line is shown: the two modes at ±1, or all data where it is wider."""
+    return max(1.6, 1.05 * float(np.abs(x[:, 0]).max()))
+
+
 def _draw_density(axes: Axes, x: np.ndarray, edges: np.ndarray, color: str) -> None:
+    if not len(x):
+        return
     counts, _ = np.histogram(x, edges)
     axes.stairs(counts / len(x) / np.diff(edges), edges, color=color, linewidth=1)
 
 
 def _draw_runs(axes: Axes, steps: np.ndarray, curves: np.ndarray, color: str) -> None:
     """One faint line a run."""
+    alpha = max(0.05, 0.4 / len(curves) ** 0.5)
+    if len(steps) == 1:
+        axes.plot(steps, curves.T, color=color, alpha=alpha, **one_record(steps))
+        return
     lines = [np.column_stack([steps, curve]) for curve in curves]
-    axes.add_collection(
-        LineCollection(
-            lines, colors=color, linewidths=0.4, alpha=max(0.05, 0.4 / len(lines) ** 0.5)
-        )
-    )
+    axes.add_collection(LineCollection(lines, colors=color, linewidths=0.4, alpha=alpha))
