@@ -154,7 +154,7 @@ def loss_fan_figure(dataset: xr.Dataset) -> Figure:
                 linewidth=0,
             )
             axes.plot(steps, middle, color=arm.color, linewidth=0.9, **one_record(steps))
-            axes.set(title=f"$\\sigma_{{fix}}$ = {sigma:g}", xlim=(0, steps[-1]))
+            axes.set(title=f"$\\sigma_{{fix}}$ = {sigma:.3g}", xlim=(0, steps[-1]))
             axes.set_ylim(
                 loss_limits(low[None], np.nanquantile(top, 0.95, axis=0)[None], sigma > 0)
             )
@@ -275,7 +275,7 @@ def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:
     sigmas = dataset["sigma_fix"].values
     many = len(sigmas) > MANY_SIGMAS
     plain = "plain 0" if many else "0\nplain"
-    labels = [f"{sigma:g}" if sigma > 0 else plain for sigma in sigmas]
+    labels = [f"{sigma:.3g}" if sigma > 0 else plain for sigma in sigmas]
     axes.set_xticks(range(len(sigmas)), labels, rotation=90 if many else 0)
     axes.set_xlim(-0.5, len(sigmas) - 0.5)
     axes.set_xlabel("$\\sigma_{fix}$ (data units)")
