@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -360,7 +360,7 @@ def _numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
         value = np.asarray(value)
     if np.asarray(value).dtype.kind not in "iufb":
         raise ValueError(f"{name} must be a real number or an array of them, got {value!r}")
-    return value
+    return cast("ArrayLike", value)
 
 
 def _checked_sigma(sigma: ArrayLike | Sequence) -> ArrayLike:

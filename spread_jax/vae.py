@@ -122,7 +122,7 @@ def laplace_noise(std: ArrayLike | float) -> Spread:
         raise ValueError(
             f"std must be a scalar, one for all dimensions, got shape {jnp.shape(std)}"
         )
-    if not isinstance(std, jax.core.Tracer) and not 0 <= std < math.inf:
+    if not isinstance(std, jax.core.Tracer) and not 0 <= float(np.asarray(std)) < math.inf:
         raise ValueError(f"std must be finite and >= 0 (a standard deviation), got {std}")
     none = jnp.asarray(std) == 0
     spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
