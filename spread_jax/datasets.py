@@ -119,7 +119,7 @@ def as_images(x: np.ndarray) -> NDArray[np.float32]:
     uint8 is divided by 255; floats must lie in [0, 1] already.
 
     Raises:
-      ValueError: naming another dtype, another shape or a pixel outside.
+      ValueError: naming another dtype, another shape, a pixel outside, or uint8 up to 1 only.
     """
     if x.ndim != 3:
         raise ValueError(f"must be images [n, height, width], not of shape {x.shape}")
@@ -129,6 +129,10 @@ def as_images(x: np.ndarray) -> NDArray[np.float32]:
         )
     rows = as_table(x)
     if x.dtype == np.uint8:
+        if rows.max() <= 1:  # binarised
+            raise ValueError(
+                f"must be uint8 with white 255; the largest is {rows.max()}: save them as floats"
+            )
         return rows.astype(np.float32) / np.float32(255)
     low, high = float(rows.min()), float(rows.max())
     if low < 0 or high > 1:
@@ -291,6 +295,8 @@ def _checked_labels(labels: np.ndarray, count: int, part: str) -> NDArray[np.int
         )
     if labels.dtype.kind not in "iu":
         raise ValueError(f"must be labels that are integers, not {labels.dtype}")
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"must be labels from 0: {part} has {labels.min()}")
     return labels.astype(np.int64)
 
 

@@ -53,6 +53,9 @@ def denoise_by_decoder(
       encode, decode, latent: as in :func:`spread_jax.spread_elbo`.
       sigma: standard deviation of the noise, a scalar or ``[dim]``, in data units.
 
+    Raises:
+      TypeError: if ``decode`` does not return a pair.
+
     Examples:
       >>> x = sj.denoise_by_decoder(
       ...     jax.random.key(0),
@@ -68,7 +71,13 @@ def denoise_by_decoder(
     posterior = encode(y)
 
     def clean(z: Array) -> Array:
-        mean, var = decode(z)
+        decoded = decode(z)
+        if not (isinstance(decoded, (tuple, list)) and len(decoded) == 2):
+            raise TypeError(
+                "decode must return (mean, var), var None for a deterministic decoder, got "
+                f"{type(decoded).__name__}"
+            )
+        mean, var = decoded
         if var is None:
             return jnp.broadcast_to(mean, (mean.shape[0], *y.shape))
         gain = var / (var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype))

@@ -5,10 +5,10 @@ far however near they lie: no gradient says which way to go. Spread, all are smo
 """
 
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from spread_jax.oracles import GaussianMixture, spread_log_prob
@@ -22,7 +22,7 @@ MAX_GRID = 20_000_000
 
 
 def point_divergence(
-    distance: Floats, sigma_fix: float, divergence: Divergence
+    distance: ArrayLike | float, sigma_fix: float, divergence: Divergence
 ) -> tuple[Floats, Floats]:
     """D(N(0, sigma_fix²) || N(distance, sigma_fix²)) and its derivative in the distance.
 
@@ -32,7 +32,7 @@ def point_divergence(
     0: the derivative is then NaN for KL and at 0, and 0 elsewhere.
 
     Args:
-      distance: >= 0, in data units, an array.
+      distance: >= 0, in data units, a number or an array.
       sigma_fix: standard deviation of the noise, >= 0.
       divergence: "kl" and "reverse_kl" in nats, "js" in nats, at most log 2, with equal weights;
         "tv", half the L1 distance; "hellinger", squared: 1 - ∫ √(p q).
@@ -41,7 +41,8 @@ def point_divergence(
       The divergence, and its derivative per data unit, of the shape of ``distance``.
 
     Raises:
-      ValueError: if ``sigma_fix`` is negative or not finite, or ``divergence`` is not known.
+      ValueError: if ``sigma_fix`` is negative or not finite, a distance is negative, or
+        ``divergence`` is not known.
 
     Examples:
       >>> value, slope = sj.point_divergence(np.array([0.1, 0.2]), 0.1, "kl")
@@ -49,6 +50,14 @@ def point_divergence(
       [0.5 2. ] [10. 20.]
     """
     _check(sigma_fix, divergence)
+    distance = np.asarray(distance, np.float64)
+    if (distance < 0).any():
+        raise ValueError(f"distance must be >= 0, got {distance.min()}")
+    value, slope = _between_points(distance, sigma_fix, divergence)
+    return np.asarray(value), np.asarray(slope)
+
+
+def _between_points(distance: Floats, sigma_fix: float, divergence: Divergence) -> tuple[Any, Any]:
     if sigma_fix == 0:
         far = {"kl": np.inf, "reverse_kl": np.inf, "js": np.log(2), "tv": 1.0, "hellinger": 1.0}
         has_slope = (distance > 0) & np.isfinite(far[divergence])

@@ -139,9 +139,14 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
     As :func:`scipy.stats.binomtest` gives it; importing scipy.stats would cost a command 0.6 s.
 
+    Raises:
+      ValueError: if there are no trials, or not from 0 to ``trials`` successes.
+
     References:
       Wilson, "Probable inference, the law of succession, and statistical inference", JASA (1927).
     """
+    if not (trials >= 1 and 0 <= successes <= trials):
+        raise ValueError(f"there must be 0 to n successes in n >= 1, got {successes} in {trials}")
     rate, z_squared = successes / trials, NormalDist().inv_cdf(0.975) ** 2
     centre = (rate + z_squared / (2 * trials)) / (1 + z_squared / trials)
     variance = rate * (1 - rate) / trials + z_squared / (4 * trials**2)

@@ -37,6 +37,8 @@ def as_table(x: ArrayLike) -> np.ndarray:
     Raises:
       ValueError: naming what x is instead.
     """
+    if np.ma.is_masked(x):  # NumPy would take what lies under the mask
+        raise ValueError("must be finite numbers, not an array with masked entries: fill them")
     try:
         x = np.asarray(x)
     except ValueError:

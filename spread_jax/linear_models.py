@@ -50,7 +50,12 @@ def sample_problem(
     """x = A z + gamma ε, ε ~ N(0, I), z ~ N(0, I) or Laplace of variance 1.
 
     The same key gives the same A, z, ε and start at every gamma, a standard deviation.
+
+    Raises:
+      ValueError: if ``law`` is neither.
     """
+    if law not in ("gaussian", "laplace"):
+        raise ValueError(f"law must be gaussian or laplace, got {law!r}")
     factor_key, z_key, noise_key, start_key = jax.random.split(key, 4)
     draw = {"gaussian": jax.random.normal, "laplace": jax.random.laplace}[law]
     scale = {"gaussian": 1.0, "laplace": LAPLACE_SCALE}[law]

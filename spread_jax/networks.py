@@ -1,7 +1,7 @@
 """Flax Linen encoders and decoders, used through ``init`` and ``apply`` only."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -68,6 +68,10 @@ class GaussianDecoder(nn.Module):
     zero_log_var_kernel: bool = True
     variance: Variance = "each"
 
+    def __post_init__(self) -> None:
+        _check_variance(self.variance)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, z: Float[Array, "*batch latent_dim"]
@@ -130,6 +134,10 @@ class ConvGaussianDecoder(nn.Module):
     initial_log_var: float = -3.0
     variance: Variance = "each"
 
+    def __post_init__(self) -> None:
+        _check_variance(self.variance)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, z: Float[Array, "*batch latent_dim"]
@@ -168,6 +176,13 @@ def _channels_to_blocks(x: Array) -> Array:
     n, height, width, channels = x.shape
     x = x.reshape(n, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, 2 * height, 2 * width, channels // 4)
+
+
+def _check_variance(variance: str) -> None:
+    if variance not in get_args(Variance):
+        raise ValueError(
+            f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}"
+        )
 
 
 def _shared_log_var(decoder: GaussianDecoder | ConvGaussianDecoder, mean: Array) -> Array:

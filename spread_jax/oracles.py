@@ -10,6 +10,8 @@ from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 
+MAX_NODES = 300  # hermegauss(400) is NaN
+
 
 class GaussianMixture(NamedTuple):
     """Σ_k weights_k N(x; means_k, diag stds_k²); std 0 is allowed: a point, a line.
@@ -69,15 +71,17 @@ def spread_log_prob(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Fl
 def spread_entropy(mixture: GaussianMixture, sigma_fix: float, num_nodes: int = 64) -> float:
     """H(p~) = -∫ p~(y) log p~(y) dy, in nats: no spread loss on this data can fall below it.
 
-    By tensor Gauss-Hermite quadrature about each component.
+    By tensor Gauss-Hermite quadrature about each component: four decimals and more with 64 nodes
+    where log p~ is smooth on the scale of each component, so where none is much wider than
+    another that it covers.
 
     Args:
       mixture: the clean law p of the data.
       sigma_fix: standard deviation of the noise, > 0.
-      num_nodes: nodes per dimension; 64 give four decimals and more.
+      num_nodes: nodes per dimension, at most 300.
 
     Raises:
-      ValueError: if ``sigma_fix`` is not positive.
+      ValueError: if ``sigma_fix`` is not positive, or ``num_nodes`` not from 1 to 300.
     """
     nodes, weights = _spread_quadrature(mixture, sigma_fix, num_nodes)
     return float(-np.sum(weights * spread_log_prob(nodes, mixture, sigma_fix)))
@@ -89,15 +93,18 @@ def spread_kl(
     """KL(p~ || q~) = ∫ p~(y) log (p~(y) / q~(y)) dy, in nats, by quadrature about p's components.
 
     Finite for any p and q, also where the unspread divergence is not; zero only if p = q. For
-    two points it is ‖a - b‖² / (2 sigma_fix²).
+    two points it is ‖a - b‖² / (2 sigma_fix²). With 64 nodes it has four decimals where each
+    component of p sees log p~ and log q~ smooth, as in ``spread_kl(truth, model)``. A wide p and a
+    q of narrow modes it judges by too few nodes: ``spread_kl(merged(truth), truth, 0.1)`` of
+    :func:`two_modes` gives 8.18 for 8.43. There :func:`spread_jax.spread_divergence` is exact.
 
     Args:
       p, q: clean laws, of the data and of the model.
       sigma_fix: standard deviation of the noise, > 0.
-      num_nodes: nodes per dimension.
+      num_nodes: nodes per dimension, at most 300.
 
     Raises:
-      ValueError: if ``sigma_fix`` is not positive.
+      ValueError: if ``sigma_fix`` is not positive, or ``num_nodes`` not from 1 to 300.
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968.
@@ -140,7 +147,8 @@ def deconvolved_mixture(
       sigma_fix: standard deviation of their noise, > 0.
       initial: where to start; its components are the answer's.
       num_em_steps: EM steps before the search.
-      fixed_weights: keep the weights of ``initial``, as a fixed prior p(z) does.
+      fixed_weights: keep the weights of ``initial``, as a fixed prior p(z) does. Else they are
+        those after the EM steps: the search moves means and variances only.
 
     Returns:
       The mixture at the optimum. On points that truly are constant in a dimension its std there
@@ -245,6 +253,11 @@ def _spread_quadrature(
 ) -> tuple[Floats, Floats]:
     """Nodes ``[n, dim]`` and weights ``[n]`` with Σ w f(node) ≈ ∫ p~(y) f(y) dy."""
     _check_positive(sigma_fix)
+    if not 1 <= num_nodes <= MAX_NODES:
+        raise ValueError(
+            f"num_nodes must be from 1 to {MAX_NODES}, beyond which NumPy's rule overflows, got "
+            f"{num_nodes}; spread_jax.spread_divergence has a grid that follows narrow modes"
+        )
     dim = mixture.means.shape[1]
     grid, grid_weights = _standard_normal_quadrature(num_nodes, dim)
     scales = np.sqrt(np.square(mixture.stds) + sigma_fix**2)

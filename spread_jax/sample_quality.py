@@ -4,6 +4,8 @@ Its numbers compare models of one data set with each other and with held-out rea
 not comparable with the Inception FID of the literature: other features.
 """
 
+import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,11 +16,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 
 WIDTH = 256
 NUM_FEATURES = 32
 LEARNING_RATE = 1e-3
 BATCH = 128
+BLOCK = 4_000_000  # distances at a time: 32 MB
 
 
 class ClassifierNetwork(nn.Module):
@@ -37,11 +41,13 @@ class Classifier(NamedTuple):
 
     Attributes:
       params: of :class:`ClassifierNetwork`.
-      num_classes: of the labels, which are 0 to num_classes - 1.
+      num_classes: number of distinct labels.
+      labels: these, ascending: logit i is that of ``labels[i]``.
     """
 
     params: dict
     num_classes: int
+    labels: NDArray[np.int64]
 
     def features(self, x: ArrayLike) -> NDArray[np.float64]:
         """The last hidden layer, ``[n, 32]``."""
@@ -50,7 +56,7 @@ class Classifier(NamedTuple):
     def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """The share of points whose largest logit is their label's."""
         logits = _apply(self.num_classes, self.params, jnp.asarray(x))[1]
-        return float(np.mean(np.argmax(logits, -1) == np.asarray(labels)))
+        return float(np.mean(self.labels[np.argmax(logits, -1)] == np.asarray(labels)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -69,10 +75,11 @@ def train_classifier(
     Args:
       key: initialisation and batches.
       x: ``[n, dim]``, of any units that a network can take.
-      labels: integers from 0.
+      labels: integers, of any size.
       num_steps: optimizer steps.
     """
-    num_classes = int(labels.max()) + 1
+    distinct, labels = np.unique(labels, return_inverse=True)
+    num_classes = len(distinct)
     network, optimizer = ClassifierNetwork(num_classes), optax.adam(LEARNING_RATE)
     init_key, run_key = jax.random.split(key)
     params = network.init(init_key, jnp.zeros((1, x.shape[1])))
@@ -93,7 +100,8 @@ def train_classifier(
         start = (params, optimizer.init(params))
         return jax.lax.scan(step, start, jax.random.split(run_key, num_steps))[0][0]
 
-    return Classifier(train(params, jnp.asarray(x), jnp.asarray(labels, jnp.int32)), num_classes)
+    trained = train(params, jnp.asarray(x), jnp.asarray(labels, jnp.int32))
+    return Classifier(trained, num_classes, distinct)
 
 
 class SampleQuality(NamedTuple):
@@ -152,10 +160,13 @@ def precision_recall(
 
     Args:
       real, samples: features, ``[n, width]`` and ``[m, width]``; recall grows with m.
-      num_neighbours: k, below n and m.
+      num_neighbours: k, at least 1.
+
+    Returns:
+      Precision and recall, each NaN where the points that have the balls are k or fewer.
 
     Raises:
-      ValueError: if it is not.
+      ValueError: if ``num_neighbours`` is below 1.
 
     Examples:
       >>> x = np.random.default_rng(0).normal(size=(1000, 2))
@@ -168,18 +179,27 @@ def precision_recall(
       Kynkäänniemi et al., "Improved precision and recall metric for assessing generative models",
       NeurIPS 2019, equations 1 and 2.
     """
+    if num_neighbours < 1:
+        raise ValueError(f"num_neighbours must be >= 1, got {num_neighbours}")
     real, samples = np.asarray(real, np.float64), np.asarray(samples, np.float64)
     precision = _share_inside(samples, real, num_neighbours)
     return precision, _share_inside(real, samples, num_neighbours)
 
 
 def _share_inside(points: NDArray, centres: NDArray, num_neighbours: int) -> float:
-    from sklearn.metrics import pairwise_distances_chunked
-    from sklearn.neighbors import NearestNeighbors
-
-    search = NearestNeighbors(n_neighbors=num_neighbours).fit(centres)
-    radius = search.kneighbors()[0][:, -1]  # without arguments: a point is not its own neighbour
-    inside = pairwise_distances_chunked(
-        points, centres, reduce_func=lambda distances, start: (distances <= radius).any(axis=1)
+    if len(centres) <= num_neighbours:
+        return math.nan
+    # radius and distance by one formula: a radius of 0, of repeated points, has to hold them
+    radius = np.concatenate(
+        # of a point's own row one distance, 0, is that to itself
+        [np.partition(rows, num_neighbours)[:, num_neighbours] for rows in _rows(centres, centres)]
     )
-    return float(np.concatenate(list(inside)).mean())
+    inside = [(rows <= radius[None]).any(axis=1) for rows in _rows(points, centres)]
+    return float(np.concatenate(inside).mean())
+
+
+def _rows(points: NDArray, centres: NDArray) -> Iterator[NDArray[np.float64]]:
+    """Distances ``[points, centres]``, some rows at a time."""
+    at_once = max(1, BLOCK // len(centres))
+    for start in range(0, len(points), at_once):
+        yield cdist(points[start : start + at_once], centres)

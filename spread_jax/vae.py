@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from spread_jax.networks import (
 from spread_jax.objectives import importance_weighted_bound, spread_elbo
 from spread_jax.spreads import Spread, gaussian_spread, laplace_spread, no_spread
 from spread_jax.training import Hyper, Training, make_training
+
+Network = Literal["mlp", "conv"]
 
 ACTIVE = 0.01  # variance over the data of a posterior mean, above which its dimension is used
 POINTS_AT_ONCE = 1000
@@ -53,7 +55,7 @@ def make_vae(
     latent_dim: int,
     variance: Variance = "each",
     hidden: Sequence[int] = (400,),
-    network: Literal["mlp", "conv"] = "mlp",
+    network: Network = "mlp",
     shape: tuple[int, int] | None = None,
     noise: Callable[[Any], Spread] = gaussian_spread,
 ) -> VAE:
@@ -69,7 +71,8 @@ def make_vae(
       noise: standard deviation → noise law: ``gaussian_spread`` or :func:`laplace_noise`.
 
     Raises:
-      ValueError: if ``conv`` gets no shape, or ``latent_dim`` is below 1.
+      ValueError: if ``variance`` or ``network`` is not one of those, ``conv`` gets no shape, or
+        ``latent_dim`` is below 1.
 
     Examples:
       >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))
@@ -78,6 +81,8 @@ def make_vae(
       >>> mean.shape, var.shape
       ((5, 64), (5, 64))
     """
+    if network not in get_args(Network):
+        raise ValueError(f"network must be one of {', '.join(get_args(Network))}, got {network!r}")
     encoder: GaussianEncoder | ConvGaussianEncoder
     decoder: GaussianDecoder | ConvGaussianDecoder
     if network == "mlp":
@@ -109,7 +114,16 @@ def laplace_noise(std: ArrayLike | float) -> Spread:
     """:func:`~spread_jax.spreads.laplace_spread` by its standard deviation √2 scale; 0 is no noise.
 
     ``std`` may be traced, so that a plain arm and a spread arm are numbers of one program.
+
+    Raises:
+      ValueError: if ``std`` is no scalar, or is concrete and negative or not finite.
     """
+    if jnp.ndim(std):
+        raise ValueError(
+            f"std must be a scalar, one for all dimensions, got shape {jnp.shape(std)}"
+        )
+    if not isinstance(std, jax.core.Tracer) and not 0 <= float(np.asarray(std)) < math.inf:
+        raise ValueError(f"std must be finite and >= 0 (a standard deviation), got {std}")
     none = jnp.asarray(std) == 0
     spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
 
@@ -119,7 +133,9 @@ def laplace_noise(std: ArrayLike | float) -> Spread:
     def log_prob(y: Array, mean: Array, var: Array | None) -> Array:
         if var is None:  # without noise it has no density
             return jnp.where(none, jnp.nan, spread.log_prob(y, mean, None))
-        return jnp.where(none, no_spread().log_prob(y, mean, var), spread.log_prob(y, mean, var))
+        # the branch not taken needs finite slopes too: in a gradient 0 · inf is NaN
+        plain = no_spread().log_prob(y, mean, jnp.where(none, var, 1.0))
+        return jnp.where(none, plain, spread.log_prob(y, mean, var))
 
     return Spread(sample, log_prob)
 
@@ -155,7 +171,8 @@ def vae_training(
         for a deterministic decoder. A median costs more than a step, so record seldom.
 
     Raises:
-      ValueError: if ``num_steps`` is below 1.
+      ValueError: if ``num_steps`` or ``batch_size`` is no whole number of 1 or more; in the sweep,
+        if it was given no data.
 
     Examples:
       >>> x = jnp.asarray(sj.load_dataset("digits").train)
@@ -165,6 +182,14 @@ def vae_training(
       >>> dict(sj.sweep(training, grid, num_seeds=2, data=x).dataset["loss"].sizes)
       {'sigma_fix': 2, 'seed': 2, 'step': 20}
     """
+
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+
+    def sample_batch(key: PRNGKeyArray, data: Array | None, hyper: Hyper) -> Array:
+        if data is None:
+            raise ValueError("there is nothing to fit: give the data to the sweep, data=x")
+        return data[jax.random.randint(key, (batch_size,), 0, len(data))]
 
     def loss_fn(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:
         terms = spread_elbo(
@@ -189,9 +214,7 @@ def vae_training(
     return make_training(
         init_params=vae.init,
         loss_fn=loss_fn,
-        sample_batch=lambda key, data, hyper: data[
-            jax.random.randint(key, (batch_size,), 0, len(data))
-        ],
+        sample_batch=sample_batch,
         optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
         num_steps=num_steps,
         observe=observe,
@@ -328,16 +351,21 @@ def _mean_overlap(
     key: PRNGKeyArray, x: Array, sigma: Float[Array, ""], num_draws: int
 ) -> Float[Array, ""]:
     row_key, noise_key = jax.random.split(key)
-    own = x[jax.random.randint(row_key, (num_draws,), 0, len(x))]
+    x = x - x.mean(axis=0, keepdims=True)  # beside an offset the squares would have no digits left
+    rows = jax.random.randint(row_key, (num_draws,), 0, len(x))
+    own = x[rows]
     noise = sigma * jax.random.normal(noise_key, own.shape)
 
-    def overlap(own_and_noise: tuple[Array, Array]) -> Array:
-        own, noise = own_and_noise
+    def overlap(draw: tuple[Array, Array, Array]) -> Array:
+        row, own, noise = draw
         # |y - x_i|² - |y - x_j|² = |x_j - x_i|² + 2 (x_j - x_i) ε, from products of matrices
         squares = jnp.square(own).sum(-1)[:, None] + jnp.square(x).sum(-1)[None] - 2 * own @ x.T
         cross = 2 * ((own * noise).sum(-1)[:, None] - noise @ x.T)
-        return jax.nn.logsumexp(-(squares.clip(0) + cross) / (2 * sigma**2), axis=1)
+        exponents = -(squares.clip(0) + cross) / (2 * sigma**2)
+        # that of y's own component is 0, whatever rounding says
+        exponents = jnp.where(jnp.arange(len(x))[None] == row[:, None], 0.0, exponents)
+        return jax.nn.logsumexp(exponents, axis=1)
 
     at_once = max(1, num_draws // 20)
-    rows = jax.tree.map(lambda leaf: leaf[:, None], (own, noise))
-    return jax.lax.map(lambda row: overlap(row)[0], rows, batch_size=at_once).mean()
+    draws = jax.tree.map(lambda leaf: leaf[:, None], (rows, own, noise))
+    return jax.lax.map(lambda draw: overlap(draw)[0], draws, batch_size=at_once).mean()

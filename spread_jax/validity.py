@@ -9,9 +9,10 @@ from scipy.optimize import brentq, minimize_scalar
 
 ROUNDING = 1e-13  # a value below this, against 1 at frequency 0, may be rounding and nothing else
 MIN_RUN = 3  # neighbouring frequencies, all of them zero: an interval and not a point
-# times ROUNDING, one point before the zeros begin: they do not begin by decay. A Gaussian with as
-# few points as UNRESOLVED lets pass falls by a factor of 100 from one point to the next there
+# times ROUNDING, within BESIDE of the frequency where the zeros begin: they do not begin by decay.
+# there exp(-|k|^p) rises from 1e-13 by a factor of 1.1 to 2.5, p from 1 to 10; (1 - |k|)^3 to 3e-8
 ABRUPT = 1e4
+BESIDE = 0.003
 UNRESOLVED = 0.05  # of 1: a value half-way between two points, against their mean
 
 
@@ -55,6 +56,8 @@ def is_valid_spread(
     - "cannot tell": φ decays below rounding (a Gaussian's far tail does), is not finite, or
       changes much between two points: ask about a narrower range, or with more points.
 
+    At 0, where every φ is 1, it need not have a value: 0/0 will do.
+
     Noise with independent coordinates is valid if each coordinate's law is; ask once for each.
 
     Args:
@@ -78,16 +81,23 @@ def is_valid_spread(
     k = np.asarray(frequencies, np.float64)
     if k.ndim != 1 or len(k) < 8 or not np.isfinite(k).all() or (np.diff(k) <= 0).any():
         raise ValueError("frequencies must be at least 8 finite numbers in ascending order")
-    transform = np.asarray(characteristic_function(k))
+    characteristic_function = _one_at_zero(characteristic_function)
+    transform = characteristic_function(k)
     bounds = float(k[0]), float(k[-1])
-    if transform.shape != k.shape or not np.isfinite(transform).all():
-        reason = "the characteristic function is not one finite number for each frequency"
+    if transform.shape != k.shape:
+        reason = f"φ is not one finite number for each frequency: its shape is {transform.shape}"
+        return Validity("cannot tell", reason, bounds, np.nan, (), None)
+    if not np.isfinite(transform).all():
+        first = int(np.argmin(np.isfinite(transform)))
+        reason = (
+            f"φ is not one finite number for each frequency: {transform[first]} at {k[first]:.6g}"
+        )
         return Validity("cannot tell", reason, bounds, np.nan, (), None)
     size = np.abs(transform)
     if size.max() > 1 + 1e-9:
         raise ValueError(f"|φ| must not exceed 1, got {size.max():.3g}: no characteristic function")
 
-    halfway = np.asarray(characteristic_function((k[1:] + k[:-1]) / 2))
+    halfway = characteristic_function((k[1:] + k[:-1]) / 2)
     if not (np.abs(halfway - (transform[1:] + transform[:-1]) / 2) <= UNRESOLVED).all():
         reason = "it changes too much between neighbouring frequencies: ask with more points"
         return Validity("cannot tell", reason, bounds, np.nan, (), None)
@@ -96,8 +106,9 @@ def is_valid_spread(
     if run is not None:
         low, high = run
         gap = float(k[low]), float(k[high])
-        beside = [size[i] for i in (low - 1, high + 1) if 0 <= i < len(k)]
-        if not beside or max(beside) > ABRUPT * ROUNDING:
+        edges = [(k[i], k[j]) for i, j in ((low - 1, low), (high + 1, high)) if 0 <= i < len(k)]
+        # if all the range is zero, ask how φ gets there from 1 at 0
+        if all(_is_abrupt(characteristic_function, *e) for e in edges or [(0.0, k[low])]):
             reason = f"zero from {gap[0]:.4g} to {gap[1]:.4g}: two laws may differ unseen there"
             return Validity("no", reason, bounds, np.inf, (), gap)
         reason = (
@@ -115,6 +126,34 @@ def is_valid_spread(
     return Validity("yes", reason, bounds, condition, (), None)
 
 
+def _one_at_zero(
+    characteristic_function: Callable[[NDArray], ArrayLike],
+) -> Callable[[NDArray], NDArray]:
+    """It, with 1 where it has no finite value at frequency 0."""
+
+    def with_one(k: NDArray) -> NDArray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.asarray(characteristic_function(k))
+        if value.shape != k.shape:
+            return value
+        return np.where((k == 0) & ~np.isfinite(value), 1, value)
+
+    return with_one
+
+
+def _is_abrupt(
+    characteristic_function: Callable[[NDArray], NDArray], outside: float, inside: float
+) -> bool:
+    """Whether |φ|, above rounding outside and zero inside, is large close to where it gets zero."""
+    side = np.sign(outside - inside)
+    for _ in range(40):
+        middle = (outside + inside) / 2
+        above = np.abs(characteristic_function(np.array([middle])))[0] > ROUNDING
+        outside, inside = (middle, inside) if above else (outside, middle)
+    beside = inside + side * BESIDE * abs(inside) * np.linspace(0, 1, 100)
+    return bool(np.abs(characteristic_function(beside)).max() > ABRUPT * ROUNDING)
+
+
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
     """First and last index of the longest run of true flags, if it is MIN_RUN or more."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
@@ -127,12 +166,12 @@ def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
 
 
 def _isolated_zeros(
-    k: NDArray, transform: NDArray, characteristic_function: Callable[[NDArray], ArrayLike]
+    k: NDArray, transform: NDArray, characteristic_function: Callable[[NDArray], NDArray]
 ) -> tuple[float, ...]:
     """Zeros at a point, at a change of sign, and where a bounded search takes |φ| to zero."""
 
     def value_at(frequency: float) -> complex:
-        return complex(np.asarray(characteristic_function(np.array([frequency])))[0])
+        return complex(characteristic_function(np.array([frequency]))[0])
 
     size = np.abs(transform)
     found = list(k[size <= ROUNDING])

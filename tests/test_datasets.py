@@ -293,3 +293,19 @@ def test_mnist_5k_are_images_of_full_mnist():
     small, full = load_dataset("mnist-5k"), load_dataset(Path(MNIST_DIR or ""))
     known = {image.tobytes() for image in full.train}
     assert all(image.tobytes() in known for image in small.test)
+
+
+def test_binarised_bytes_are_refused_and_not_made_nearly_black():
+    images = RNG.integers(0, 2, (12, 3, 3), np.uint8)
+    with pytest.raises(ValueError, match="white 255; the largest is 1: save them as floats"):
+        datasets.as_images(images)
+    np.testing.assert_array_equal(datasets.as_images(images * 1.0), images.reshape(12, 9))
+    assert datasets.as_images(255 * images).max() == 1
+
+
+def test_negative_labels_are_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    labels = np.arange(30) - 1
+    np.savez(path, x_train=TRAIN, x_test=TEST, y_train=labels)
+    with pytest.raises(DataFileError, match="labels from 0: train has -1"):
+        load_dataset(path)

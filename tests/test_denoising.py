@@ -122,3 +122,16 @@ def test_the_trained_spread_vae_denoises_as_the_oracle_does(short_toy):
     exact = posterior_mean(y, TRUTH, 0.1)
     assert np.sqrt(np.mean((found - exact) ** 2)) < 0.03
     assert np.sqrt(np.mean((y - exact) ** 2)) > 0.08  # what it is without denoising
+
+
+def test_a_decoder_that_returns_no_pair_is_named():
+    """Two means, one draw of z: an array of two that would unpack as mean and variance."""
+    with pytest.raises(TypeError, match=r"decode must return \(mean, var\)"):
+        denoise_by_decoder(
+            jax.random.key(0),
+            jnp.zeros((1, 1)),
+            encode=lambda y: (jnp.zeros((1, 1)), jnp.zeros((1, 1))),
+            decode=lambda z: jnp.zeros((2, 1, 1)),
+            latent=gaussian_latent(1),
+            sigma=1.0,
+        )

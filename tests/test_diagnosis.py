@@ -302,3 +302,14 @@ def recovery_rates(num_seeds, data_stds=(0.02, 0.3), sizes=(200, 5000), num_step
             recovered = evaluation.recovered_two_modes(mean, std, cell[0])
             rates.setdefault(cell, []).extend(recovered)
     return {cell: float(np.mean(recovered)) for cell, recovered in rates.items()}
+
+
+def test_times_in_nanoseconds_are_told_apart():
+    """Truth: the same integers from 0, which float64 holds."""
+    steps = np.random.default_rng(0).integers(0, 200, (300, 2))
+    times = steps + 2**60
+    found, truth = diagnose(times), diagnose(steps - steps[:1])
+    assert found.constant_columns == []
+    assert found.rank == truth.rank == 2
+    np.testing.assert_allclose(found.scale, truth.scale)
+    np.testing.assert_allclose(suggest_sigma(times)[:2], suggest_sigma(steps)[:2], rtol=1e-6)

@@ -154,3 +154,14 @@ def test_a_bad_flag_is_named_in_one_line(flags, tmp_path, monkeypatch, capsys):
     assert error.startswith(f"error: {flags[0]} ")
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_a_number_is_a_distance_too_and_none_is_negative(name, sigma):
+    """Truth: the same distance in an array."""
+    with np.errstate(all="ignore"):
+        of_number, of_array = (point_divergence(d, sigma, name) for d in (0.2, np.array([0.2])))
+    np.testing.assert_array_equal(np.ravel(of_number), np.ravel(of_array))
+    with pytest.raises(ValueError, match=r"distance must be >= 0, got -0\.1"):
+        point_divergence(np.array([0.2, -0.1]), sigma, name)

@@ -147,3 +147,9 @@ def test_wasserstein_in_one_dimension_matches_sorted_points():
     np.testing.assert_allclose(evaluation.wasserstein(x, x[::-1] + 3.0), 3.0, rtol=1e-12)
     with pytest.raises(ValueError, match="equal shapes"):
         evaluation.wasserstein(x, y[:5])
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 2)])
+def test_an_interval_needs_trials(successes, trials):
+    with pytest.raises(ValueError, match=f"got {successes} in {trials}"):
+        evaluation.wilson_interval(successes, trials)

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from spread_jax.files import DataFileError, read_table
+from spread_jax.files import DataFileError, as_table, read_table
 
 X = np.arange(12, dtype=np.float64).reshape(4, 3) / 7
 
@@ -153,3 +153,11 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         read_table(tmp_path / "missing.npy")
     with pytest.raises(DataFileError, match="not a folder"):
         read_table(tmp_path)
+
+
+def test_masked_entries_are_missing_values_and_not_what_lies_under_the_mask():
+    x = np.ma.masked_values([[1.0, -999.0], [3.0, 4.0]], -999.0)
+    with pytest.raises(ValueError, match="masked entries: fill them"):
+        as_table(x)
+    np.testing.assert_array_equal(as_table(x.filled(0.5)), [[1.0, 0.5], [3.0, 4.0]])
+    np.testing.assert_array_equal(as_table(np.ma.array(np.eye(2))), np.eye(2))  # none is masked

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
@@ -187,3 +188,9 @@ def test_ica_error_ignores_order_sign_and_scale_and_nothing_else():
     np.testing.assert_allclose(found, np.sqrt(left.sum() / squares.sum()), rtol=1e-6)
     assert lm.ica_error(np.full_like(truth, np.nan), truth) == 1.0
     np.testing.assert_allclose(lm.ica_error(np.zeros_like(truth), truth), 1.0)
+
+
+def test_a_law_that_is_not_known_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user has it
+    with pytest.raises(ValueError, match="law must be gaussian or laplace, got 'cauchy'"):
+        lm.sample_problem(KEY, points=3, observed=2, latent=1, law="cauchy", gamma=0.1)

@@ -1,6 +1,8 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
+import pytest
 
 from spread_jax import networks
 from spread_jax.networks import BernoulliEncoder, GaussianDecoder, GaussianEncoder
@@ -57,3 +59,16 @@ def test_a_shared_variance_is_one_number_and_none_is_none():
     del params["params"]["log_var"]
     np.testing.assert_array_equal(bare.apply(params, z)[0], mean)
     assert bare.apply(params, z)[1] is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda variance: GaussianDecoder((5,), dim=3, variance=variance),
+        lambda variance: networks.ConvGaussianDecoder((4, 4), variance=variance),
+    ],
+)
+def test_a_misspelt_variance_is_refused_and_not_taken_for_none(make, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user has it
+    with pytest.raises(ValueError, match="one of each, shared, none, got 'Each'"):
+        make("Each")

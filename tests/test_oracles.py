@@ -5,7 +5,14 @@ import optax
 import pytest
 from scipy import stats
 
-from spread_jax import Spread, gaussian_spread, make_training, oracles, spread_elbo
+from spread_jax import (
+    Spread,
+    gaussian_spread,
+    make_training,
+    oracles,
+    spread_divergence,
+    spread_elbo,
+)
 from spread_jax.latents import bernoulli_latent
 from spread_jax.networks import BernoulliEncoder, GaussianDecoder
 from spread_jax.oracles import GaussianMixture, two_modes
@@ -188,3 +195,28 @@ def test_spread_vae_on_frozen_noise_reaches_the_deconvolved_mixture():
     np.testing.assert_allclose(mean, oracle.means, atol=0.005)
     np.testing.assert_allclose(std[:, 0], oracle.stds[:, 0], atol=0.005)
     np.testing.assert_allclose(std[:, 1], oracle.stds[:, 1], atol=sigma * (4 / n) ** 0.25)
+
+
+def test_kl_of_a_wide_law_from_narrow_modes_is_as_good_as_its_docstring_says():
+    """Truth: the trapezoidal rule of spread_divergence, at twice its points too."""
+    truth = two_modes(0.1)
+    wide = oracles.merged(truth)
+    np.testing.assert_allclose(spread_divergence(wide, truth, 0.1, "kl"), 8.4295, atol=1e-4)
+    np.testing.assert_allclose(oracles.spread_kl(wide, truth, 0.1), 8.1757, atol=1e-4)
+    exact = spread_divergence(truth, wide, 0.1, "kl")
+    np.testing.assert_allclose(oracles.spread_kl(truth, wide, 0.1), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_nodes", [0, 301, 400])
+def test_number_of_nodes_that_overflow_is_refused(num_nodes):
+    with pytest.raises(ValueError, match="num_nodes must be from 1 to 300"):
+        oracles.spread_entropy(two_modes(), 0.1, num_nodes)
+
+
+def test_weights_that_may_move_are_those_of_the_em_steps():
+    """Truth: with the same number of steps the weights do not depend on the search after them."""
+    rng = np.random.default_rng(0)
+    y = oracles.sample_mixture(rng, 200, two_modes()) + 0.3 * rng.standard_normal((200, 2))
+    start = GaussianMixture(np.array([0.3, 0.7]), two_modes().means, np.full((2, 2), 0.5))
+    found = oracles.deconvolved_mixture(y, 0.3, start, num_em_steps=0, fixed_weights=False)
+    np.testing.assert_array_equal(found.weights, start.weights)

@@ -107,3 +107,46 @@ def test_noise_lowers_the_quality(classifier):
     ]
     assert quality[0].frechet < quality[1].frechet < quality[2].frechet
     assert quality[0].precision > quality[1].precision > quality[2].precision
+
+
+def test_precision_and_recall_of_repeated_rows_are_brute_force():
+    """A loop over points and balls; four copies have balls of radius 0, which hold their like."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(30, 8)) * 10 + 100
+    real, samples = np.repeat(points, 4, axis=0), np.repeat(points[:25], 5, axis=0)
+    samples = np.concatenate([samples, rng.normal(size=(10, 8)) * 10 + 100])
+
+    def share(points, centres):
+        inside = 0
+        radii = [sorted(np.linalg.norm(centres - c, axis=1))[3] for c in centres]
+        for point in points:
+            distances = np.linalg.norm(centres - point, axis=1)
+            inside += any(d <= r for d, r in zip(distances, radii, strict=True))
+        return inside / len(points)
+
+    truth = share(samples, real), share(real, samples)
+    assert truth[0] > 0.9
+    assert precision_recall(real, samples) == truth
+
+
+def test_precision_and_recall_of_too_few_rows_are_not_known():
+    few, many = np.eye(3), np.arange(30.0).reshape(10, 3)
+    precision, recall = precision_recall(many, few)
+    assert np.isfinite(precision)
+    assert np.isnan(recall)
+    assert np.isnan(precision_recall(few, few)).all()
+    assert np.isnan(sample_quality(few, few)[1:]).all()
+    with pytest.raises(ValueError, match="num_neighbours"):
+        precision_recall(many, many, num_neighbours=0)
+
+
+def test_labels_may_be_any_integers():
+    """Truth: the classifier of the labels 0 and 1, number for number."""
+    x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    small = (x[:, 0] > 0).astype(np.int64)
+    huge = np.where(small == 1, 10**12, -5)
+    expected = train_classifier(jax.random.key(0), x, small, 50)
+    found = train_classifier(jax.random.key(0), x, huge, 50)
+    assert found.num_classes == 2
+    np.testing.assert_array_equal(found.features(x), expected.features(x))
+    assert found.accuracy(x, huge) == expected.accuracy(x, small) > 0.8

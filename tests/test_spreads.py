@@ -2,6 +2,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -371,3 +372,54 @@ def test_fixed_volume_keeps_the_determinant_and_leans_along_its_directions():
     np.testing.assert_allclose(log_prob(jnp.float32(directions)), expected, rtol=1e-5)
     with pytest.raises(ValueError, match="directions must be a matrix"):
         fixed_volume_spread(jnp.zeros(3), sigma)
+
+
+@pytest.mark.parametrize(
+    ("make", "sigma"),
+    [
+        (gaussian_spread, [0.1, 0.2]),
+        (gaussian_spread, (0.1, 0.2)),
+        (laplace_spread, [0.1, 0.2]),
+        (lambda sigma: low_rank_spread([[1.0], [2.0]], sigma), [0.1, 0.2]),
+        (lambda sigma: injective_mean_spread(lambda x: 2 * x, sigma), [0.1, 0.2]),
+        (lambda sigma: with_gaussian(gaussian_spread(0.3), sigma), [0.1, 0.2]),
+    ],
+)
+def test_a_list_is_the_array_of_its_numbers(make, sigma):
+    y, mean = jnp.array([[0.3, -0.2]]), jnp.zeros((1, 2))
+    listed, array = make(sigma), make(np.array(sigma))
+    np.testing.assert_array_equal(listed.sample(KEY, y), array.sample(KEY, y))
+    np.testing.assert_array_equal(listed.log_prob(y, mean, None), array.log_prob(y, mean, None))
+
+
+@pytest.mark.parametrize("value", ["0.1", None, 0.1 + 0.1j, ["0.1"], [None]])
+@pytest.mark.parametrize("make", [gaussian_spread, laplace_spread])
+def test_what_is_no_real_number_is_refused(make, value, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user has it
+    with pytest.raises(ValueError, match="must be a real number or an array of them"):
+        make(value)
+
+
+def test_a_list_of_traced_numbers_is_traced():
+    """Truth: the derivative of log N(0; 0, σ²) by σ is -1/σ."""
+
+    def log_prob(a):
+        return gaussian_spread([a, 0.2]).log_prob(jnp.zeros(2), jnp.zeros(2), None)
+
+    np.testing.assert_allclose(jax.grad(log_prob)(0.1), -10.0, rtol=1e-5)
+
+
+def test_a_sum_without_noise_has_no_density_for_a_deterministic_decoder():
+    y = jnp.zeros(2)
+    for spread in (gaussian_spread(0.0), low_rank_spread(jnp.ones((2, 1)), 0.0)):
+        with pytest.raises(ValueError, match="no density"):
+            with_gaussian(spread, 0.0).log_prob(y, y, None)
+    alone = gaussian_spread(0.3).log_prob(y, y, None)
+    np.testing.assert_allclose(with_gaussian(gaussian_spread(0.3), 0.0).log_prob(y, y, None), alone)
+    np.testing.assert_allclose(with_gaussian(gaussian_spread(0.0), 0.3).log_prob(y, y, None), alone)
+
+
+def test_a_sum_keeps_the_dtype_of_the_variance():
+    y = jnp.zeros(2, jnp.bfloat16)
+    both = with_gaussian(gaussian_spread(0.3), jnp.float32(0.4))
+    assert both.log_prob(y, y, y + 1).dtype == gaussian_spread(0.5).log_prob(y, y, y + 1).dtype

@@ -2,12 +2,14 @@ import math
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from spread_jax.latents import gaussian_latent
 from spread_jax.spreads import gaussian_spread
+from spread_jax.sweeps import sweep
 from spread_jax.vae import (
     VAE,
     laplace_noise,
@@ -16,6 +18,7 @@ from spread_jax.vae import (
     make_vae,
     spread_entropy_of_points,
     spread_of,
+    vae_training,
 )
 
 W = np.array([[0.5, -1.0, 2.0]], np.float32)  # decoder mean = z W
@@ -180,3 +183,61 @@ def test_floor_of_two_near_points(sigma):
 def test_points_without_noise_have_no_floor():
     with pytest.raises(ValueError, match="sigma must be > 0"):
         spread_entropy_of_points(jax.random.key(0), jnp.zeros((3, 2)), 0.0)
+
+
+def test_entropy_of_points_does_not_see_an_offset():
+    """Truth: the law moved by a constant has the same entropy; two far points, log 2 + log(2πeσ²)/2
+    each coordinate."""
+    x = jnp.array([[0.0, 0.0], [1.0, 0.0]])
+    truth = math.log(2) + math.log(2 * math.pi * math.e * 0.01)
+    for offset in (0.0, 1000.0):
+        found = spread_entropy_of_points(jax.random.key(0), x + offset, 0.1, 2000)
+        np.testing.assert_allclose(found, truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("log_var", [-20.0, -46.0, -60.0, -100.0])
+def test_laplace_noise_has_finite_slopes_where_the_variance_is_tiny(log_var):
+    """Truth: with y = mean + 0.3 Laplace's law is all that is left, and log_var moves nothing."""
+
+    def log_prob(log_var):
+        var = jnp.exp(jnp.full(2, log_var))
+        return laplace_noise(0.1).log_prob(jnp.full(2, 0.3), jnp.zeros(2), var)
+
+    value, slope = jax.value_and_grad(log_prob)(log_var)
+    np.testing.assert_allclose(value, 2 * stats.laplace.logpdf(0.3, scale=0.1 / 2**0.5), rtol=1e-5)
+    np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("std", [-0.1, math.nan, math.inf, np.array([0.1, 0.2])])
+def test_laplace_noise_names_a_wrong_std(std):
+    with pytest.raises(ValueError, match="std must be"):
+        laplace_noise(std)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variance": "Each"}, "variance must be one of each, shared, none"),
+        ({"network": "cnn"}, "network must be one of mlp, conv"),
+        ({"network": "CONV", "shape": (2, 2)}, "network must be one of mlp, conv"),
+    ],
+)
+def test_misspelt_choices_do_not_give_another_model(options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user has it
+    with pytest.raises(ValueError, match=message):
+        make_vae(4, latent_dim=1, **options)
+
+
+@pytest.mark.parametrize("batch_size", [0, -3, 2.0, None])
+def test_batch_size_must_be_a_whole_number(linear, batch_size, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user has it
+    with pytest.raises(ValueError, match="batch_size must be a whole number >= 1"):
+        vae_training(linear, batch_size=batch_size, num_steps=1, watched=jnp.zeros((1, 3)))
+
+
+def test_a_sweep_without_data_says_what_to_give():
+    vae = make_vae(3, latent_dim=1, hidden=(4,))
+    training = vae_training(vae, batch_size=2, num_steps=1, watched=jnp.zeros((1, 3)))
+    grid = {"sigma_fix": 0.1, "spread_data": 1.0, "learning_rate": 1e-3}
+    with pytest.raises(ValueError, match="data=x"):
+        sweep(training, grid, num_seeds=1)

@@ -128,3 +128,60 @@ def test_frequencies_that_are_no_range_are_refused(frequencies):
 def test_what_is_no_characteristic_function_is_refused():
     with pytest.raises(ValueError, match="must not exceed 1"):
         is_valid_spread(lambda k: 1 + k**2, FREQUENCIES)
+
+
+def test_decay_below_rounding_between_two_points_is_no_gap():
+    """Laws with a c.f. that is nowhere zero, on grids whose steps leap over the decay."""
+    for transform, k in (
+        (gaussian(1.0), np.linspace(5, 50, 10)),
+        (gaussian(1.0), np.linspace(4, 100, 50)),
+        (gaussian(1.0), np.linspace(-100, -4, 50)),
+        (gaussian(1.0), np.linspace(10, 50, 50)),  # below rounding everywhere
+        (lambda k: np.exp(-np.abs(k)), np.linspace(20, 200, 10)),
+        (lambda k: np.exp(-np.abs(k)), np.linspace(28, 200, 10)),
+    ):
+        assert is_valid_spread(transform, k).verdict == "cannot tell"
+
+
+def test_gap_that_begins_by_decay_on_one_side_is_not_told():
+    """Gaussian and three triangles: nowhere zero, though the triangles end abruptly."""
+
+    def transform(k):
+        triangles = band_limited(k) + 0.5 * band_limited(k - 20) + 0.5 * band_limited(k + 20)
+        return 0.5 * gaussian(1.0)(k) + 0.5 * triangles
+
+    assert is_valid_spread(transform, np.linspace(-30, 30, 6001)).verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_band_limited_laws_stay_invalid_on_any_grid(power):
+    """The triangle, and its square, which is the c.f. of a sum of two: both zero beyond 1."""
+    for k in (
+        np.linspace(-20, 20, 401),
+        np.linspace(-20, 20, 40_001),
+        np.linspace(0.9, 1.1, 200_001),
+        np.linspace(-1.1, 1.1, 101),
+        np.linspace(2, 3, 50),
+        np.linspace(-3, -2, 50),
+    ):
+        assert is_valid_spread(lambda k: band_limited(k) ** power, k).verdict == "no"
+
+
+def test_a_removable_singularity_at_zero_does_no_harm():
+    """The logistic law's c.f. π k s / sinh(π k s), never zero: 0/0 at 0 and half-way."""
+
+    def transform(k):
+        return np.pi * 0.2 * k / np.sinh(np.pi * 0.2 * k)
+
+    for k in (np.linspace(-20, 20, 2001), np.linspace(-20, 20, 2000)):
+        found = is_valid_spread(transform, k)
+        assert found.verdict == "yes"
+        np.testing.assert_allclose(found.condition, 1 / transform(20.0), rtol=1e-3)
+
+
+def test_first_frequency_without_a_number_is_named():
+    found = is_valid_spread(
+        lambda k: np.where(k > 1, np.nan, 1.0), np.array([0, 0.5, 1, *range(2, 9)])
+    )
+    assert found.verdict == "cannot tell"
+    assert "nan at 2" in found.reason
