@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from spread_jax.latents import Latent
+from spread_jax.objectives import mean_and_var
 
 
 def tweedie(
@@ -71,13 +72,7 @@ def denoise_by_decoder(
     posterior = encode(y)
 
     def clean(z: Array) -> Array:
-        decoded = decode(z)
-        if not (isinstance(decoded, (tuple, list)) and len(decoded) == 2):
-            raise TypeError(
-                "decode must return (mean, var), var None for a deterministic decoder, got "
-                f"{type(decoded).__name__}"
-            )
-        mean, var = decoded
+        mean, var = mean_and_var(decode(z))
         if var is None:
             return jnp.broadcast_to(mean, (mean.shape[0], *y.shape))
         gain = var / (var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype))

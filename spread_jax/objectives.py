@@ -93,13 +93,23 @@ def spread_elbo(
     return ElboTerms(log_lik, latent.kl(posterior))
 
 
-def _log_lik(spread: Spread, y: Array, decoded: tuple[Array, Array | None]) -> Array:
+def mean_and_var(decoded: Any) -> tuple[Array, Array | None]:
+    """What ``decode`` returned, if it is a pair; one array would unpack along its first axis.
+
+    Raises:
+      TypeError: if it is not.
+    """
     if not (isinstance(decoded, (tuple, list)) and len(decoded) == 2):
         raise TypeError(
             "decode must return (mean, var), var None for a deterministic decoder, got "
             f"{type(decoded).__name__}"
         )
     mean, var = decoded
+    return mean, var
+
+
+def _log_lik(spread: Spread, y: Array, decoded: Any) -> Array:
+    mean, var = mean_and_var(decoded)
     if mean.shape[-1] != y.shape[-1]:  # it would broadcast
         raise ValueError(
             f"the decoder's mean must have the data's dim {y.shape[-1]}, got shape {mean.shape}"
@@ -226,7 +236,7 @@ def sample(
       ((1000, 2), 0.0)
     """
     prior_key, decoder_key, noise_key = jax.random.split(key, 3)
-    mean, var = decode(latent.sample_prior(prior_key, n))
+    mean, var = mean_and_var(decode(latent.sample_prior(prior_key, n)))
     x = mean
     if var is not None:
         x = mean + jnp.sqrt(var) * jax.random.normal(decoder_key, mean.shape, mean.dtype)
