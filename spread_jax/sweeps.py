@@ -265,6 +265,7 @@ def train_runs(
             f"{record_every}"
         )
     num_records = training.num_steps // record_every
+    length_of_run = np.array([training.num_steps, record_every])
     num_runs = len(seeds)
     start = time.perf_counter()
     runs = (seeds.astype(np.uint32), hyper)
@@ -301,8 +302,8 @@ def train_runs(
     if checkpoints and done:
         allocate(_one_record(training, hyper, data))
         begun = groups.to_host(states)
-        saved = checkpoints.restore(done, (begun, history()))
-        _require_same_runs(checkpoints, saved[0], begun, steps_of_a_run)
+        saved = checkpoints.restore(done, (begun, history(), length_of_run))
+        _require_same_runs(checkpoints, (saved[0], saved[2]), (begun, length_of_run))
         states = groups.to_devices(saved[0])
         for name, curve in history().items():
             curve[...] = saved[1][name]
@@ -339,7 +340,7 @@ def train_runs(
         num_nonfinite = int(np.sum(groups.to_host(broken) != NEVER))
         tell(0, 0)
         if checkpoints:
-            checkpoints.save(chunk + 1, (groups.to_host(states), history()))
+            checkpoints.save(chunk + 1, (groups.to_host(states), history(), length_of_run))
     if checkpoints:
         checkpoints.wait()
     train_seconds = time.perf_counter() - start
@@ -347,10 +348,15 @@ def train_runs(
 
 
 def _require_same_runs(
-    checkpoints: Checkpoints, saved: TrainState, begun: TrainState, steps: int
+    checkpoints: Checkpoints,
+    saved: tuple[TrainState, np.ndarray],
+    begun: tuple[TrainState, np.ndarray],
 ) -> None:
-    same = jax.tree.map(np.array_equal, (saved.hyper, saved.key), (begun.hyper, begun.key))
-    if not (all(jax.tree.leaves(same)) and (saved.step == steps).all()):
+    def what_stays(runs: TrainState, length: np.ndarray) -> PyTree:
+        return runs.hyper, runs.key, length
+
+    same = jax.tree.map(np.array_equal, what_stays(*saved), what_stays(*begun))
+    if not all(jax.tree.leaves(same)):
         raise CheckpointError(
             f"{checkpoints.folder}: was begun with other numbers of the grid, other seeds or "
             "another number of steps; take another folder, or resume=False to start again"

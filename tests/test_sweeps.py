@@ -307,10 +307,10 @@ def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
     """Truth: what was begun; its checkpoint is left as it is."""
     from spread_jax.checkpoints import CheckpointError, Checkpoints
 
-    def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0):
-        store = Checkpoints(tmp_path, {}, resume=True)
+    def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0, folder="long"):
+        store = Checkpoints(tmp_path / folder, {}, resume=True)
         try:
-            every = num_steps // 20
+            every = max(1, num_steps // 20)
             return sweeps.sweep(
                 walk(num_steps),
                 grid,
@@ -332,3 +332,6 @@ def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
         with pytest.raises(CheckpointError, match=words):
             sweep(**other)
     xr.testing.assert_identical(sweep().dataset, begun.dataset)
+    sweep(num_steps=4, folder="short")  # a chunk for each step
+    with pytest.raises(CheckpointError, match="was begun with other"):
+        sweep(num_steps=8, folder="short")
