@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**31
 MAX_STEPS = 2**31 - 1
+SMALLEST, LARGEST = 1e-15, 1e15  # their squares stay well within float32
 MOST_UNITS = 1_000_000  # in a layer or a batch: far beyond, memory ends the process
 HEARTBEAT_SECONDS = 30  # a process that hears nothing of another for so long stops
 
@@ -96,9 +97,6 @@ class TrainingSettings:
             " ".join(map(str, self.hidden)) or "(nothing)",
             f"one width or more, each 1 to {MOST_UNITS}",
         )
-
-
-SMALLEST, LARGEST = 1e-15, 1e15  # beyond them the squares leave float32
 
 
 def require_positive(flag: str, value: float, units: str = "") -> None:

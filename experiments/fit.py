@@ -321,13 +321,12 @@ def make_judge(settings: Settings, data: "Dataset", on_stage: Any) -> "tuple[Jud
 
 def choose(cells: "list[Cell]", results: list[dict[str, list]]) -> dict[str, int]:
     """arm → its cell of the smallest median distance of samples, the first where there is none."""
+    judged = any(median(numbers["frechet"]) is not None for numbers in results)
+    measure = "frechet" if judged else "energy_distance"
     chosen: dict[str, int] = {}
     for i, cell in enumerate(cells):
         best = chosen.setdefault(cell.arm, i)
-        distance, least = (
-            median(results[j]["frechet"]) or median(results[j]["energy_distance"])
-            for j in (i, best)
-        )
+        distance, least = (median(results[j][measure]) for j in (i, best))
         if distance is not None and (least is None or distance < least):
             chosen[cell.arm] = i
     return chosen
