@@ -11,10 +11,13 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from experiments import command, toy
-from spread_jax.machine import num_cores
+from experiments import two_modes
+from spread_jax.cli.output import jax_environment
+from spread_jax.cli.settings import require
+from spread_jax.cores import num_cores
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from spread_jax.training import Training
@@ -25,6 +28,7 @@ Rates = dict[str, list[float]]  # run-steps per second, one number a round
 
 BATCH = 128
 HYPER = {"sigma_fix": 0.1, "learning_rate": 1e-3, "data_std": 0.1}
+SAME_LOSS = 1e-5  # of the loss, or of 1 nat where that is more: float32
 BASE = {"runs": 64, "steps": 10_000, "width": 64, "dimension": 2}  # width of two hidden layers
 
 
@@ -48,7 +52,7 @@ class Contestant(NamedTuple):
 
 def require_torch() -> None:
     """Raises BadInputError where PyTorch is not installed."""
-    command.require(
+    require(
         importlib.util.find_spec("torch") is not None,
         "PyTorch",
         "(missing)",
@@ -56,11 +60,62 @@ def require_torch() -> None:
     )
 
 
+def torch_device() -> "torch.device":
+    """Of the kind that JAX has, whose devices begin here unless they have begun."""
+    # both count on one GPU; JAX would take its whole memory, and all GPUs there are
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+    import torch
+
+    platform = jax.default_backend()
+    kinds = {"cpu": "cpu", "gpu": "cuda"}
+    accepted = "one that PyTorch can use too: set JAX_PLATFORMS=cpu"
+    usable = platform in kinds and (platform == "cpu" or torch.cuda.is_available())
+    require(usable, "JAX's device", platform, accepted)
+    return torch.device(kinds[platform])
+
+
+def require_same_losses(losses: "Mapping[str, np.ndarray]") -> float:
+    """The largest difference to the first losses, relative where these exceed 1 nat.
+
+    Raises:
+      RuntimeError: if they are not computed the same.
+    """
+    import numpy as np
+
+    ours, *others = losses.values()
+    # NumPy's maximum, unlike Python's, is NaN wherever one of them is
+    difference = float(np.max([abs(each - ours) / abs(ours).clip(1) for each in others]))
+    if not difference <= SAME_LOSS:
+        raise RuntimeError(f"the losses differ by {difference:.1e}: their times would be void")
+    return difference
+
+
+def use_fast_products(device: "torch.device") -> None:
+    """JAX's default on a GPU is TF32; PyTorch's is not."""
+    import torch
+
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
+def environment(
+    started: float, compile_seconds: float, device: "torch.device", threads: Mapping[str, int]
+) -> dict[str, Any]:
+    import torch
+
+    entries = jax_environment(started, compile_seconds)
+    entries["versions"]["torch"] = torch.__version__
+    return {**entries, "torch_device": str(device), "torch_threads": dict(threads)}
+
+
 def toy_training(steps: int = BASE["steps"]) -> "Training":
     hidden = (BASE["width"],) * 2
-    return toy.two_mode_training(
-        toy.TwoModeSettings(steps=steps, batch_size=BATCH, hidden=hidden, activation="tanh")
+    settings = two_modes.TwoModeSettings(
+        steps=steps, batch_size=BATCH, hidden=hidden, activation="tanh"
     )
+    return two_modes.make_training(settings, two_modes.make_model(settings))
 
 
 class CompiledSweep:
@@ -81,7 +136,7 @@ class CompiledSweep:
         size = sweeps.bytes_per_run(init_run, (seeds, hyper))
         self._groups = sweeps.Groups(num_runs, size)
         inputs = self._groups.to_devices((seeds, hyper))
-        init = self._groups.compile(init_run, inputs[0], optimize=False)
+        init = self._groups.compile(init_run, inputs[0])
         self._states = [init(group) for group in inputs]
         self._run = self._groups.compile_records(
             training, self._states[0], None, num_records, record_every

@@ -1,7 +1,6 @@
 """How fast one VAE on images trains, beside the same model in PyTorch, eager and compiled."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import contestants
 from benchmarks.contestants import Contestant, Rates, Say
-from benchmarks.sweep import environment, progress, use_fast_products
-from experiments import command
-from spread_jax.machine import num_cores
+from spread_jax.cli import command
+from spread_jax.cli.output import OutputFolder
+from spread_jax.cli.progress import stage_line
+from spread_jax.cli.settings import require
+from spread_jax.cores import num_cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 SHAPE = {"dim": 784, "hidden": 400, "latent_dim": 20}
 BATCH = 128
 NUM_IMAGES = 60_000  # as many as MNIST has; their values do not matter to the time
-HYPER = {"sigma_fix": 0.1, "learning_rate": 1e-3, "spread_data": 1.0}
-SAME_LOSS = 1e-5  # relative: float32
+HYPER = {"sigma_fix": 0.1, "learning_rate": 1e-3}
 STEPS_AT_ONCE = 100
 
 
@@ -45,20 +45,20 @@ class Settings:
     """Show no progress."""
 
     def check(self) -> None:
-        command.require(self.repeats >= 1, "--repeats", self.repeats, "at least 1")
+        require(self.repeats >= 1, "--repeats", self.repeats, "at least 1")
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
     contestants.require_torch()
-    output = command.OutputFolder(settings.out)
+    output = OutputFolder(settings.out)
     (output.path / "fit.json").unlink(missing_ok=True)
-    device = start_device()
+    device = contestants.torch_device()
     images = make_images(1000 if settings.quick else NUM_IMAGES)
-    with progress(settings.quiet) as say:
+    with stage_line(settings.quiet) as say:
         say("comparing the losses of all three")
-        difference = require_same_losses(device)
-        use_fast_products(device)
+        difference = contestants.require_same_losses(losses_side_by_side(device))
+        contestants.use_fast_products(device)
         say("compiling this package's step")
         compile_started = time.perf_counter()
         ours = OurRun(images, 2 if settings.quick else STEPS_AT_ONCE)
@@ -71,29 +71,13 @@ def run(settings: Settings) -> None:
         "fit.json",
         {
             "config": dataclasses.asdict(settings),
-            "environment": environment(started, compile_seconds, device, threads),
+            "environment": contestants.environment(started, compile_seconds, device, threads),
             **results,
             "loss_difference": difference,
             "rounds": rates,
         },
     )
     print(f"written to {output.path}/")
-
-
-def start_device() -> "torch.device":
-    """One device for JAX, with all cores where it is a CPU, and the same kind for PyTorch."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import jax
-    import torch
-
-    kinds = {"cpu": "cpu", "gpu": "cuda"}
-    platform = jax.default_backend()
-    usable = platform in kinds and (platform == "cpu" or torch.cuda.is_available())
-    command.require(
-        usable, "JAX's device", platform, "one that PyTorch can use too: set JAX_PLATFORMS=cpu"
-    )
-    return torch.device(kinds[platform])
 
 
 def make_images(n: int) -> "np.ndarray":
@@ -106,16 +90,10 @@ def make_images(n: int) -> "np.ndarray":
 
 
 def fit_training(num_steps: int) -> "Training":
-    import jax.numpy as jnp
+    import spread_jax as sj
 
-    from spread_jax import vae
-
-    return vae.vae_training(
-        vae.make_vae(SHAPE["dim"], latent_dim=SHAPE["latent_dim"], hidden=(SHAPE["hidden"],)),
-        batch_size=BATCH,
-        num_steps=num_steps,
-        watched=jnp.asarray(make_images(1)),
-    )
+    vae = sj.make_vae(SHAPE["dim"], latent_dim=SHAPE["latent_dim"], hidden=(SHAPE["hidden"],))
+    return sj.model_training(vae, sample_batch=sj.rows(BATCH), num_steps=num_steps)
 
 
 def first_state(training: "Training", seed: int = 0) -> "TrainState":
@@ -186,20 +164,6 @@ def make_contestants(
         choices = {n: of_threads(n) for n in sorted(candidates)}
         threads[name], takers[name] = contestants.faster(choices)
     return takers, threads
-
-
-def require_same_losses(device: "torch.device") -> float:
-    """The largest relative difference between the losses of all three.
-
-    Raises:
-      RuntimeError: if they do not compute the same.
-    """
-    losses = losses_side_by_side(device)
-    ours = losses["this package"]
-    difference = max(float((abs(each - ours) / abs(ours)).max()) for each in losses.values())
-    if not difference <= SAME_LOSS:
-        raise RuntimeError(f"the losses differ by {difference:.1e}: their times would be void")
-    return difference
 
 
 def losses_side_by_side(

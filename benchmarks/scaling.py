@@ -72,44 +72,20 @@ def measure(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row
 
 def embedded_training(point: Mapping[str, int]) -> "Training":
     """The failure case's VAE with the plane of the data turned into a space of any dimension."""
-    import jax
     import jax.numpy as jnp
-    import optax
 
     import spread_jax as sj
-    from spread_jax.networks import BernoulliEncoder, GaussianDecoder
+    from spread_jax.models.networks import BernoulliEncoder, GaussianDecoder
 
     dim, hidden = point["dimension"], (point["width"],) * 2
-    latent = sj.bernoulli_latent()
     encoder = BernoulliEncoder(hidden, activation=jnp.tanh)
     decoder = GaussianDecoder(hidden, dim=dim, activation=jnp.tanh)
-
-    def init_params(key):
-        encoder_key, decoder_key = jax.random.split(key)
-        return {
-            "encoder": encoder.init(encoder_key, jnp.zeros((1, dim))),
-            "decoder": decoder.init(decoder_key, jnp.zeros((1, 1))),
-        }
-
-    def loss_fn(params, key, x, hyper):
-        terms = sj.spread_elbo(
-            key,
-            x,
-            encode=lambda y: encoder.apply(params["encoder"], y),
-            decode=lambda z: decoder.apply(params["decoder"], z),
-            latent=latent,
-            spread=sj.gaussian_spread(hyper["sigma_fix"]),
-        )
-        return -terms.elbo.mean()
-
-    return sj.make_training(
-        init_params=init_params,
-        loss_fn=loss_fn,
+    return sj.model_training(
+        sj.linen_vae(encoder, decoder, sj.bernoulli_latent(), dim=dim),
         make_data=lambda key, hyper: sj.embed(key, jnp.eye(2), dim),
         sample_batch=lambda key, rows, hyper: (
             sj.sample_two_modes(key, BATCH, hyper["data_std"]) @ rows
         ),
-        optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
         num_steps=point["steps"],
     )
 

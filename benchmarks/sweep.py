@@ -1,18 +1,19 @@
 """How fast a sweep trains, beside PyTorch and beside what the machine can multiply."""
 
-import contextlib
 import dataclasses
-import math
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import contestants, scaling
-from benchmarks.contestants import BASE, BATCH, HYPER, Rates, Say
-from experiments import command
+from benchmarks.contestants import BASE, BATCH, HYPER, Rates
+from spread_jax.cli import command
+from spread_jax.cli.output import OutputFolder
+from spread_jax.cli.progress import stage_line
+from spread_jax.cli.settings import require
+from spread_jax.cli.tables import print_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REFERENCE = BASE["runs"]  # where the ratios are taken
-SAME_LOSS = 1e-5  # of the loss, or of 1 nat where that is more: float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,27 +41,27 @@ class Settings:
     """Show no progress."""
 
     def check(self) -> None:
-        command.require(
+        require(
             len(self.runs) > 0 and min(self.runs) >= 1,
             "--runs",
             " ".join(map(str, self.runs)),
             "one number or more, each at least 1",
         )
-        command.require(self.repeats >= 1, "--repeats", self.repeats, "at least 1")
+        require(self.repeats >= 1, "--repeats", self.repeats, "at least 1")
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
     contestants.require_torch()
-    output = command.OutputFolder(settings.out)
+    output = OutputFolder(settings.out)
     (output.path / "sweep.json").unlink(missing_ok=True)
 
     device = start_devices()
     counts = sorted({*settings.runs, REFERENCE})
-    with progress(settings.quiet) as say:
+    with stage_line(settings.quiet) as say:
         say("comparing the losses of all three")
-        difference = require_same_losses(device)
-        use_fast_products(device)
+        difference = contestants.require_same_losses(losses_side_by_side(device))
+        contestants.use_fast_products(device)
         compiled = {}
         for n in counts:
             say(f"compiling the sweep of {n:,} runs")
@@ -89,7 +89,7 @@ def run(settings: Settings) -> None:
         "sweep.json",
         {
             "config": dataclasses.asdict(settings),
-            "environment": environment(started, compile_seconds, device, threads),
+            "environment": contestants.environment(started, compile_seconds, device, threads),
             **results,
             "loss_difference": difference,
             "rounds": rates,
@@ -100,37 +100,10 @@ def run(settings: Settings) -> None:
 
 def start_devices() -> "torch.device":
     """Gives JAX its devices, and PyTorch the same kind."""
-    # both count on one GPU; JAX would take its whole memory, and all GPUs there are
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from spread_jax import sweeps
 
     sweeps.use_all_cores()
-    import jax
-    import torch
-
-    platform = jax.default_backend()
-    kinds = {"cpu": "cpu", "gpu": "cuda"}
-    accepted = "one that PyTorch can use too: set JAX_PLATFORMS=cpu"
-    usable = platform in kinds and (platform == "cpu" or torch.cuda.is_available())
-    command.require(usable, "JAX's device", platform, accepted)
-    return torch.device(kinds[platform])
-
-
-def require_same_losses(device: "torch.device") -> float:
-    """The largest difference between the losses of the three, relative where they exceed 1 nat.
-
-    Raises:
-      RuntimeError: if they do not compute the same.
-    """
-    losses = losses_side_by_side(device)
-    ours = losses["sweep"]
-    difference = max(
-        float((abs(theirs - ours) / abs(ours).clip(1)).max()) for theirs in losses.values()
-    )
-    if not difference <= SAME_LOSS:
-        raise RuntimeError(f"the losses differ by {difference:.1e}: their times would be void")
-    return difference
+    return contestants.torch_device()
 
 
 def losses_side_by_side(
@@ -181,14 +154,6 @@ def losses_side_by_side(
     return {"sweep": losses, **{name: each.numpy() for name, each in theirs.items()}}
 
 
-def use_fast_products(device: "torch.device") -> None:
-    """JAX's default on a GPU is TF32; PyTorch's is not."""
-    import torch
-
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-
-
 def summarise(
     counts: Sequence[int], rates: Rates, rows: Mapping[str, list[scaling.Row]]
 ) -> dict[str, Any]:
@@ -236,94 +201,51 @@ def figure_of(results: Mapping[str, Any]) -> "Figure":
 def print_results(
     results: Mapping[str, Any], threads: Mapping[str, int], difference: float
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console.print(f"the three losses agree to {difference:.0e}", highlight=False)
-
-    speed = Table(title="run-steps per second, medians over the rounds")
-    for column in ("runs", "this sweep", "of that at 64", "PyTorch, stacked", "threads"):
-        speed.add_column(column, justify="right")
-    for n, rate in results["throughput"].items():
-        speed.add_row(
+    print(f"the three losses agree to {difference:.0e}")
+    columns = ["runs", "this sweep", "of that at 64", "PyTorch, stacked", "threads"]
+    rows = [
+        [
             f"{n:,}",
             f"{rate:,.0f}",
             f"{results['throughput_relative'][n]:.2f}",
             f"{results['throughput_stacked'][n]:,.0f}",
             str(threads[f"stacked of {n}"]),
-        )
-    console.print(speed)
-
+        ]
+        for n, rate in results["throughput"].items()
+    ]
+    print_table("run-steps per second, medians over the rounds", columns, rows)
     flops = f"{results['limit_flops'] / 1e9:,.0f} GFLOP/s"
     if results["one_core_flops"]:
         flops += f" on all cores, {results['one_core_flops'] / 1e9:,.0f} on one"
-    for line in (
-        f"PyTorch, loop: {results['throughput_loop']:,.0f} run-steps/s, threads: {threads['loop']}",
-        f"matrix-product limit: {results['limit']:,.0f} run-steps/s ({flops})",
+    print(
+        f"PyTorch, loop: {results['throughput_loop']:,.0f} run-steps/s, "
+        f"threads: {threads['loop']}\n"
+        f"matrix-product limit: {results['limit']:,.0f} run-steps/s ({flops})\n"
         f"at {REFERENCE} runs: {results['ratio_to_loop']:.1f} x the loop, "
         f"{results['ratio_to_stacked']:.1f} x the stacked, "
-        f"{results['fraction_of_limit']:.0%} of the limit",
-    ):
-        console.print(line, highlight=False)
-
+        f"{results['fraction_of_limit']:.0%} of the limit"
+    )
     base = ", ".join(f"{name} {value:,}" for name, value in BASE.items())
-    cost = Table(
-        title=f"time and memory, one thing varied at a time from {base}",
+    rows = [
+        [
+            axis if i == 0 else "",
+            f"{row['value']:,}",
+            f"{1e6 * row['seconds_per_run_step']:,.1f}",
+            f"{1e12 * row['seconds_per_multiply_add']:,.1f}",
+            f"{row['bytes_per_run'] / 1e3:,.0f}",
+        ]
+        for axis, of_axis in results["scaling"].items()
+        for i, row in enumerate(of_axis["rows"])
+    ]
+    print_table(
+        f"time and memory, one thing varied at a time from {base}",
+        ["", "value", "µs per run-step", "ps per multiply-add", "kB per run"],
+        rows,
         caption="memory: arguments, results and temporaries of the compiled program, by XLA's "
         f"account; linear: a multiply-add costs the same within {scaling.LINEAR - 1:.0%}",
     )
-    for column in ("", "value", "µs per run-step", "ps per multiply-add", "kB per run"):
-        cost.add_column(column, justify="right" if column else "left")
     for axis, of_axis in results["scaling"].items():
-        for i, row in enumerate(of_axis["rows"]):
-            cost.add_row(
-                axis if i == 0 else "",
-                f"{row['value']:,}",
-                f"{1e6 * row['seconds_per_run_step']:,.1f}",
-                f"{1e12 * row['seconds_per_multiply_add']:,.1f}",
-                f"{row['bytes_per_run'] / 1e3:,.0f}",
-            )
-        cost.add_section()
-    console.print(cost)
-    for axis, of_axis in results["scaling"].items():
-        console.print(f"time over {axis}: {of_axis['linear']}", highlight=False)
-
-
-def environment(
-    started: float, compile_seconds: float, device: "torch.device", threads: Mapping[str, int]
-) -> dict[str, Any]:
-    import torch
-
-    entries = command.environment(started, compile_seconds)
-    entries["versions"]["torch"] = torch.__version__
-    return {**entries, "torch_device": str(device), "torch_threads": dict(threads)}
-
-
-SECONDS_BETWEEN_LINES = 2.0
-
-
-@contextlib.contextmanager
-def progress(quiet: bool) -> Iterator[Say]:
-    """Yields ``say``: what is being done shows on stderr, in one line of a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda what: None
-    elif console.is_terminal:
-        with console.status("") as status:
-            yield status.update
-    else:
-        last = -math.inf
-
-        def say(what: str) -> None:
-            nonlocal last
-            if time.perf_counter() - last > SECONDS_BETWEEN_LINES:
-                last = time.perf_counter()
-                console.print(what, highlight=False)
-
-        yield say
+        print(f"time over {axis}: {of_axis['linear']}")
 
 
 if __name__ == "__main__":

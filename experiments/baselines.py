@@ -8,26 +8,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments import command
+import spread_jax as sj
+from experiments import baselines_report
+from spread_jax.cli.command import main, start_jax
+from spread_jax.cli.output import OutputFolder
+from spread_jax.cli.progress import progress_bar
+from spread_jax.cli.settings import TrainingSettings, require, require_positive
 
 if TYPE_CHECKING:
-    import numpy as np
     import xarray as xr
 
-CURVES = ("ring", "spiral")
-TABLE_WIDTH = 120  # what the widest table needs
-CEILING_POINTS = 10_000  # noisy points that the exact optimum sees
+    from spread_jax.comparison import Program
+    from spread_jax.training import Hyper
+
 QUICK: dict[str, Any] = {
     "steps": 1_500,
     "curve_steps": 1_500,
     "seeds": 4,
     "num_samples": 200,
-    "wasserstein_seeds": 4,
 }
+MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "spread_annealed")
+NOT_HERE = ("delta_vae",)  # with a binary latent its samples are two points
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(command.TrainingSettings):
+class Settings(TrainingSettings):
     """The spread VAE beside every honest alternative: identical networks, initialisation, seeds
     and gradient steps; judged on clean samples, beside what two true samples score."""
 
@@ -49,11 +54,9 @@ class Settings(command.TrainingSettings):
     """Standard deviation of a mode of the finite data sets, in data units."""
     num_samples: int = 500
     """Clean samples that a run is judged by; even, half of them from each mode."""
-    wasserstein_seeds: int = 16
-    """Seeds per cell that the Wasserstein distance is computed for: the dear part of judging."""
     quick: bool = False
     """A look at all arms in a minute: 4 seeds, 1,500 steps, little converged; it sets --seeds,
-    --steps, --curve-steps, --num-samples and --wasserstein-seeds."""
+    --steps, --curve-steps and --num-samples."""
     out: Path = Path("outputs/baselines")
     """Folder for the results."""
 
@@ -64,336 +67,180 @@ class Settings(command.TrainingSettings):
                 value = getattr(self, field.name)
                 accepted = "left out with --quick, which sets it"
                 flag = f"--{field.name.replace('_', '-')}"
-                command.require(value == field.default, flag, value, accepted)
-        command.require(self.curve_steps >= 1, "--curve-steps", self.curve_steps, "at least 1")
-        command.require_positive("--sigma-fix", self.sigma_fix, "data units")
-        command.require_positive("--learning-rate", self.learning_rate)
-        command.require(len(self.data_std) > 0, "--data-std", "(nothing)", "one value or more")
+                require(value == field.default, flag, value, accepted)
+        require(self.curve_steps >= 1, "--curve-steps", self.curve_steps, "at least 1")
+        require_positive("--sigma-fix", self.sigma_fix, "data units")
+        require_positive("--learning-rate", self.learning_rate)
+        require(len(self.data_std) > 0, "--data-std", "(nothing)", "one value or more")
         for data_std in self.data_std:
-            command.require_positive("--data-std", data_std, "data units")
+            require_positive("--data-std", data_std, "data units")
+        require_positive("--finite-data-std", self.finite_data_std, "data units")
         for data_size in self.data_size:
-            command.require(data_size >= 1, "--data-size", data_size, "at least 1")
-        command.require_positive("--finite-data-std", self.finite_data_std, "data units")
-        command.require(
-            self.num_samples >= 2 and self.num_samples % 2 == 0,
-            "--num-samples",
-            self.num_samples,
-            "an even number, at least 2",
-        )
-        command.require(
-            self.wasserstein_seeds >= 1, "--wasserstein-seeds", self.wasserstein_seeds, "at least 1"
-        )
+            require(data_size >= 1, "--data-size", data_size, "at least 1")
+        n = self.num_samples
+        require(n >= 2 and n % 2 == 0, "--num-samples", n, "an even number, at least 2")
 
 
-class Cell(NamedTuple):
-    """An arm on data: ``data`` two_modes, ring or spiral; ``data_size`` None is fresh data."""
+class Comparison(NamedTuple):
+    """Arms, by name, on data; ``others`` are the numbers of the data, each a cell of every arm."""
 
-    arm: str
-    data: str
-    data_std: float | None
-    data_size: int | None
+    data: str  # the name of the law
+    problem: "Callable[[Hyper], sj.problems.Problem]"
+    arms: tuple[str, ...]
+    others: list[dict[str, float]]
+    num_steps: int
+    max_data_size: int | None = None  # of finite data sets; None: fresh data at every step
+
+    @property
+    def like(self) -> "sj.problems.Problem":
+        """The law of the first cell: networks and latents are the same in all."""
+        return self.problem(self.others[0])
 
 
-def cells(settings: Settings) -> dict[str, list[Cell]]:
-    """The cells of each comparison; those of one comparison and one loss share a program."""
-    from experiments.arms import MAIN_ARMS, arms
+def comparisons(settings: Settings) -> list[Comparison]:
+    def modes(hyper):
+        return sj.problems.two_modes(hyper["data_std"])
 
-    std = settings.finite_data_std
-    finite_arms = (*MAIN_ARMS, "deconvolution")
-    return {
-        "fresh": [Cell(a, "two_modes", s, None) for s in settings.data_std for a in arms(1.0)],
-        "finite": [Cell(a, "two_modes", std, n) for n in settings.data_size for a in finite_arms],
-        "curves": [Cell(a, curve, None, None) for curve in CURVES for a in MAIN_ARMS],
-    }
+    every = tuple(name for name in sj.ARMS if name not in NOT_HERE)
+    std, sizes = settings.finite_data_std, settings.data_size
+    stds = [{"data_std": std} for std in settings.data_std]
+    found = [Comparison("two_modes", modes, every, stds, settings.steps)]
+    if sizes:
+        cells = [{"data_std": std, "data_size": float(size)} for size in sizes]
+        found.append(Comparison("two_modes", modes, MAIN_ARMS, cells, settings.steps, max(sizes)))
+    steps = settings.curve_steps
+    found.append(Comparison("ring", lambda hyper: sj.problems.ring(), MAIN_ARMS, [{}], steps))
+    found.append(Comparison("spiral", lambda hyper: sj.problems.spiral(), MAIN_ARMS, [{}], steps))
+    return found
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    output = command.OutputFolder(settings.out)
+    output = OutputFolder(settings.out)
     if settings.quick:
         settings = dataclasses.replace(settings, **QUICK)
-    command.start_jax(settings)
+    start_jax(settings)
     import xarray as xr
 
-    from experiments.judging import judge, row
-
-    parts, params, compile_seconds = [], {}, 0.0
-    truths: dict[tuple[str, float], list] = {}
-    for name, part, part_params, seconds in train(settings):
-        parts.append(judge(settings, part, truths))
-        params[name] = part_params
-        compile_seconds += seconds
-    dataset = xr.concat(
-        parts, "cell", join="outer", data_vars="all", coords="minimal", compat="override"
-    )
-    dataset = dataset.isel(cell=in_order(settings, dataset))
-    rows = [row(settings, dataset.isel(cell=i)) for i in range(dataset.sizes["cell"])]
+    parts, params, seconds = [], {}, 0.0
+    truths: list[xr.Dataset] = []
+    for comparison in comparisons(settings):
+        for name, runs, judged in train(settings, comparison):
+            parts.append(judged.drop_vars("loss_max", errors="ignore"))
+            params[name] = runs.stacked_params
+            seconds += runs.compile_seconds
+        truths += baselines_report.true_samples(settings, comparison)
+    arms = baselines_report.arms()
+    dataset, truth = sj.comparison.together(parts, arms), xr.concat(truths, "cell")
+    cells = zip(dataset["arm"].values, dataset["data_std"].values, strict=True)
+    predicted = [arms[name].predicted_std(std, settings.sigma_fix) for name, std in cells]
+    dataset = dataset.assign(predicted=("cell", predicted))
+    rows = baselines_report.rows(dataset, truth)
 
     output.write_dataset("results.nc", dataset)
     if settings.save_params:
         output.write_params("params.npz", params)
-    write_figures(output, settings, dataset, rows)
-    print_tables(settings, rows)
-    output.write_metrics(
-        {
-            "config": command.config(settings),
-            "environment": command.environment(started, compile_seconds),
-            "rows": rows,
-        }
-    )
-    print(f"written to {output.path}/")
+    baselines_report.write_figures(output, settings, dataset, truth)
+    baselines_report.print_rows(settings, rows)
+    output.finish(settings, started, seconds, {"rows": rows})
 
 
-def in_order(settings: Settings, dataset: "xr.Dataset") -> list[int]:
-    """Where each cell stands in a dataset that is ordered by program."""
-    names = ("arm", "data", "data_std", "data_size")
-    found = list(zip(*(dataset[name].values.tolist() for name in names), strict=True))
-    place = {(a, d, s or None, n or None): i for i, (a, d, s, n) in enumerate(found)}
-    return [place[cell] for group in cells(settings).values() for cell in group]
-
-
-def train(settings: Settings) -> "Iterator[tuple[str, xr.Dataset, Any, float]]":
-    """Trains program by program: its name, finished cells with their samples, final parameters,
-    and the seconds spent compiling."""
-    from experiments.arms import arms
-
-    for comparison, its_cells in cells(settings).items():
-        losses = dict.fromkeys(arms(1.0)[cell.arm].loss for cell in its_cells)
-        for loss in losses:
-            members = [cell for cell in its_cells if arms(1.0)[cell.arm].loss == loss]
-            name = f"{comparison}_{loss}"
-            if not settings.quiet:
-                print(f"{name}: {len(members)} cells x {settings.seeds} seeds", file=sys.stderr)
-            if loss == "deconvolution":
-                yield name, deconvolve(settings, members), {}, 0.0
-            else:
-                yield name, *train_program(settings, loss, members)
-
-
-def train_program(
-    settings: Settings, loss: str, members: list[Cell]
-) -> "tuple[xr.Dataset, Any, float]":
+def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":
     import jax
-    import jax.numpy as jnp
-    import numpy as np
 
-    from experiments import arms
-    from experiments.judging import JUDGE
-    from spread_jax import sweeps
+    from spread_jax.models.networks import BernoulliEncoder, GaussianDecoder
+    from spread_jax.problems.two_modes import watch_components
 
-    on_curves = members[0].data in CURVES
-    problem = arms.curves() if on_curves else arms.two_modes()
-    num_steps = settings.curve_steps if on_curves else settings.steps
-    program = arms.make_program(
-        loss,
-        problem,
-        hidden=settings.hidden,
-        batch_size=settings.batch_size,
-        num_steps=num_steps,
-        max_data_size=max(cell.data_size or 0 for cell in members) or None,
+    like = comparison.like
+
+    def make_model(structure):
+        if structure.variance == "gan":  # a critic maps a point to one number
+            decoder = GaussianDecoder(settings.hidden, dim=2)
+            return sj.linen_vae(BernoulliEncoder(settings.hidden), decoder, like.latent, dim=2)
+        variance = "none" if structure.variance == "optimal" else structure.variance
+        return like.vae(settings.hidden, variance=variance, min_std=structure.min_std)
+
+    def sample_batch(key, data, hyper):
+        if data is None:
+            return comparison.problem(hyper).sample(key, settings.batch_size)
+        size = hyper["data_size"].astype(int)
+        return data[jax.random.randint(key, (settings.batch_size,), 0, size)]
+
+    def make_data(key, hyper):
+        size = comparison.max_data_size
+        return None if size is None else comparison.problem(hyper).sample(key, size)
+
+    has_modes = comparison.data == "two_modes"
+    return sj.comparison.programs(
+        {name: sj.ARMS[name] for name in comparison.arms},
+        make_model,
+        sigma_fix=[settings.sigma_fix],
+        others=[{**other, "learning_rate": settings.learning_rate} for other in comparison.others],
+        sample_batch=sample_batch,
+        num_steps=comparison.num_steps,
+        observe=watch_components if has_modes else lambda model: lambda params: {},
+        make_data=make_data,
     )
-    table = [hyper(settings, cell) for cell in members]
-    columns = {
-        name: np.array([numbers[name] for numbers in table], np.float32) for name in table[0]
-    }
-
-    def init(key, hyper):
-        here = hyper["cell"].astype(int)
-        return program.training.init(key, {k: jnp.asarray(v)[here] for k, v in columns.items()})
-
-    with command.progress_bar(settings.quiet) as on_progress:
-        result = sweeps.sweep(
-            program.training._replace(init=init),
-            {"cell": [float(i) for i in range(len(members))]},
-            num_seeds=settings.seeds,
-            seed=settings.seed,
-            record_every=num_steps // math.gcd(num_steps, 100),
-            on_progress=on_progress,
-        )
-
-    def finish(seed, params, hyper):
-        """Clean samples, and mean and std of the components."""
-        key = jax.random.fold_in(jax.random.key(seed), JUDGE)
-        latent_key, decoder_key = jax.random.split(key)
-        z = problem.sample_latent(latent_key, settings.num_samples)
-        mean, var = program.decode(params, hyper, z)
-        x = mean + jnp.sqrt(var) * jax.random.normal(decoder_key, mean.shape)
-        ends = jnp.array([0, settings.num_samples - 1])
-        return x, mean[ends], jnp.sqrt(var)[ends]
-
-    over_seeds = jax.vmap(finish, in_axes=(0, 0, None))
-    seeds = result.dataset["seed"].values.astype(np.uint32)
-    finished = jax.jit(jax.vmap(over_seeds, in_axes=(None, 0, 0)))(seeds, result.params, columns)
-    x, mean, std = (np.asarray(array) for array in finished)
-    # steps differ between problems, records do not
-    dataset = result.dataset.drop_vars("loss_max").rename(step="record")
-    records = 1 + np.arange(dataset.sizes["record"])
-    dataset = dataset.assign_coords(record=records, num_steps=("cell", [num_steps] * len(members)))
-    return label(members, dataset, x, mean, std), result.params, result.compile_seconds
 
 
-def hyper(settings: Settings, cell: Cell) -> dict[str, float]:
-    """All numbers of a cell; those that its problem does not have are 0."""
-    from experiments.arms import NUMBERS, arms
-
-    return {
-        **NUMBERS,
-        **arms(settings.sigma_fix)[cell.arm].numbers,
-        "learning_rate": settings.learning_rate,
-        "data_std": cell.data_std or 0.0,
-        "data_size": cell.data_size or 0,
-        "is_spiral": cell.data == "spiral",
-    }
-
-
-def deconvolve(settings: Settings, members: list[Cell]) -> "xr.Dataset":
-    """The exact optimum of the spread objective on CEILING_POINTS noisy points: many draws of
-    noise for each point of a small data set, as in training."""
+def train(
+    settings: Settings, comparison: Comparison
+) -> "Iterator[tuple[str, sj.Sweep, xr.Dataset]]":
+    """Program by program, and the exact optimum where it is known: a name, runs, these judged."""
     import numpy as np
-    import xarray as xr
 
-    from spread_jax import oracles
+    from spread_jax.problems.deconvolution import deconvolved_runs, two_component_vae
 
-    seeds = settings.seed + np.arange(settings.seeds)
-    shape = (len(members), len(seeds))
-    x = np.empty((*shape, settings.num_samples, 2), np.float32)
-    mean, std = np.empty((*shape, 2, 2)), np.empty((*shape, 2, 2))
-    for i, cell in enumerate(members):
-        assert cell.data_std is not None  # curves are no mixtures of two
-        truth = oracles.two_modes(cell.data_std)
-        start = truth._replace(stds=np.full((2, 2), settings.sigma_fix))
-        for j, seed in enumerate(seeds):
-            rng = np.random.default_rng(seed)
-            points = oracles.sample_mixture(rng, cell.data_size or CEILING_POINTS, truth)
-            points = np.repeat(points, math.ceil(CEILING_POINTS / len(points)), axis=0)
-            y = points + settings.sigma_fix * rng.standard_normal(points.shape)
-            found = oracles.deconvolved_mixture(y, settings.sigma_fix, start, num_em_steps=20)
-            mean[i, j], std[i, j] = found.means, found.stds
-            half = np.repeat([0, 1], settings.num_samples // 2)
-            x[i, j] = found.means[half] + found.stds[half] * rng.standard_normal((len(half), 2))
-    coords = {"seed": seeds, "num_steps": ("cell", [0] * len(members))}
-    return label(members, xr.Dataset(coords=coords), x, mean, std)
+    steps = comparison.num_steps
+    for program in programs_of(settings, comparison):
+        name = f"{comparison.data}: {', '.join(program.arms)}"
+        if not settings.quiet:
+            print(f"{name}, {len(program.cells)} cells x {settings.seeds} seeds", file=sys.stderr)
+        with progress_bar(settings.quiet) as on_progress:
+            runs = sj.sweep(
+                program.training,
+                program.cells,
+                num_seeds=settings.seeds,
+                seed=settings.seed,
+                record_every=steps // math.gcd(steps, 100),
+                on_progress=on_progress,
+            )
+        model = program.model._replace(latent=comparison.like.even_latent)
+        yield name, runs, judge(settings, comparison, model, runs, program.spread)
+    if comparison.data == "two_modes":
+        cells = [{"arm": "deconvolution", **other} for other in comparison.others]
+        seeds = settings.seed + np.arange(settings.seeds)
+        runs = deconvolved_runs(cells, settings.sigma_fix, seeds)
+        model = two_component_vae(comparison.like.even_latent)
+        judged = judge(settings, comparison, model, runs, lambda hyper: sj.no_spread())
+        yield "deconvolution", runs, judged
 
 
-def label(
-    members: list[Cell],
-    dataset: "xr.Dataset",
-    x: "np.ndarray",
-    mean: "np.ndarray",
-    std: "np.ndarray",
+def judge(
+    settings: Settings,
+    comparison: Comparison,
+    model: "sj.VAE",
+    runs: "sj.Sweep",
+    spread: "Callable[[Hyper], sj.Spread]",
 ) -> "xr.Dataset":
-    """Adds samples and components to the cells' curves, and says which cell is which."""
-    component = ("cell", "seed", "component", "dim")
-    arrays = {
-        "x": (("cell", "seed", "point", "dim"), x, "clean samples"),
-        "mean": (component, mean, "decoder mean at the ends of the latent"),
-        "std": (component, std, "decoder standard deviation, clean"),
-    }
-    coords = {
-        "arm": [cell.arm for cell in members],
-        "data": [cell.data for cell in members],
-        "data_std": [cell.data_std or 0.0 for cell in members],
-        "data_size": [cell.data_size or 0 for cell in members],
-    }
-    return (
-        dataset.drop_vars("cell", errors="ignore")
-        .assign(
-            {
-                name: (dims, array, {"long_name": long_name, "units": "data units"})
-                for name, (dims, array, long_name) in arrays.items()
-            }
-        )
-        .assign_coords({name: ("cell", values) for name, values in coords.items()})
-    )
-
-
-def write_figures(
-    output: command.OutputFolder, settings: Settings, dataset: "xr.Dataset", rows: list[dict]
-) -> None:
     import jax
-    import numpy as np
 
-    from spread_jax import figures, sample_ring, sample_spiral
+    from spread_jax.judgement import first_samples
+    from spread_jax.problems.two_modes import two_mode_metrics
 
-    fresh = dataset.isel(cell=(dataset["data"] == "two_modes") & (dataset["data_size"] == 0))
-    predicted = [r["sigma_x_predicted"] for r in rows if r["data_std"] and not r["data_size"]]
-    output.write_figure("baselines.png", figures.baselines_figure(fresh, predicted))
-    key = jax.random.key(settings.seed)
-    truth = {
-        "ring": np.asarray(sample_ring(key, settings.num_samples)),
-        "spiral": np.asarray(sample_spiral(key, settings.num_samples)),
-    }
-    on_curves = dataset.isel(cell=dataset["data"] != "two_modes")
-    output.write_figure("curves.png", figures.curves_figure(truth, on_curves))
-
-
-def print_tables(settings: Settings, rows: list[dict]) -> None:
-    """One table per data law and size."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from spread_jax.figures import ARMS
-
-    columns: dict[str, Callable[[dict], str]] = {
-        "σ_x (predicted)": lambda r: (
-            f"{number_text(r['sigma_x'])} ({number_text(r['sigma_x_predicted'])})"
-            if r["data_std"]
-            else "-"
-        ),
-        "position": lambda r: number_text(r["position_bias"]),
-        "off data": lambda r: number_text(r["off_manifold"]),
-        "energy": lambda r: number_text(r["energy_distance"]),
-        "W2": lambda r: number_text(r["wasserstein"]),
-        "recovered": recovery_text,
-        "loss std": lambda r: number_text(r["late_loss_std"]),
-    }
-    groups: dict[tuple, list[dict]] = {}
-    for r in rows:
-        groups.setdefault((r["data"], r["data_std"], r["data_size"]), []).append(r)
-    console = Console()
-    console.width = max(console.width, TABLE_WIDTH)
-    for (data, data_std, data_size), members in groups.items():
-        title = data.replace("_", " ")
-        if data_std:
-            title += f", std {data_std:g}"
-            title += f", {data_size:,} points" if data_size else ", fresh data"
-        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
-        table.add_column("", min_width=max(len(style.label) for style in ARMS.values()))
-        for column in columns:
-            table.add_column(column, justify="right", min_width=8, no_wrap=True)
-        for r in members:
-            table.add_row(ARMS[r["arm"]].label, *(text(r) for text in columns.values()))
-        truth = {
-            "energy": number_text(members[0]["energy_distance_truth"]),
-            "W2": number_text(members[0]["wasserstein_truth"]),
-        }
-        table.add_section()
-        table.add_row("truth against truth", *(truth.get(column, "") for column in columns))
-        console.print(table)
-    console.print(
-        f"""\
-{settings.seeds} seeds a cell; {settings.steps:,} steps, {settings.curve_steps:,} on ring and spiral
-σ_x, and position, half the distance of the modes less 1: means over seeds; all else medians
-off data: mean distance from the line or curve; energy distance and W2: of {settings.num_samples} \
-clean samples to true ones
-loss std: of the last tenth of training, nats (WGAN-GP: the critic's, data units)
-all else in data units; W2 on {min(settings.seeds, settings.wasserstein_seeds)} seeds; \
-Wilson interval, 95 %""",
-        highlight=False,
-    )
-
-
-def recovery_text(row: dict) -> str:
-    if row["recovery_rate"] is None:
-        return "-"
-    low, high = row["recovery_interval"]
-    return f"{row['recovery_rate']:.0%} [{low:.0%}, {high:.0%}]"
-
-
-def number_text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    n, seed = settings.num_samples, settings.seed
+    metrics = sj.problems.problem_metrics(comparison.problem, n)
+    if comparison.data == "two_modes":
+        shown = ("recovered", "sigma_x", "position_bias")
+        metrics += [metric for metric in two_mode_metrics() if metric.name in shown]
+    data = comparison.like.dataset(jax.random.key(0), 2, 2)
+    judged = sj.judge(model, runs, data, metrics, spread=spread, num_samples=n, seed=seed)
+    judged["samples"] = first_samples(model, runs, data, n, spread=spread, seed=seed)
+    size = judged.sizes["cell"]
+    if comparison.max_data_size is None:
+        judged = judged.assign_coords(data_size=("cell", [math.nan] * size))
+    return judged.assign_coords(data=("cell", [comparison.data] * size))
 
 
 if __name__ == "__main__":
-    command.main(Settings, run)
+    main(Settings, run)

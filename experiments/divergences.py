@@ -3,14 +3,12 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from experiments import command
+from spread_jax.cli.command import main
+from spread_jax.cli.output import OutputFolder, host_environment
+from spread_jax.cli.settings import require_distinct, require_non_negative, require_positive
+from spread_jax.cli.tables import number_text, print_table
 
-if TYPE_CHECKING:
-    from spread_jax.divergences import Divergence
-
-NAMES: tuple["Divergence", ...] = ("kl", "reverse_kl", "js", "tv", "hellinger")
 NUM_DISTANCES = 201
 
 
@@ -27,71 +25,44 @@ class Settings:
     """Folder for the results."""
 
     def check(self) -> None:
-        command.require(len(self.sigma_fix) > 0, "--sigma-fix", "", "one number or more")
         for sigma_fix in self.sigma_fix:
-            command.require_non_negative("--sigma-fix", sigma_fix, "data units")
-        command.require(
-            len(set(self.sigma_fix)) == len(self.sigma_fix),
-            "--sigma-fix",
-            " ".join(map(str, self.sigma_fix)),
-            "given once each",
-        )
-        command.require_positive("--max-distance", self.max_distance, "data units")
+            require_non_negative("--sigma-fix", sigma_fix, "data units")
+        require_distinct("--sigma-fix", self.sigma_fix)
+        require_positive("--max-distance", self.max_distance, "data units")
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    output = command.OutputFolder(settings.out)
+    output = OutputFolder(settings.out)
     import numpy as np
-    import xarray as xr
 
-    from spread_jax import figures
-    from spread_jax.divergences import point_divergence
+    from spread_jax.divergences import divergence_curves
+    from spread_jax.figures import divergence_figure
 
     distance = np.linspace(0, settings.max_distance, NUM_DISTANCES)
-    curves = np.array(
-        [
-            [point_divergence(distance, sigma_fix, name) for sigma_fix in settings.sigma_fix]
-            for name in NAMES
-        ]
-    )
-    values, slopes = curves[:, :, 0], curves[:, :, 1]
-    dims = ("name", "sigma_fix", "distance")
-    dataset = xr.Dataset(
-        {
-            "divergence": (
-                dims,
-                values,
-                {"long_name": "divergence of two points", "units": "nats"},
-            ),
-            "slope": (dims, slopes, {"long_name": "its slope", "units": "nats / data unit"}),
-        },
-        coords={"name": list(NAMES), "sigma_fix": list(settings.sigma_fix), "distance": distance},
-    )
+    dataset = divergence_curves(distance, settings.sigma_fix)
     output.write_dataset("results.nc", dataset)
-    output.write_figure("divergences.png", figures.divergence_figure(dataset))
+    output.write_figure("divergences.png", divergence_figure(dataset))
+    slopes = dataset["slope"].isel(distance=slice(1, None)).max("distance", skipna=False)
+    sigmas = [f"{sigma_fix:g}" for sigma_fix in settings.sigma_fix]
     largest = {
-        name: {
-            f"{sigma_fix:g}": float(np.max(slopes[i, j, 1:]))
-            for j, sigma_fix in enumerate(settings.sigma_fix)
-        }
-        for i, name in enumerate(NAMES)
+        name: dict(zip(sigmas, slopes.sel(name=name).values.tolist(), strict=True))
+        for name in dataset["name"].values.tolist()
     }
-    for name, slope in largest.items():
-        words = ", ".join(
-            f"{'none' if sigma_fix == '0' else f'{value:.3g}'} at {sigma_fix}"  # no spread: a jump
-            for sigma_fix, value in slope.items()
-        )
-        print(f"{name}: largest slope over the distances, by sigma_fix: {words}")
-    output.write_metrics(
-        {
-            "config": command.config(settings),
-            "environment": command.host_environment(started, ("numpy", "scipy")),
-            "largest_slope": largest,
-        }
+    print_table(
+        "largest slope, by sigma_fix",
+        ["", *sigmas],
+        [
+            [name, *("none" if s == "0" else number_text(slope) for s, slope in by_sigma.items())]
+            for name, by_sigma in largest.items()
+        ],
+        caption=f"per data unit, distances up to {settings.max_distance:g}; none: it jumps",
     )
+    environment = host_environment(started, ("numpy", "scipy"))
+    config = dataclasses.asdict(settings)
+    output.write_metrics({"config": config, "environment": environment, "largest_slope": largest})
     print(f"written to {output.path}/")
 
 
 if __name__ == "__main__":
-    command.main(Settings, run)
+    main(Settings, run)

@@ -2,41 +2,40 @@
 
 import dataclasses
 import hashlib
-import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import command
+import spread_jax as sj
+from experiments import fit_report
+from spread_jax.cli.command import checkpoints, main, start_jax
+from spread_jax.cli.output import OutputFolder, already_done
+from spread_jax.cli.progress import alarm_once, progress_bar, stage_line
+from spread_jax.cli.settings import (
+    BadInputError,
+    TrainingSettings,
+    require,
+    require_distinct,
+    require_positive,
+)
 
 if TYPE_CHECKING:
-    import xarray as xr
-
-    from experiments.fit_arms import Cell, Judge
-    from spread_jax.checkpoints import Checkpoints
-    from spread_jax.datasets import Dataset
-    from spread_jax.sweeps import Variable
+    from spread_jax.comparison import Program
+    from spread_jax.sweeps import Checkpoints
 
 # what may differ between a fit and its resumption
 NOT_IDENTITY = {"out", "quiet", "save_params", "no_compilation_cache", "resume", "iw_samples"}
 MOST_RECORDS = 1000
 LEAST_RECORDS = 100
-UNITS = {
-    "bound": "nats",
-    "kl": "nats",
-    "rise": "nats",
-    "std": "nats",
-    "sigma": "data units",
-    "dim": "bits",
-    "frechet": "squared units of features",
-    "distance": "data units",
-    "step": "step",
-}
+NUM_PICTURES = 32
+NUM_ROWS = 500  # of a table that are drawn
+NUM_WATCHED = 64  # training points at which the decoder's sigma is recorded
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(command.TrainingSettings):
+class Settings(TrainingSettings):
     """A plain VAE, a spread VAE and one of shared variance on real data: images with pixels in
     [0, 1], or a table. Samples are judged in the features of a small classifier of the same data,
     where it has labels; these numbers are not comparable with Inception FID."""
@@ -49,7 +48,7 @@ class Settings(command.TrainingSettings):
     sigma_fix: tuple[float, ...] = (0.1,)
     """Standard deviation of the noise added to data and model: pixels in [0, 1], or of a table
     standard deviations of a column. Of several, each arm is shown at the one of the smallest
-    Fréchet distance; without labels, of the smallest energy distance."""
+    Fréchet distance to validation data; without labels, of the smallest energy distance."""
     network: Literal["mlp", "conv"] = "mlp"
     """Dense layers, or two convolutions each way (images only; --hidden is not used)."""
     decoder: Literal["gaussian", "delta"] = "gaussian"
@@ -77,23 +76,19 @@ class Settings(command.TrainingSettings):
 
     def check(self) -> None:
         super().check()
-        text = " ".join(f"{sigma:g}" for sigma in self.sigma_fix)
-        command.require(len(self.sigma_fix) > 0, "--sigma-fix", text, "one value or more")
         for sigma in self.sigma_fix:
-            command.require_positive("--sigma-fix", sigma, "data units; the plain arm has none")
-        distinct = len(set(self.sigma_fix)) == len(self.sigma_fix)
-        command.require(distinct, "--sigma-fix", text, "all different")
-        command.require(self.latent_dim >= 1, "--latent-dim", self.latent_dim, "at least 1")
-        command.require(self.iw_samples >= 1, "--iw-samples", self.iw_samples, "at least 1")
-        command.require_positive("--learning-rate", self.learning_rate)
+            require_positive("--sigma-fix", sigma, "data units; the plain arm has none")
+        require_distinct("--sigma-fix", self.sigma_fix)
+        require(self.latent_dim >= 1, "--latent-dim", self.latent_dim, "at least 1")
+        require(self.iw_samples >= 1, "--iw-samples", self.iw_samples, "at least 1")
+        require_positive("--learning-rate", self.learning_rate)
         records = self.steps // self.record_every
-        command.require(
-            records <= MOST_RECORDS or self.steps <= MOST_RECORDS,
-            "--steps",
-            self.steps,
+        accepted = (
             f"a number with a divisor that leaves at most {MOST_RECORDS} points of a curve, such "
-            f"as {round(self.steps, -2)}",
+            f"as {round(self.steps, -2)}"
         )
+        few = records <= MOST_RECORDS or self.steps <= MOST_RECORDS
+        require(few, "--steps", self.steps, accepted)
 
     @property
     def record_every(self) -> int:
@@ -102,395 +97,134 @@ class Settings(command.TrainingSettings):
         return max(n for n in range(1, most + 1) if self.steps % n == 0)
 
     @property
-    def arms(self) -> list[str]:
-        arms = ["vae", "spread_vae", "shared_variance"]
-        arms += ["fixed_variance"] if self.fixed_variance else []
-        return arms + (["delta_vae"] if self.decoder == "delta" else [])
+    def arms(self) -> "dict[str, sj.Arm]":
+        names = ["vae", "spread_vae", "shared_variance"]
+        names += ["fixed_variance"] if self.fixed_variance else []
+        names += ["delta_vae"] if self.decoder == "delta" else []
+        return {name: sj.ARMS[name] for name in names}
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
     data = load(settings)
-    identity = {
-        **{k: v for k, v in command.config(settings).items() if k not in NOT_IDENTITY},
+    config = {
+        **dataclasses.asdict(settings),
         "data_sha256": hashlib.sha256(data.train.tobytes()).hexdigest(),
     }
-    if settings.resume and command.already_done(settings.out, identity):
+    identity = {name: value for name, value in config.items() if name not in NOT_IDENTITY}
+    if settings.resume and already_done(settings.out, identity):
         return
-    output = command.OutputFolder(settings.out)
-    print(describe(data))
-    command.start_jax(settings)
-    cells, compile_seconds, stores = train(settings, data, identity)
-    with command.stage_line(settings.quiet) as on_stage:
-        judge, accuracy = make_judge(settings, data, on_stage)
-        results = []
-        for cell in cells:
-            on_stage(f"judging {cell.arm}, sigma_fix {cell.sigma_fix:g}")
-            results.append(judge.numbers(cell))
-        chosen = choose(cells, results)
+    output = OutputFolder(settings.out)
+    print(fit_report.describe(data))
+    start_jax(settings)
+    programs, sweeps, stores = zip(*train(settings, data, identity), strict=True)
+    trained = list(zip(programs, sweeps, strict=True))
+    with stage_line(settings.quiet) as on_stage:
+        found = sj.comparison.compare_on_data(
+            trained,
+            settings.arms,
+            data,
+            iw_samples=settings.iw_samples,
+            count=NUM_ROWS if data.shape is None else NUM_PICTURES,
+            seed=settings.seed,
+            on_stage=on_stage,
+        )
+        if settings.spread == "gaussian":
+            shown = sj.comparison.with_floors(found.shown, data.train)
+            found = found._replace(shown=shown)
         on_stage("drawing")
-        dataset = as_dataset(settings, judge, cells, results, chosen)
-        metrics = {
-            "config": {**command.config(settings), "data_sha256": identity["data_sha256"]},
-            "environment": command.environment(started, compile_seconds),
-            "data": {**about(data), "classifier_accuracy": accuracy},
-            "epochs": settings.steps * settings.batch_size / len(data.train),
-            "floor": None if math.isnan(dataset.attrs["floor"]) else dataset.attrs["floor"],
-            "suggested_sigma": suggested_sigma(data),
-            "reference": judge.reference(),
-            **of_arms_and_cells(cells, results, chosen),
-        }
-        output.write_dataset("results.nc", dataset)
+        metrics = fit_report.as_metrics(settings, data, found)
+        output.write_dataset("results.nc", found.cells)
         if settings.save_params:
-            params = {f"{cell.arm}/{cell.sigma_fix:g}": cell.params for cell in cells}
-            output.write_params("params.npz", params)
-        write_figures(output, data, dataset, metrics)
-    print_table(settings, metrics)
-    metrics["environment"]["wall_seconds"] = time.perf_counter() - started
-    output.write_metrics(metrics)
+            output.write_params("params.npz", params_of(trained))
+        fit_report.write_figures(output, data, found, metrics["suggested_sigma"])
+    fit_report.print_results(settings, metrics)
+    output.finish(config, started, sum(runs.compile_seconds for runs in sweeps), metrics)
     for store in stores:
         store.discard()
         store.folder.parent.rmdir()
-    print(f"written to {output.path}/")
 
 
-def about(data: "Dataset") -> dict[str, Any]:
-    return {
-        "name": data.name,
-        "train": len(data.train),
-        "test": len(data.test),
-        "dim": data.train.shape[1],
-        "shape": data.shape,
-        "checksum_known": data.checksum_known,
-        "constant_pixels": data.constant_pixels,
-    }
-
-
-def of_arms_and_cells(
-    cells: "list[Cell]", results: list[dict[str, list]], chosen: dict[str, int]
-) -> dict[str, Any]:
-    """The lists over seeds and their medians: of every cell, and of every arm's chosen one."""
-    every = [
-        {
-            "arm": cell.arm,
-            "sigma_fix": cell.sigma_fix,
-            **numbers,
-            **{f"median_{key}": median(values) for key, values in numbers.items()},
-        }
-        for cell, numbers in zip(cells, results, strict=True)
-    ]
-    return {"arms": {arm: every[i] for arm, i in chosen.items()}, "cells": every}
-
-
-def load(settings: Settings) -> "Dataset":
-    import numpy as np
-
-    from spread_jax.datasets import load_dataset
-    from spread_jax.diagnosis import standardize
-    from spread_jax.files import DataFileError
+def load(settings: Settings) -> "sj.Dataset":
+    from spread_jax.data import DataFileError
 
     try:
-        data = load_dataset(settings.data)
+        data = sj.load_dataset(settings.data)
     except DataFileError as error:
-        raise command.BadInputError("--data", error.path, error.accepted) from None
+        raise BadInputError("--data", error.path, error.accepted) from None
     if data.shape is None:
-        command.require(settings.network == "mlp", "--network", "conv", "mlp: the data are a table")
-        train, scaling = standardize(data.train)
-        data = data._replace(
-            train=train.astype(np.float32), test=scaling.apply(data.test).astype(np.float32)
-        )
+        require(settings.network == "mlp", "--network", "conv", "mlp: the data are a table")
+        data = data.standardized()
     return data
 
 
-def describe(data: "Dataset") -> str:
-    kind = "columns" if data.shape is None else f"{data.shape[0]} x {data.shape[1]} pixels"
-    width = f"{data.train.shape[1]} " if data.shape is None else ""
-    checksum = "known" if data.checksum_known else "unknown"
-    return (
-        f"{data.name}: {len(data.train):,} to train on, {len(data.test):,} held out, "
-        f"{width}{kind}, {data.constant_pixels} of them constant, checksum {checksum}"
-    )
+def params_of(trained: "list[tuple[Program, sj.Sweep]]") -> dict[str, Any]:
+    return {
+        f"{cell['arm']}/{cell['sigma_fix']:g}": runs.params(**cell)
+        for program, runs in trained
+        for cell in program.cells
+    }
 
 
 def train(
-    settings: Settings, data: "Dataset", identity: dict[str, Any]
-) -> tuple[list["Cell"], float, "list[Checkpoints]"]:
-    """All arms' runs, a program for each structure; the seconds spent compiling; checkpoints."""
-    import jax
+    settings: Settings, data: "sj.Dataset", identity: dict[str, Any]
+) -> "Iterator[tuple[Program, sj.Sweep, Checkpoints]]":
+    """Program by program, one for each structure: what it is, its runs and their checkpoints."""
+    import jax.numpy as jnp
     import numpy as np
 
-    from experiments import fit_arms
-    from spread_jax import guard, sweeps, vae
-    from spread_jax.spreads import gaussian_spread
+    from spread_jax.models.vae import watch_sigma
+    from spread_jax.spreads import laplace_noise
 
-    scale = guard.data_scale(data.train)
-
-    def make_vae(variance):
-        return vae.make_vae(
+    def make_model(structure: "sj.arms.Structure") -> "sj.VAE":
+        assert structure.variance in ("each", "shared", "none")  # no arm of this command has others
+        return sj.make_vae(
             data.train.shape[1],
             latent_dim=settings.latent_dim,
-            variance=variance,
+            variance=structure.variance,
             hidden=settings.hidden,
             network=settings.network,
             shape=data.shape,
-            noise=gaussian_spread if settings.spread == "gaussian" else vae.laplace_noise,
         )
 
-    cells: list[Cell] = []
-    compile_seconds, stores = 0.0, []
-    programs = fit_arms.make_programs(settings.arms, settings.sigma_fix, make_vae)
-    for variance, program in programs.items():
+    watched = jnp.asarray(data.train[:NUM_WATCHED])
+    for program in sj.comparison.programs(
+        settings.arms,
+        make_model,
+        sigma_fix=settings.sigma_fix,
+        others=[{"learning_rate": settings.learning_rate}],
+        sample_batch=sj.rows(settings.batch_size),
+        num_steps=settings.steps,
+        observe=lambda model: watch_sigma(model, watched),
+        noise=sj.gaussian_spread if settings.spread == "gaussian" else laplace_noise,
+    ):
         if not settings.quiet:
             print(f"{', '.join(program.arms)}:", file=sys.stderr)
+        on_model = [cell["noise_on_model"] * cell["sigma_fix"] for cell in program.cells]
+        alarms = sj.guard.watch_runaway(
+            "min_sigma",
+            np.repeat(on_model, settings.seeds),
+            scale=sj.data_scale(data.train),
+            record_every=settings.record_every,
+        )
+        folder = settings.out / f"part-{'-'.join(program.arms)}"
         with (
-            command.checkpoints(
-                settings.out / f"part-{variance}", identity, resume=settings.resume
-            ) as (checkpoints, stop_if_told),
-            command.progress_bar(settings.quiet) as show,
+            checkpoints(folder, identity, resume=settings.resume) as (store, stoppable),
+            progress_bar(settings.quiet) as show,
         ):
-            sigmas = np.repeat(
-                program.grid["sigma_fix"], len(program.grid["spread_data"]) * settings.seeds
-            )
-
-            def alarms(history, sigmas=sigmas):
-                return guard.runaway_step(
-                    history["loss"],
-                    history["min_sigma"],
-                    sigmas,
-                    scale=scale,
-                    record_every=settings.record_every,
-                )
-
-            watch = command.alarm_once(show, alarms, "The spread arm bounds it")
-
-            def on_progress(progress, watch=watch, stop_if_told=stop_if_told):
-                watch(progress)
-                stop_if_told()
-
-            result = sweeps.sweep(
-                vae.vae_training(
-                    program.vae,
-                    batch_size=settings.batch_size,
-                    num_steps=settings.steps,
-                    watched=jax.numpy.asarray(data.train[: fit_arms.NUM_WATCHED]),
-                ),
-                {**program.grid, "learning_rate": settings.learning_rate},
+            runs = sj.sweep(
+                program.training,
+                program.cells,
                 num_seeds=settings.seeds,
                 seed=settings.seed,
                 record_every=settings.record_every,
-                variables=sigma_variables(),
-                on_progress=on_progress,
-                checkpoints=checkpoints,
+                variables=sj.comparison.SIGMA_VARIABLES,
+                on_progress=stoppable(alarm_once(show, alarms, "The spread arm bounds it")),
+                checkpoints=store,
                 data=data.train,
-                # on a CPU a convolution inside a scan takes 20 times as long
-                step_by_step=settings.network == "conv" and jax.default_backend() == "cpu",
             )
-        stores.append(checkpoints)
-        compile_seconds += result.compile_seconds
-        cells += fit_arms.cells_of(program, result, settings.sigma_fix)
-    cells.sort(key=lambda cell: settings.arms.index(cell.arm))
-    return cells, compile_seconds, stores
-
-
-def sigma_variables() -> "dict[str, Variable]":
-    from spread_jax.sweeps import Variable
-
-    where = "of the decoder at 64 training points"
-    return {
-        "sigma": Variable(("pixel",), f"geometric mean of the sigma {where}", "data units"),
-        "min_sigma": Variable((), f"smallest sigma {where}", "data units"),
-        "median_sigma": Variable((), f"median sigma {where}", "data units"),
-    }
-
-
-def make_judge(settings: Settings, data: "Dataset", on_stage: Any) -> "tuple[Judge, float | None]":
-    """The judge, and its classifier's accuracy on held-out data."""
-    import jax
-
-    from experiments.fit_arms import Judge
-    from spread_jax.sample_quality import train_classifier
-
-    classifier, accuracy = None, None
-    if data.train_labels is not None:
-        on_stage("training a classifier, to judge samples by")
-        classifier = train_classifier(jax.random.key(0), data.train, data.train_labels)
-        if data.test_labels is not None:
-            accuracy = classifier.accuracy(data.test, data.test_labels)
-    return Judge(data, settings.iw_samples, classifier, settings.seed), accuracy
-
-
-def choose(cells: "list[Cell]", results: list[dict[str, list]]) -> dict[str, int]:
-    """arm → its cell of the smallest median distance of samples, the first where there is none."""
-    judged = any(median(numbers["frechet"]) is not None for numbers in results)
-    measure = "frechet" if judged else "energy_distance"
-    chosen: dict[str, int] = {}
-    for i, cell in enumerate(cells):
-        best = chosen.setdefault(cell.arm, i)
-        distance, least = (median(results[j][measure]) for j in (i, best))
-        if distance is not None and (least is None or distance < least):
-            chosen[cell.arm] = i
-    return chosen
-
-
-def median(values: list[float | None]) -> float | None:
-    """Of the numbers that there are."""
-    import numpy as np
-
-    numbers = [value for value in values if value is not None]
-    return float(np.median(numbers)) if numbers else None
-
-
-def suggested_sigma(data: "Dataset") -> list[float] | None:
-    """What suggest_sigma makes of the training data, ``[low, high]``."""
-    from spread_jax.diagnosis import suggest_sigma
-
-    try:
-        suggested = suggest_sigma(data.train)
-    except ValueError:  # all rows are equal
-        return None
-    return [suggested.low, suggested.high]
-
-
-def as_dataset(
-    settings: Settings,
-    judge: "Judge",
-    cells: "list[Cell]",
-    results: list[dict[str, list]],
-    chosen: dict[str, int],
-) -> "xr.Dataset":
-    """Curves and numbers of all cells, and the pictures' arrays: enough to draw all again."""
-    import jax
-    import numpy as np
-    import xarray as xr
-
-    from experiments.fit_arms import pictures
-    from spread_jax.vae import spread_entropy_of_points
-
-    curves = xr.concat([cell.curves.drop_attrs(deep=False) for cell in cells], "cell")
-    numbers = {
-        key: (
-            ("cell", "seed"),
-            np.array([each[key] for each in results], float),  # None becomes NaN
-            {
-                "long_name": key.replace("_", " "),
-                "units": next((u for end, u in UNITS.items() if key.endswith(end)), "1"),
-            },
-        )
-        for key in results[0]
-        if key not in curves
-    }
-    shown = {arm: cells[i] for arm, i in chosen.items()}
-    sigma_fix = shown["spread_vae"].sigma_fix
-    floor = math.nan  # known for Gaussian noise alone
-    if settings.spread == "gaussian":
-        x = jax.numpy.asarray(judge.data.train)
-        floor = spread_entropy_of_points(jax.random.key(0), x, sigma_fix)
-    return (
-        xr.merge([curves.assign(numbers), pictures(judge, shown, sigma_fix)])
-        .assign_coords(
-            cell_arm=("cell", [cell.arm for cell in cells]),
-            cell_sigma_fix=("cell", [cell.sigma_fix for cell in cells]),
-            shown_cell=("arm", list(chosen.values())),
-        )
-        .assign_attrs(sigma_fix=sigma_fix, floor=floor)
-    )
-
-
-def write_figures(
-    output: command.OutputFolder, data: "Dataset", dataset: "xr.Dataset", metrics: dict[str, Any]
-) -> None:
-    from spread_jax import figures
-
-    output.write_figure("loss.png", figures.arms_loss_figure(dataset))
-    output.write_figure("sigma.png", figures.arms_sigma_figure(dataset))
-    output.write_figure("sigma_over_time.png", figures.sigma_maps_figure(dataset, data.shape))
-    if data.shape is None:
-        output.write_figure("samples.png", figures.table_samples_figure(dataset))
-    else:
-        output.write_figure("samples.png", figures.mosaics_figure(dataset, data.shape))
-        output.write_figure("traversal.png", figures.traversal_figure(dataset, data.shape))
-        output.write_figure("worst.png", figures.worst_images_figure(dataset, data.shape))
-    if len(metrics["config"]["sigma_fix"]) > 1 and metrics["reference"]["frechet"] is not None:
-        output.write_figure(
-            "sigma_fix.png",
-            figures.sigma_fix_figure(dataset, metrics["reference"], metrics["suggested_sigma"]),
-        )
-
-
-ROWS = {
-    "train bound, nats": "train_bound",
-    "held-out bound, nats": "test_bound",
-    "same, IW, nats": "test_iw_bound",
-    "worst one, nats": "worst_test_bound",
-    "bits per dimension": "bits_per_dim",
-    "KL, nats": "kl",
-    "active dimensions": "active_dims",
-    "largest rise, nats": "max_loss_rise",
-    "late loss std, nats": "late_loss_std",
-    "runaway alarm, step": "alarm_step",
-    "smallest decoder σ": "min_sigma",
-    "median decoder σ": "median_sigma",
-    "Fréchet distance": "frechet",
-    "precision": "precision",
-    "recall": "recall",
-    "Fréchet, means": "frechet_of_means",
-    "precision, means": "precision_of_means",
-    "recall, means": "recall_of_means",
-    "energy distance": "energy_distance",
-}
-
-
-def print_table(settings: Settings, metrics: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from spread_jax.figures import ARMS
-
-    reference = metrics["reference"]
-    table = Table(
-        title=f"{metrics['data']['name']}, seeds: {settings.seeds}, {settings.steps:,} steps "
-        f"({metrics['epochs']:.3g} epochs)",
-        caption="medians over seeds; an arm's bounds are in the space of its own noise; Fréchet "
-        "distance, precision and recall in features of a classifier of these data (not comparable "
-        "with Inception FID); energy distance of clean samples to held-out data, of training data "
-        "in the last column",
-    )
-    table.add_column("")
-    for arm, summary in metrics["arms"].items():
-        sigma = f"\nσ_fix {summary['sigma_fix']:g}" if summary["sigma_fix"] else ""
-        table.add_column(ARMS[arm].label + sigma, justify="right")
-    table.add_column("held-out\ndata", justify="right")
-    for row, key in ROWS.items():
-        values = [summary[f"median_{key}"] for summary in metrics["arms"].values()]
-        real = reference.get(key)
-        if any(value is not None for value in values):
-            table.add_row(row, *map(number_text, values), number_text(real) if real else "")
-    console = Console()
-    console.print(table)
-    if metrics["floor"] is not None:
-        console.print(
-            f"floor of the spread VAE's training loss: {metrics['floor']:.1f} nats (the entropy "
-            "of the spread training data); the plain one has none",
-            highlight=False,
-        )
-    if reference["frechet"] is None:
-        console.print(
-            "no labels, so no classifier: samples are judged by energy distance alone",
-            highlight=False,
-        )
-    if metrics["suggested_sigma"]:
-        low, high = metrics["suggested_sigma"]
-        line = f"suggested σ_fix: {low:.3g} to {high:.3g}"
-        if len(settings.sigma_fix) > 1:
-            best = metrics["arms"]["spread_vae"]["sigma_fix"]
-            measure = "energy" if reference["frechet"] is None else "Fréchet"
-            line += f"; best by {measure} distance: {best:g}; all are in metrics.json"
-        console.print(line, highlight=False)
-
-
-def number_text(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        yield program, runs, store
 
 
 if __name__ == "__main__":
-    command.main(Settings, run)
+    main(Settings, run)

@@ -1,37 +1,29 @@
-"""Spreads that learn: noise that maximises the bound's loss while the model minimises it.
-
-What the noise climbs is -ELBO, as in the paper's code: the spread KL plus the entropy of the spread
-data, plus the gap of the posterior. Noise can raise the last two without telling data and model
-apart; the fixed volume bounds the entropy's part.
-"""
+"""Spreads that learn: noise that maximises the bound's loss while the model minimises it."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import command
+import spread_jax as sj
+from spread_jax.cli.command import main, start_jax
+from spread_jax.cli.output import OutputFolder
+from spread_jax.cli.progress import progress_bar
+from spread_jax.cli.settings import TrainingSettings, require, require_positive
+from spread_jax.cli.tables import number_text, print_table
 
 if TYPE_CHECKING:
-    import numpy as np
     import xarray as xr
 
-    from spread_jax.training import Training
-
-ARMS = {
-    "fixed": "fixed N(0, σ² I)",
-    "covariance": "learned covariance",
-    "mean": "learned mean",
-}
-DATA = {"ring": "ring in R^20", "spiral": "spiral in R^20", "digits": "digits"}
+TITLES = {"ring": "ring in R^20", "spiral": "spiral in R^20", "digits": "digits"}
 NUM_JUDGED = 1000  # clean samples, and held-out points where there are so many
 MANIFOLD_DIM = 20
-NOISE_RANK = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(command.TrainingSettings):
+class Settings(TrainingSettings):
     """Does a learned spread beat a fixed one? A VAE with a deterministic decoder on manifolds in
     R^20 and on digits; its noise is fixed, or has a covariance or an injective mean that is learned
     to maximise the loss, k model steps to one noise step, at an equal number of steps in all."""
@@ -55,258 +47,143 @@ class Settings(command.TrainingSettings):
 
     def check(self) -> None:
         super().check()
-        command.require(
-            len(self.data) > 0 and len(set(self.data)) == len(self.data),
-            "--data",
-            " ".join(self.data),
-            "one name or more, each once",
-        )
-        command.require_positive("--sigma-fix", self.sigma_fix, "data units")
-        command.require_positive("--learning-rate", self.learning_rate)
-        command.require_positive("--noise-learning-rate", self.noise_learning_rate)
-        command.require(self.model_steps >= 1, "--model-steps", self.model_steps, "at least 1")
+        once = len(self.data) > 0 and len(set(self.data)) == len(self.data)
+        require(once, "--data", " ".join(self.data), "one name or more, each once")
+        require_positive("--sigma-fix", self.sigma_fix, "data units")
+        require_positive("--learning-rate", self.learning_rate)
+        require_positive("--noise-learning-rate", self.noise_learning_rate)
+        require(self.model_steps >= 1, "--model-steps", self.model_steps, "at least 1")
 
 
-def load(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
-    """Training points, held-out points, and the dimension of z."""
-    import jax
-    import numpy as np
-
-    from spread_jax import manifolds
-
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        x = load_digits().data.astype(np.float32) / 16
-        x = x[np.random.default_rng(0).permutation(len(x))]
-        return x[:1297], x[1297:], 8
-    sample = {"ring": manifolds.sample_ring, "spiral": manifolds.sample_spiral}[name]
-    rotation_key, data_key = jax.random.split(jax.random.key(0))
-    plane = sample(data_key, 10_000 + NUM_JUDGED)
-    x = np.asarray(manifolds.embed(rotation_key, plane, MANIFOLD_DIM))
-    return x[NUM_JUDGED:], x[:NUM_JUDGED], 2
-
-
-def make_training(
-    settings: Settings, x: "np.ndarray", latent_dim: int, noise: Literal["covariance", "mean"]
-) -> "tuple[Training, Callable]":
-    """The min-max training, and ``(key, params) -> clean samples``.
-
-    Its hyper is ``{"noise_learning_rate"}``; at 0 the noise stays as it starts and every step is
-    the model's. The covariance starts at sigma_fix² I.
-    """
-    import flax.linen as nn
+def load(name: str) -> "tuple[sj.Dataset, int]":
+    """The data, and the dimension of z."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
+
+    if name == "digits":
+        return sj.load_dataset("digits"), 8
+    problem = {"ring": sj.problems.ring, "spiral": sj.problems.spiral}[name]()
+    rotation_key, data_key = jax.random.split(jax.random.key(0))
+    plane = problem.dataset(data_key, held_out=NUM_JUDGED)
+    train, validation, test = (
+        np.asarray(sj.embed(rotation_key, jnp.asarray(x), MANIFOLD_DIM))
+        for x in (plane.train, plane.validation, plane.test)
+    )
+    return plane._replace(train=train, validation=validation, test=test), 2
+
+
+def arms(
+    settings: Settings, dim: int, latent_dim: int
+) -> "Iterator[tuple[str, str, sj.Model, sj.Training]]":
+    """Each arm's label, colour, model and training."""
     import optax
 
-    import spread_jax as sj
-    from spread_jax.networks import MLP, GaussianEncoder, InjectiveMean
+    from spread_jax.models import learned_spread as learned
 
-    dim = x.shape[1]
-    encoder = GaussianEncoder(settings.hidden, latent_dim)
-    decoder = nn.Sequential([MLP(settings.hidden), nn.Dense(dim)])
-    transform = InjectiveMean((64,))
-    latent = sj.gaussian_latent(latent_dim)
-    points = jnp.asarray(x)
-
-    def init_params(key):
-        encoder_key, decoder_key, noise_key = jax.random.split(key, 3)
-        noise_params: Any
-        if noise == "covariance":
-            noise_params = 1e-2 * jax.random.normal(noise_key, (dim, NOISE_RANK))
-        else:
-            noise_params = transform.init(noise_key, jnp.zeros((1, dim)))
-        return {
-            "encoder": encoder.init(encoder_key, jnp.zeros((1, dim))),
-            "decoder": decoder.init(decoder_key, jnp.zeros((1, latent_dim))),
-            "noise": noise_params,
-        }
-
-    def make_spread(params, hyper):
-        if noise == "covariance":
-            learned = hyper["noise_learning_rate"] > 0
-            return sj.fixed_volume_spread(learned * params["noise"], settings.sigma_fix)
-        return sj.injective_mean_spread(
-            lambda x: transform.apply(params["noise"], x), settings.sigma_fix
+    vae = sj.make_vae(dim, latent_dim=latent_dim, hidden=settings.hidden, variance="none")
+    sigma, rates = settings.sigma_fix, (settings.learning_rate, settings.noise_learning_rate)
+    min_max = learned.min_max_adam(*rates, settings.model_steps)
+    models: list[tuple[str, str, sj.Model, Any]] = [
+        ("fixed N(0, σ² I)", "#666666", vae, optax.adam(settings.learning_rate)),
+        ("learned covariance", "#0072B2", learned.learned_covariance_vae(vae, dim, sigma), min_max),
+        ("learned mean", "#009E73", learned.learned_mean_vae(vae, dim, sigma), min_max),
+    ]
+    for label, color, model, optimizer in models:
+        training = sj.model_training(
+            model,
+            sample_batch=sj.rows(settings.batch_size),
+            num_steps=settings.steps,
+            spread=lambda hyper: sj.gaussian_spread(sigma),
+            optimizer=functools.partial(lambda of_arm, hyper: of_arm, optimizer),
         )
-
-    def loss_fn(params, key, batch, hyper):
-        terms = sj.spread_elbo(
-            key,
-            batch,
-            encode=lambda y: encoder.apply(params["encoder"], y),
-            decode=lambda z: (decoder.apply(params["decoder"], z), None),
-            latent=latent,
-            spread=make_spread(params, hyper),
-        )
-        return -terms.elbo.mean()
-
-    def optimizer(hyper):
-        def is_noise_step(count):
-            return count % (settings.model_steps + 1) == settings.model_steps
-
-        def model_rate(count):
-            rests = is_noise_step(count) & (hyper["noise_learning_rate"] > 0)
-            return jnp.where(rests, 0.0, settings.learning_rate)
-
-        def noise_rate(count):  # upwards
-            return jnp.where(is_noise_step(count), -hyper["noise_learning_rate"], 0.0)
-
-        return optax.multi_transform(
-            {"model": optax.adam(model_rate), "noise": optax.adam(noise_rate)},
-            {"encoder": "model", "decoder": "model", "noise": "noise"},
-        )
-
-    def sample(key, params):
-        decode = lambda z: (decoder.apply(params["decoder"], z), None)  # noqa: E731
-        return sj.sample(key, NUM_JUDGED, decode=decode, latent=latent)
-
-    training = sj.make_training(
-        init_params=init_params,
-        loss_fn=loss_fn,
-        sample_batch=lambda key, data, hyper: points[
-            jax.random.randint(key, (settings.batch_size,), 0, len(points))
-        ],
-        optimizer=optimizer,
-        num_steps=settings.steps,
-    )
-    return training, sample
+        yield label, color, model, training
 
 
 def run(settings: Settings) -> None:
     started = time.perf_counter()
-    output = command.OutputFolder(settings.out)
-    command.start_jax(settings)
-    results: dict[str, Any] = {}
-    params: dict[str, Any] = {}
-    compile_seconds = 0.0
-    for name in settings.data:
-        results[name], params[name], seconds = judge_data(settings, name)
-        compile_seconds += seconds
-    dataset = as_dataset(settings, results)
-    from spread_jax import figures
+    output = OutputFolder(settings.out)
+    start_jax(settings)
+    import xarray as xr
 
-    output.write_dataset("results.nc", dataset)
-    output.write_figure("learned.png", figures.learned_figure(dataset, DATA, ARMS))
+    judged, params, seconds = [], {}, 0.0
+    for name in settings.data:
+        dataset, params[name], compile_seconds = judge_data(settings, name)
+        judged.append(dataset)
+        seconds += compile_seconds
+    output.write_dataset("results.nc", xr.concat(judged, "data", combine_attrs="drop"))
+    summaries = [sj.over_seeds(dataset) for dataset in judged]
+    output.write_figure("learned.png", sj.figures.learned_figure(judged, summaries))
     if settings.save_params:
         output.write_params("params.npz", params)
-    print_table(settings, results)
-    output.write_metrics(
-        {
-            "config": command.config(settings),
-            "environment": command.environment(started, compile_seconds),
-            "data": results,
-        }
-    )
-    print(f"written to {output.path}/")
+    results: dict[str, Any] = dict(zip(settings.data, map(as_json, judged), strict=True))
+    print_results(settings, results)
+    output.finish(settings, started, seconds, {"data": results})
 
 
-def judge_data(settings: Settings, name: str) -> tuple[dict[str, Any], dict[str, Any], float]:
-    """Each arm's numbers; the parameters, by the noise that is learned; seconds of compiling."""
-    import jax
-    import numpy as np
+def judge_data(settings: Settings, name: str) -> "tuple[xr.Dataset, dict[str, Any], float]":
+    """The judged arms, their parameters, and the seconds of compiling."""
+    import xarray as xr
 
-    from spread_jax import sweeps
-
-    x, held_out, latent_dim = load(name)
-    arms: dict[str, Any] = {}
-    all_params: dict[str, Any] = {}
-    compile_seconds = 0.0
-    rates = {
-        "covariance": [0.0, settings.noise_learning_rate],
-        "mean": [settings.noise_learning_rate],
-    }
-    for noise in ("covariance", "mean"):
-        training, sample = make_training(settings, x, latent_dim, noise)
-        with command.progress_bar(settings.quiet) as on_progress:
-            result = sweeps.sweep(
+    data, latent_dim = load(name)
+    parts, params, seconds = [], {}, 0.0
+    for label, color, model, training in arms(settings, data.train.shape[1], latent_dim):
+        with progress_bar(settings.quiet) as on_progress:
+            runs = sj.sweep(
                 training,
-                {"noise_learning_rate": rates[noise]},
+                [{"arm": label}],
                 num_seeds=settings.seeds,
                 seed=settings.seed,
                 on_progress=on_progress,
+                data=data.train,
             )
-        compile_seconds += result.compile_seconds
-        all_params[noise] = result.params
-        keys = jax.vmap(jax.random.key)(settings.seed + np.arange(settings.seeds))
-        names = ["fixed", noise] if noise == "covariance" else [noise]
-        for i, arm in enumerate(names):
-            params = jax.tree.map(lambda leaf, i=i: leaf[i], result.params)
-            samples = np.asarray(jax.jit(jax.vmap(sample))(keys, params))
-            arms[arm] = judge_arm(samples, held_out, result.dataset.isel(noise_learning_rate=i))
-            if arm == "covariance":
-                arms[arm]["std_ratio"] = std_ratio(params["noise"])
-    return arms, all_params, compile_seconds
+        part = sj.judge(
+            model,
+            runs,
+            data,
+            [sj.metrics.ENERGY_DISTANCE],
+            spread=lambda hyper: sj.gaussian_spread(settings.sigma_fix),
+            num_samples=min(NUM_JUDGED, len(data.test)),
+            seed=settings.seed,
+        )
+        parts.append(part.assign_coords(label=("cell", [label]), color=("cell", [color])))
+        params[label] = runs.stacked_params
+        seconds += runs.compile_seconds
+    return xr.concat(parts, "cell").assign_attrs(data=TITLES[name]), params, seconds
 
 
-def judge_arm(samples: "np.ndarray", held_out: "np.ndarray", runs: Any) -> dict[str, Any]:
-    import numpy as np
-
-    from spread_jax.evaluation import energy_distance
-
-    distance = [
-        energy_distance(points, held_out) if np.isfinite(points).all() else None
-        for points in samples
-    ]
-    return {"energy_distance": distance, "loss": runs["loss"].isel(step=-1).values.tolist()}
-
-
-def as_dataset(settings: Settings, results: dict[str, Any]) -> "xr.Dataset":
-    import numpy as np
-    import xarray as xr
-
-    dims = ("data", "arm", "seed")
-    labels = {
-        "energy_distance": ("energy distance of clean samples to held-out points", "data units"),
-        "loss": ("last recorded loss; of its own noise, so not comparable", "nats"),
+def as_json(dataset: "xr.Dataset") -> dict[str, Any]:
+    """Each arm's numbers, and on how many seeds it beats the fixed noise."""
+    distance = sj.aggregate.with_worst(dataset["energy_distance"])
+    beats = (distance < distance.isel(cell=0)).sum("seed").values.tolist()
+    cells = [dataset.isel(cell=i) for i in range(dataset.sizes["cell"])]
+    return {
+        cell["label"].item(): {
+            **sj.aggregate.per_seed_json(cell),
+            **sj.aggregate.over_seeds_json(cell),
+            "seeds_better": better,
+        }
+        for cell, better in zip(cells, beats, strict=True)
     }
-    return xr.Dataset(
-        {
-            key: (
-                dims,
-                np.array([[arms[arm][key] for arm in ARMS] for arms in results.values()], float),
-                {"long_name": long_name, "units": units},
-            )
-            for key, (long_name, units) in labels.items()
-        },
-        coords={
-            "data": list(results),
-            "arm": list(ARMS),
-            "seed": settings.seed + np.arange(settings.seeds),
-        },
-    )
 
 
-def std_ratio(directions: "np.ndarray") -> list[float]:
-    """Largest over smallest standard deviation of each run's learned noise."""
-    import numpy as np
+def print_results(settings: Settings, results: dict[str, Any]) -> None:
+    labels = list(next(iter(results.values())))
 
-    return [float(np.sqrt(1 + np.linalg.norm(f, 2) ** 2)) for f in np.asarray(directions)]
+    def text(arm: dict[str, Any]) -> str:
+        low, high = map(number_text, arm["energy_distance_interval"])
+        middle = number_text(arm["median_energy_distance"])
+        return f"{middle} [{low}, {high}]; {arm['seeds_better']} of {settings.seeds}"
 
-
-def print_table(settings: Settings, results: dict[str, Any]) -> None:
-    import numpy as np
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"energy distance of clean samples to held-out points, {settings.seeds} seeds, "
+    print_table(
+        f"energy distance of clean samples to test points, {settings.seeds} seeds, "
         f"{settings.steps:,} steps, sigma_fix {settings.sigma_fix:g}",
-        caption="median, quartiles in brackets, data units; seeds that beat the fixed noise",
+        ["", *labels],
+        [[TITLES[name], *map(text, arms.values())] for name, arms in results.items()],
+        caption="median and its 95 % interval, data units; seeds that beat the fixed noise",
+        width=120,
     )
-    for column in ("", *ARMS.values()):
-        table.add_column(column, justify="right")
-    for name, arms in results.items():
-        cells, fixed = [], np.array(arms["fixed"]["energy_distance"], float)
-        for arm in ARMS:
-            distance = np.array(arms[arm]["energy_distance"], float)
-            low, middle, high = np.nanquantile(distance, [0.25, 0.5, 0.75])
-            better = "" if arm == "fixed" else f"; {np.sum(distance < fixed)} of {len(fixed)}"
-            cells.append(f"{middle:.3f} [{low:.3f}, {high:.3f}]{better}")
-        table.add_row(DATA[name], *cells)
-    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
-    command.main(Settings, run)
+    main(Settings, run)

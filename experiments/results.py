@@ -1,14 +1,18 @@
 """Remakes the tables and figures that README and docs show, and says which numbers moved."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from experiments import command
-from experiments.shown import FIGURES, RUNS, TABLES, Table
+from experiments.results_runs import FIGURES, RUNS
+from experiments.results_tables import TABLES
+from spread_jax.cli.command import main
+from spread_jax.cli.settings import require
+from spread_jax.cli.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +33,7 @@ class Settings:
 
     def check(self) -> None:
         for name in self.only:
-            command.require(name in RUNS, "--only", name, "one of " + ", ".join(RUNS))
+            require(name in RUNS, "--only", name, "one of " + ", ".join(RUNS))
 
 
 def run(settings: Settings) -> None:
@@ -42,73 +46,49 @@ def run(settings: Settings) -> None:
             print(f"{line}: left out, it needs {RUNS[name].needs}")
             continue
         print(line, flush=True)
-        remake_run(name, settings.out)
-    metrics = {
-        name: json.loads((settings.out / name / run.metrics).read_text())
-        for name, run in RUNS.items()
-        if (settings.out / name / run.metrics).exists()
-    }
-    for name, table in TABLES.items():
-        if all(run in metrics for run in table.runs):
-            remake_table(settings, name, table, table.text(metrics))
-    for image, (name, file) in FIGURES.items():
-        made_here = settings.out / name / file
-        if made_here.exists():
-            shutil.copy(made_here, settings.out / image)
+        remake_run(name, settings.out / name)
+    files = {name: settings.out / name / run.metrics for name, run in RUNS.items()}
+    metrics = {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
+    for name, (page, runs, rows) in TABLES.items():
+        if all(run in metrics for run in runs):
+            text = markdown(rows(*(metrics[run] for run in runs)))
+            remake_table(settings, name, page, text)
+    for image, name in FIGURES.items():
+        if (settings.out / name / image).exists():
+            shutil.copy(settings.out / name / image, settings.out / image)
             if settings.update:
-                shutil.copy(made_here, ROOT / "docs/images" / image)
+                shutil.copy(settings.out / image, ROOT / "docs/images" / image)
     print(f"written to {settings.out}/")
 
 
 def remake_run(name: str, out: Path) -> None:
-    log = out / f"{name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as log_file:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                *RUNS[name].command.split(),
-                "--out",
-                str((out / name).resolve()),
-            ],
-            cwd=ROOT,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
-        )
-    command.require(done.returncode == 0, f"{name}:", f"failed, see {log}", "a run that ends")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", *RUNS[name].command.split(), "--out", str(out.resolve())]
+    with (out.parent / f"{out.name}.txt").open("w") as log:
+        done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    require(done.returncode == 0, f"{name}:", f"failed, see {log.name}", "a run that ends")
 
 
-def remake_table(settings: Settings, name: str, table: Table, text: str) -> None:
+def remake_table(settings: Settings, name: str, page: str, text: str) -> None:
     """Writes a table, says how it differs from the page's, and with --update puts it there."""
     (settings.out / f"{name}.md").write_text(text + "\n")
-    page = ROOT / table.page
-    before, shown, after = around_table(page.read_text(), name)
-    moved = differences(shown, text)
-    print(f"{table.page}, {name}: " + ("as shown" if not moved else f"{len(moved)} rows moved"))
-    for line in moved:
-        print(f"  {line}")
+    before, shown, after = around_table((ROOT / page).read_text(), name)
+    rows = itertools.zip_longest(shown.splitlines(), text.splitlines(), fillvalue="(nothing)")
+    moved = [f"  {was}  →  {now}" for was, now in rows if was != now]
+    said = f"{len(moved)} rows moved" if moved else "as shown"
+    print(f"{page}, {name}: {said}", *moved, sep="\n")
     if settings.update:
-        page.write_text(f"{before}{text}\n{after}")
+        (ROOT / page).write_text(f"{before}{text}\n{after}")
 
 
 def around_table(page: str, name: str) -> tuple[str, str, str]:
     """A page before a table, the table, and the page after it, its marks outside."""
-    mark = f"<!-- {name} -->\n"
-    before, found, rest = page.partition(mark)
+    before, mark, rest = page.partition(f"<!-- {name} -->\n")
     table, end, after = rest.partition("<!-- end -->")
-    if not found or not end:
+    if not (mark and end):
         raise ValueError(f"no table {name} between <!-- {name} --> and <!-- end -->")
     return before + mark, table.removesuffix("\n"), end + after
 
 
-def differences(shown: str, made: str) -> list[str]:
-    """Row by row, ``was → is``."""
-    old, new = shown.splitlines(), made.splitlines()
-    length = max(len(old), len(new))
-    old, new = (lines + ["(nothing)"] * (length - len(lines)) for lines in (old, new))
-    return [f"{was}  →  {now}" for was, now in zip(old, new, strict=True) if was != now]
-
-
 if __name__ == "__main__":
-    command.main(Settings, run)
+    main(Settings, run)

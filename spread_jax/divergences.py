@@ -5,9 +5,11 @@ far however near they lie: no gradient says which way to go. Spread, all are smo
 """
 
 import itertools
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
@@ -77,6 +79,24 @@ def _between_points(distance: Floats, sigma_fix: float, divergence: Divergence) 
     return log_q_share @ normal, 0.5 * (log_q_share @ (y * normal)) / sigma_fix
 
 
+def divergence_curves(distance: ArrayLike, sigma_fix: Sequence[float]) -> xr.Dataset:
+    """``divergence`` and ``slope`` ``[name, sigma_fix, distance]`` of two points, for all names.
+
+    Args:
+      distance, sigma_fix: as in :func:`point_divergence`, several of each.
+    """
+    distance, names = np.asarray(distance, np.float64), get_args(Divergence)
+    curves = [[point_divergence(distance, sigma, name) for sigma in sigma_fix] for name in names]
+    values, slopes = np.moveaxis(np.array(curves), 2, 0)
+    dims = ("name", "sigma_fix", "distance")
+    words = {"long_name": "divergence of two points", "units": "nats"}
+    slope_words = {"long_name": "its slope", "units": "nats / data unit"}
+    return xr.Dataset(
+        {"divergence": (dims, values, words), "slope": (dims, slopes, slope_words)},
+        coords={"name": list(names), "sigma_fix": list(sigma_fix), "distance": distance},
+    )
+
+
 def spread_divergence(
     p: GaussianMixture, q: GaussianMixture, sigma_fix: float, divergence: Divergence
 ) -> float:
@@ -95,7 +115,7 @@ def spread_divergence(
         quadrature would need too large a grid: more than two dimensions, or means very far apart.
 
     Examples:
-      >>> truth = sj.oracles.two_modes(data_std=0.1)
+      >>> truth = sj.problems.two_mode_mixture(data_std=0.1)
       >>> kl = sj.spread_divergence(truth, sj.oracles.merged(truth), sigma_fix=1.0, divergence="kl")
       >>> round(kl, 4)  # at σ_fix 1 the merged modes are this near to the truth
       0.0095
@@ -165,7 +185,7 @@ def _grid(p: GaussianMixture, q: GaussianMixture, sigma_fix: float) -> tuple[Flo
 def _check(sigma_fix: float, divergence: str) -> None:
     if not (np.isfinite(sigma_fix) and sigma_fix >= 0):
         raise ValueError(f"sigma_fix must be finite and >= 0, got {sigma_fix}")
-    if divergence not in ("kl", "reverse_kl", "js", "tv", "hellinger"):
+    if divergence not in get_args(Divergence):
         raise ValueError(
             f"divergence must be kl, reverse_kl, js, tv or hellinger, got {divergence!r}"
         )

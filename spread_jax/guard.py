@@ -1,6 +1,7 @@
 """A guard while training: when has a likelihood run away?"""
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,3 +79,27 @@ def runaway_step(
     alarm = small & falls & (steps > WARM_UP)
     first = np.where(alarm, steps, np.inf).min(axis=-1, initial=np.inf)
     return np.where(np.isfinite(first), first, NEVER).astype(np.int32)
+
+
+def watch_runaway(
+    std: str, noise: ArrayLike, *, scale: float, record_every: int
+) -> Callable[[Mapping[str, np.ndarray]], NDArray[np.int32]]:
+    """``(curves so far) -> the step of alarm of every run``, to be asked while runs train.
+
+    Args:
+      std: name of the recorded standard deviations ``[run, record, ...]``; the smallest counts.
+        Runs that recorded none have no variance that could run away.
+      noise: on the model, of every run, ``[run]``.
+      scale, record_every: as in :func:`runaway_step`.
+    """
+
+    def alarms(history: Mapping[str, np.ndarray]) -> NDArray[np.int32]:
+        if std not in history:
+            return np.full(len(history["loss"]), NEVER, np.int32)
+        curves = history[std]
+        smallest = curves.reshape(*curves.shape[:2], -1).min(axis=-1)
+        return runaway_step(
+            history["loss"], smallest, noise, scale=scale, record_every=record_every
+        )
+
+    return alarms

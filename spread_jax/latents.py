@@ -3,12 +3,12 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 MAX_ENUMERATED_DIM = 16  # 2^16 states: beyond this an exact sum is no longer an option
 
@@ -26,14 +26,15 @@ class Latent(NamedTuple):
       expectation: ``(key, posterior, fn) -> E_q[fn(z)] [...]``. ``fn`` is called once, with z of
         shape ``[k, ..., dim]`` for k states or draws, and returns ``[k, ...]``; axes of size 1 in
         z stand for all the posteriors.
-      kl: ``(posterior) -> KL(q || p) [...]``, in nats, closed form.
+      kl: ``(key, posterior) -> KL(q || p) [...]``, in nats: in closed form, which uses no key, or
+        by draws.
     """
 
     sample_prior: Callable[[PRNGKeyArray, int], Array]
-    sample: Callable[[PRNGKeyArray, Any], Array]
-    log_ratio: Callable[[Array, Any], Array]
-    expectation: Callable[[PRNGKeyArray, Any, Callable[[Array], Array]], Array]
-    kl: Callable[[Any], Array]
+    sample: Callable[[PRNGKeyArray, PyTree], Array]
+    log_ratio: Callable[[Array, PyTree], Array]
+    expectation: Callable[[PRNGKeyArray, PyTree, Callable[[Array], Array]], Array]
+    kl: Callable[[PRNGKeyArray, PyTree], Array]
 
 
 def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
@@ -54,7 +55,7 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
       >>> logits = jnp.zeros((3, 1))  # q(z=1|y) = 0.5 for three points
       >>> print(latent.expectation(jax.random.key(0), logits, lambda z: 10 * z[..., 0]))
       [5. 5. 5.]
-      >>> print(latent.kl(logits))
+      >>> print(latent.kl(jax.random.key(0), logits))
       [0. 0. 0.]
     """
     if not 0 < prob < 1:
@@ -88,7 +89,8 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
         z = jnp.asarray(states, logits.dtype).reshape(-1, *(1,) * (logits.ndim - 1), dim)
         return jnp.sum(jnp.exp(log_mass(z, logits[None])) * fn(z), axis=0)
 
-    def kl(logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+    def kl(key: PRNGKeyArray, logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+        del key  # closed form
         _require_width(logits, dim)
         # KL = q_1 (logit q - logit p) + log (q_0 / p_0)
         logit_ratio = logits - (log_one - log_zero)
@@ -114,7 +116,7 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     Examples:
       >>> latent = sj.gaussian_latent(dim=2)
       >>> mean, log_var = jnp.ones((3, 2)), jnp.zeros((3, 2))  # of three posteriors
-      >>> print(latent.kl((mean, log_var)))  # ‖mean‖² / 2
+      >>> print(latent.kl(jax.random.key(0), (mean, log_var)))  # ‖mean‖² / 2
       [1. 1. 1.]
 
     References:
@@ -152,8 +154,9 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
         return jnp.mean(fn(draw(key, posterior, (num_samples, *posterior[0].shape))), axis=0)
 
     def kl(
-        posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
+        key: PRNGKeyArray, posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]]
     ) -> Float[Array, "*batch"]:
+        del key  # closed form
         mean, log_var = posterior
         _require_width(mean, dim)
         # expm1 keeps the digits where q is close to p

@@ -1,30 +1,44 @@
 """The objectives: the ELBO, the spread ELBO, the importance-weighted bound; and sampling."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from spread_jax.latents import Latent
 from spread_jax.spreads import Spread, no_spread
 
-Encode = Callable[[Array], Any]
-Decode = Callable[[Array], tuple[Array, Array | None]]
+
+@runtime_checkable
+class Encode(Protocol):
+    """An encoder: any callable from spread points to the parameters of q(z|y)."""
+
+    def __call__(self, y: Array, /) -> PyTree:
+        """``y [..., dim] -> posterior``, the parameters of q(z|y) as the latent expects them."""
 
 
-class ElboTerms(NamedTuple):
-    """The two terms of a bound, one number per data point, in nats.
+@runtime_checkable
+class Decode(Protocol):
+    """A decoder: any callable from latents to the moments of p(x|z) = N(mean, diag var)."""
+
+    def __call__(self, z: Array, /) -> tuple[Array, Array | None]:
+        """``z [..., latent_dim] -> (mean, var)``, each ``[..., dim]``; var None: x = mean(z)."""
+
+
+class Bound(NamedTuple):
+    """A lower bound of log p~(y), one number per data point, in nats.
 
     Attributes:
-      log_lik: E_q[log p(y|z)], ``[...]``.
-      kl: KL(q(z|y) || p(z)), ``[...]``.
+      log_lik: E_q[log p~(y|z)], or log p~(y) itself where it is known, ``[...]``.
+      kl: KL(q(z|y) || p(z)), ``[...]``; 0 where log_lik is log p~(y) itself.
+      posterior: the parameters of q(z|y) that the encoder returned; None without a latent.
     """
 
     log_lik: Float[Array, "*batch"]
     kl: Float[Array, "*batch"]
+    posterior: PyTree = None
 
     @property
     def elbo(self) -> Float[Array, "*batch"]:
@@ -40,7 +54,7 @@ def spread_elbo(
     decode: Decode,
     latent: Latent,
     spread: Spread,
-) -> ElboTerms:
+) -> Bound:
     """E_{n(y|x)} [ E_{q(z|y)} [ log p~(y|z) ] - KL(q(z|y) || p(z)) ], one draw of y per x.
 
     A lower bound on E[log p~(y)]: its negative mean over the data is at least the entropy of the
@@ -58,17 +72,17 @@ def spread_elbo(
       spread: the noise law.
 
     Returns:
-      The terms of the bound for each x, in nats.
+      The bound for each x, in nats, with the posteriors that it was taken with.
 
     Raises:
-      ValueError: if ``spread`` has no closed form for this decoder, or adds no noise to one
-        without a variance, which has no density; if the posterior is not of the latent's dim, or
-        the mean not of the data's.
+      ValueError: if x is not floating; if ``spread`` has no closed form for this decoder, or adds
+        no noise to one without a variance, which has no density; if the posterior is not of the
+        latent's dim, or the mean not of the data's; if the last axis of x is not the whole point.
       TypeError: if ``decode`` does not return a pair.
 
     Examples:
       >>> x = sj.sample_two_modes(jax.random.key(0), 100)
-      >>> terms = sj.spread_elbo(
+      >>> bound = sj.spread_elbo(
       ...     jax.random.key(1),
       ...     x,
       ...     encode=lambda y: 20 * y[:, :1],  # logits of "the right mode"
@@ -79,18 +93,39 @@ def spread_elbo(
       ...     latent=sj.bernoulli_latent(),
       ...     spread=sj.gaussian_spread(0.1),  # without it the second variance, 0, is an infinity
       ... )
-      >>> terms.elbo.shape, bool(jnp.isfinite(terms.elbo).all())
+      >>> bound.elbo.shape, bool(jnp.isfinite(bound.elbo).all())
       ((100,), True)
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       section 4 (the δ-VAE); Zhang, "A Failure Case of VAE", 2021, for the Gaussian decoder.
     """
+    latent_key, y, posterior = _spread_and_encode(key, x, encode, spread)
+    log_lik = latent.expectation(latent_key, posterior, lambda z: _log_lik(spread, y, decode(z)))
+    kl = latent.kl(latent_key, posterior)
+    _require_one_shape(log_lik, kl=kl)
+    return Bound(log_lik, kl, posterior)
+
+
+def _spread_and_encode(
+    key: PRNGKeyArray, x: Array, encode: Encode, spread: Spread
+) -> tuple[PRNGKeyArray, Array, PyTree]:
+    """The key of the latent, y ~ n(y|x), and the parameters of q(z|y)."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x must be floating, got {x.dtype}: divide or cast it first")
     noise_key, latent_key = jax.random.split(key)
     y = spread.sample(noise_key, x)
-    posterior = encode(y)
-    log_lik = latent.expectation(latent_key, posterior, lambda z: _log_lik(spread, y, decode(z)))
-    return ElboTerms(log_lik, latent.kl(posterior))
+    return latent_key, y, encode(y)
+
+
+def _require_one_shape(log_lik: Array, **of_latent: Array) -> None:
+    """Of different shapes their sum would broadcast."""
+    ((name, value),) = of_latent.items()
+    if log_lik.shape != value.shape:
+        raise ValueError(
+            f"log_lik has shape {log_lik.shape} and {name} {value.shape}: the last axis of x must "
+            "be the whole point, so flatten images to [n, height * width]"
+        )
 
 
 def mean_and_var(decoded: Any) -> tuple[Array, Array | None]:
@@ -124,7 +159,7 @@ def elbo(
     encode: Encode,
     decode: Decode,
     latent: Latent,
-) -> ElboTerms:
+) -> Bound:
     """E_{q(z|x)} [ log p(x|z) ] - KL(q(z|x) || p(z)): the spread ELBO without a spread.
 
     Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments
@@ -134,14 +169,14 @@ def elbo(
       ValueError: if ``decode`` gives no variance: it has no density.
 
     Examples:
-      >>> terms = sj.elbo(
+      >>> bound = sj.elbo(
       ...     jax.random.key(0),
       ...     jnp.zeros((1, 1)),
       ...     encode=lambda x: (jnp.zeros((1, 1)), jnp.zeros((1, 1))),  # q(z|x) = p(z)
       ...     decode=lambda z: (0 * z, 0 * z + 1e-6),  # a variance that runs to zero
       ...     latent=sj.gaussian_latent(dim=1),
       ... )
-      >>> round(float(terms.elbo[0]), 2)  # log N(0; 0, 1e-6)
+      >>> round(float(bound.elbo[0]), 2)  # log N(0; 0, 1e-6)
       5.99
 
     References:
@@ -195,13 +230,13 @@ def importance_weighted_bound(
         raise ValueError(
             f"num_samples and samples_at_once must be >= 1, got {num_samples}, {samples_at_once}"
         )
-    noise_key, latent_key = jax.random.split(key)
-    y = spread.sample(noise_key, x)
-    posterior = encode(y)
+    latent_key, y, posterior = _spread_and_encode(key, x, encode, spread)
 
     def log_weight(sample_key: PRNGKeyArray) -> Array:
         z = latent.sample(sample_key, posterior)
-        return _log_lik(spread, y, decode(z)) + latent.log_ratio(z, posterior)
+        log_lik, log_ratio = _log_lik(spread, y, decode(z)), latent.log_ratio(z, posterior)
+        _require_one_shape(log_lik, log_ratio=log_ratio)
+        return log_lik + log_ratio
 
     log_weights = jax.lax.map(
         log_weight, jax.random.split(latent_key, num_samples), batch_size=samples_at_once

@@ -27,21 +27,6 @@ class GaussianMixture(NamedTuple):
     stds: Floats
 
 
-def two_modes(data_std: float = 0.1) -> GaussianMixture:
-    """The law of :func:`spread_jax.sample_two_modes`: N(±1, data_std²) in x, exactly 0 in y.
-
-    Examples:
-      >>> truth = sj.oracles.two_modes(data_std=0.1)
-      >>> round(sj.oracles.spread_entropy(truth, sigma_fix=0.1), 4)  # no spread loss falls below
-      -0.7276
-    """
-    return GaussianMixture(
-        weights=np.array([0.5, 0.5]),
-        means=np.array([[-1.0, 0.0], [1.0, 0.0]]),
-        stds=np.array([[data_std, 0.0], [data_std, 0.0]]),
-    )
-
-
 def merged(mixture: GaussianMixture) -> GaussianMixture:
     """The one Gaussian with the mixture's mean and variances: its modes merged into one."""
     weights = mixture.weights[:, None]
@@ -96,7 +81,7 @@ def spread_kl(
     two points it is ‖a - b‖² / (2 sigma_fix²). With 64 nodes it has four decimals where each
     component of p sees log p~ and log q~ smooth, as in ``spread_kl(truth, model)``. A wide p and a
     q of narrow modes it judges by too few nodes: ``spread_kl(merged(truth), truth, 0.1)`` of
-    :func:`two_modes` gives 8.18 for 8.43. There :func:`spread_jax.spread_divergence` is exact.
+    the two modes gives 8.18 for 8.43. There :func:`spread_jax.spread_divergence` is exact.
 
     Args:
       p, q: clean laws, of the data and of the model.
@@ -121,7 +106,7 @@ def discriminating_power(mixture: GaussianMixture, sigma_fix: float) -> float:
       ValueError: if ``sigma_fix`` is not positive.
 
     Examples:
-      >>> truth = sj.oracles.two_modes(data_std=0.1)
+      >>> truth = sj.problems.two_mode_mixture(data_std=0.1)
       >>> [round(sj.oracles.discriminating_power(truth, s), 4) for s in (0.1, 1.0)]
       [1.2728, 0.0095]
     """

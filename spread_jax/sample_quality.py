@@ -18,6 +18,8 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
+from spread_jax.judgement import Metric, Run
+
 WIDTH = 256
 NUM_FEATURES = 32
 LEARNING_RATE = 1e-3
@@ -122,6 +124,40 @@ def sample_quality(real: ArrayLike, samples: ArrayLike) -> SampleQuality:
     if not np.isfinite(samples).all():
         return SampleQuality(np.nan, np.nan, np.nan)
     return SampleQuality(frechet_distance(real, samples), *precision_recall(real, samples))
+
+
+def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
+    """Fréchet distance, precision and recall of a run's clean images, as a viewer shows them: cut
+    to [0, 1].
+
+    Args:
+      classifier: whose features are compared.
+      real: real images, ``[n, dim]``.
+    """
+    real_features = classifier.features(real)
+
+    def quality(run: Run) -> SampleQuality:
+        return sample_quality(real_features, classifier.features(run.samples.clip(0, 1)))
+
+    where = "of clean samples, in a classifier's features"
+    squared = "squared units of features"
+    return [
+        Metric(
+            "frechet",
+            squared,
+            "lower",
+            lambda run: run.once(quality).frechet,
+            f"Fréchet distance {where}",
+        ),
+        Metric(
+            "precision",
+            "1",
+            "higher",
+            lambda run: run.once(quality).precision,
+            f"precision {where}",
+        ),
+        Metric("recall", "1", "higher", lambda run: run.once(quality).recall, f"recall {where}"),
+    ]
 
 
 def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,22 @@ CLOSED_FORMS = (
     "low_rank_spread and their sums with_gaussian, and for a deterministic one (mean, None) under "
     "these and injective_mean_spread"
 )
+
+
+@runtime_checkable
+class SpreadData(Protocol):
+    """The first half of a noise law: it adds the noise to data."""
+
+    def __call__(self, key: PRNGKeyArray, x: Array, /) -> Array:
+        """``(key, x [..., dim]) -> y [..., dim]``, a draw from n(y|x)."""
+
+
+@runtime_checkable
+class SpreadModel(Protocol):
+    """The second half of a noise law: it adds the noise to a Gaussian model."""
+
+    def __call__(self, y: Array, mean: Array, var: Array | None, /) -> Array:
+        """``(y [..., dim], mean [..., dim], var [..., dim] or None) -> log p~(y) [...]``, nats."""
 
 
 class Spread(NamedTuple):
@@ -39,8 +55,8 @@ class Spread(NamedTuple):
       arXiv 1811.08968, section 2.
     """
 
-    sample: Callable[[PRNGKeyArray, Array], Array]
-    log_prob: Callable[[Array, Array, Array | None], Array]
+    sample: SpreadData
+    log_prob: SpreadModel
 
 
 def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
@@ -65,8 +81,8 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
       >>> round(float(log_prob), 4)
       -0.4516
     """
-    sigma = _checked_sigma(sigma)
-    concrete = _concrete(sigma)
+    sigma = checked_sigma(sigma)
+    concrete = concrete_value(sigma)
 
     def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         noise = jax.random.normal(key, x.shape, x.dtype)
@@ -82,8 +98,8 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
                 raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
             var = jnp.zeros_like(mean)
         total = var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype)
-        residual = _to_rank(y, mean.ndim) - _to_rank(mean, y.ndim)
-        total = _to_rank(total, y.ndim)
+        residual = to_rank(y, mean.ndim) - to_rank(mean, y.ndim)
+        total = to_rank(total, y.ndim)
         return -0.5 * jnp.sum(jnp.log(2 * jnp.pi * total) + jnp.square(residual) / total, -1)
 
     return Spread(sample, log_prob)
@@ -123,8 +139,8 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       on stationary spread; the normal-Laplace law as in its own module.
     """
-    scale = _numbers(scale, "scale")
-    concrete = _concrete(scale)
+    scale = as_numbers(scale, "scale")
+    concrete = concrete_value(scale)
     if concrete is not None and not (np.isfinite(concrete) & (concrete > 0)).all():
         raise ValueError(f"scale must be finite and > 0, got {scale}")
 
@@ -140,121 +156,41 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
         if var is None:
             var = jnp.zeros_like(mean)
         ndim = max(y.ndim, mean.ndim, var.ndim)
-        y, mean, var = (_to_rank(a, ndim) for a in (y, mean, var))
+        y, mean, var = (to_rank(a, ndim) for a in (y, mean, var))
         scales = jnp.broadcast_to(scale, var.shape).astype(var.dtype)
         return jnp.sum(normal_laplace_log_prob(y, mean, var, scales), -1)
 
     return Spread(sample, log_prob)
 
 
-def low_rank_spread(factor: ArrayLike | Sequence, sigma: ArrayLike | Sequence) -> Spread:
-    """n(y|x) = N(y; x, F Fᵀ + diag sigma²), so p~(y) = N(y; mean, F Fᵀ + diag(var + sigma²)).
+def laplace_noise(std: ArrayLike) -> Spread:
+    """:func:`laplace_spread` by its standard deviation √2 scale; 0 is no noise.
 
-    With D = diag(var + sigma²), W = D^(-1/2) F, r = D^(-1/2) (y - mean) and a = (I + WᵀW)⁻¹ Wᵀ r,
-    the quadratic form is ‖r - W a‖² + ‖a‖² and the determinant |D| |I + WᵀW|. No d × d matrix is
-    formed. A sum of squares, it keeps the digits that the difference in Woodbury's formula loses,
-    and since a is its minimiser, a's own rounding enters squared.
-
-    Where columns of F are nearly parallel, I + WᵀW loses digits to rounding as sigma falls far
-    below F: in float32 the value is 0.6 % off at 1e-3 of F's scale, and NaN below some 3e-4.
-
-    Time is O(dim·rank²) per distinct variance: once for a deterministic decoder, once per point
-    for a decoder with its own variances, which also needs dim·rank numbers of memory per point.
-
-    Args:
-      factor: F, ``[dim, rank]``, in data units. Traced or not.
-      sigma: standard deviation of the independent part, in data units: a scalar or ``[dim]``.
+    ``std`` may be traced, so that a plain arm and a spread arm are numbers of one program.
 
     Raises:
-      ValueError: if ``factor`` is no matrix, is concrete and not finite, or a concrete ``sigma``
-        is negative or not finite, or is 0 where ``log_prob`` meets a deterministic decoder.
-
-    Examples:
-      >>> factor = jnp.array([[1.0], [1.0]])  # noise that leans along the diagonal
-      >>> spread = sj.low_rank_spread(factor, sigma=1.0)  # covariance [[2, 1], [1, 2]]
-      >>> log_prob = spread.log_prob(jnp.zeros(2), jnp.zeros(2), None)  # -log 2π - log(3) / 2
-      >>> round(float(log_prob), 4)
-      -2.3872
-
-    References:
-      Hager, "Updating the inverse of a matrix", SIAM Review 31 (1989), for the identities.
+      ValueError: if ``std`` is no scalar, or is concrete and negative or not finite.
     """
-    factor, sigma = _numbers(factor, "factor"), _checked_sigma(sigma)
-    concrete_factor, concrete_sigma = _concrete(factor), _concrete(sigma)
-    if jnp.ndim(factor) != 2:
-        raise ValueError(f"factor must be a matrix [dim, rank], got shape {jnp.shape(factor)}")
-    if concrete_factor is not None and not np.isfinite(concrete_factor).all():
-        raise ValueError("factor must be finite")
-    dim, rank = jnp.shape(factor)
-
-    def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        factor_key, sigma_key = jax.random.split(key)
-        along = jax.random.normal(factor_key, (*x.shape[:-1], rank), x.dtype)
-        independent = jax.random.normal(sigma_key, x.shape, x.dtype)
-        sigmas = jnp.broadcast_to(sigma, x.shape).astype(x.dtype)
-        return x + along @ jnp.asarray(factor, x.dtype).T + sigmas * independent
-
-    def log_prob(
-        y: Float[Array, "... dim"],
-        mean: Float[Array, "... dim"],
-        var: Float[Array, "... dim"] | None,
-    ) -> Float[Array, "..."]:
-        if var is None:
-            if concrete_sigma is not None and (concrete_sigma == 0).any():
-                raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
-            var = jnp.zeros((dim,), mean.dtype)  # one factorisation serves all the points
-        total = var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype)
-        std = jnp.sqrt(total)
-        whitened = jnp.asarray(factor, var.dtype)[(None,) * (std.ndim - 1)] / std[..., None]
-        capacity = jnp.einsum("...di,...dj->...ij", whitened, whitened) + _eye(rank, std)
-        lower = jnp.linalg.cholesky(capacity)
-        log_det = jnp.sum(jnp.log(total), -1) + 2 * jnp.sum(
-            jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), -1
+    if jnp.ndim(std):
+        raise ValueError(
+            f"std must be a scalar, one for all dimensions, got shape {jnp.shape(std)}"
         )
+    if not isinstance(std, jax.core.Tracer) and not 0 <= float(np.asarray(std)) < math.inf:
+        raise ValueError(f"std must be finite and >= 0 (a standard deviation), got {std}")
+    none = jnp.asarray(std) == 0
+    spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
 
-        residual = _to_rank(y, mean.ndim) - _to_rank(mean, y.ndim)
-        ndim = max(residual.ndim, std.ndim)
-        residual, std, log_det = (
-            _to_rank(a, n) for a, n in ((residual, ndim), (std, ndim), (log_det, ndim - 1))
-        )
-        whitened, lower = _to_rank(whitened, ndim + 1), _to_rank(lower, ndim + 1)
-        residual = residual / std
-        coefficients = _solve(lower, jnp.einsum("...di,...d->...i", whitened, residual))
-        rest = residual - jnp.einsum("...di,...i->...d", whitened, coefficients)
-        quadratic = jnp.sum(jnp.square(rest), -1) + jnp.sum(jnp.square(coefficients), -1)
-        return -0.5 * (dim * math.log(2 * math.pi) + log_det + quadratic)
+    def sample(key: PRNGKeyArray, x: Array) -> Array:
+        return jnp.where(none, x, spread.sample(key, x))
+
+    def log_prob(y: Array, mean: Array, var: Array | None) -> Array:
+        if var is None:  # without noise it has no density
+            return jnp.where(none, jnp.nan, spread.log_prob(y, mean, None))
+        # the branch not taken needs finite slopes too: in a gradient 0 · inf is NaN
+        plain = no_spread().log_prob(y, mean, jnp.where(none, var, 1.0))
+        return jnp.where(none, plain, spread.log_prob(y, mean, var))
 
     return Spread(sample, log_prob)
-
-
-def fixed_volume_spread(directions: ArrayLike | Sequence, sigma: ArrayLike) -> Spread:
-    """n(y|x) = N(y; x, c² (I + F Fᵀ)), c such that the determinant is sigma^(2 dim) whatever F is.
-
-    A covariance that can be learned: the noise may lean towards some directions only by leaving
-    others, and its entropy stays that of N(0, sigma² I), which it is at F = 0.
-
-    Args:
-      directions: F, ``[dim, rank]``, without a unit. Traced or not.
-      sigma: standard deviation of the isotropic noise of equal volume, a scalar, > 0.
-
-    Raises:
-      ValueError: as :func:`low_rank_spread`, which it is.
-
-    Examples:
-      >>> straight = sj.fixed_volume_spread(jnp.zeros((2, 1)), sigma=0.3)
-      >>> leaning = sj.fixed_volume_spread(jnp.array([[2.0], [1.0]]), sigma=0.3)
-      >>> peaks = [s.log_prob(jnp.zeros(2), jnp.zeros(2), None) for s in (straight, leaning)]
-      >>> [round(float(peak), 4) for peak in peaks]  # one volume, one height
-      [0.5701, 0.5701]
-    """
-    factor = jnp.asarray(_numbers(directions, "directions"))
-    if factor.ndim != 2:
-        raise ValueError(f"directions must be a matrix [dim, rank], got shape {factor.shape}")
-    sigma = _checked_sigma(sigma)
-    dim, rank = factor.shape
-    log_det = jnp.linalg.slogdet(jnp.eye(rank, dtype=factor.dtype) + factor.T @ factor)[1]
-    scale = sigma * jnp.exp(-log_det / (2 * dim))
-    return low_rank_spread(scale * factor, scale)
 
 
 def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike | Sequence) -> Spread:
@@ -265,7 +201,7 @@ def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike | Sequen
 
     Args:
       f: ``x [..., dim] -> [..., dim]``, injective, such as
-        :class:`spread_jax.networks.InjectiveMean` with its parameters. It is not checked here.
+        :class:`spread_jax.models.networks.InjectiveMean` with its parameters. It is not checked.
       sigma: standard deviation of the noise, in data units: a scalar or ``[dim]``.
 
     Raises:
@@ -324,8 +260,8 @@ def with_gaussian(spread: Spread, sigma: ArrayLike | Sequence) -> Spread:
       -0.2258
     """
     further = gaussian_spread(sigma)
-    sigma = _checked_sigma(sigma)
-    concrete = _concrete(sigma)
+    sigma = checked_sigma(sigma)
+    concrete = concrete_value(sigma)
 
     def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         key, further_key = jax.random.split(key)
@@ -346,12 +282,17 @@ def with_gaussian(spread: Spread, sigma: ArrayLike | Sequence) -> Spread:
     return Spread(sample, log_prob)
 
 
-def _concrete(value: ArrayLike) -> np.ndarray | None:
+def concrete_value(value: ArrayLike) -> np.ndarray | None:
+    """``value`` as an array, or None while JAX traces it."""
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
-def _numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
-    """It as it came, but a list as an array: JAX squares none, nor adds one to an array."""
+def as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
+    """``value`` itself, or as an array where it is a list, which JAX cannot square or add.
+
+    Raises:
+      ValueError: if it holds anything but real numbers.
+    """
     if isinstance(value, jax.Array):
         return value
     if isinstance(value, list | tuple):
@@ -363,28 +304,19 @@ def _numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
     return cast("ArrayLike", value)
 
 
-def _checked_sigma(sigma: ArrayLike | Sequence) -> ArrayLike:
-    sigma = _numbers(sigma, "sigma")
-    concrete = _concrete(sigma)
+def checked_sigma(sigma: ArrayLike | Sequence) -> ArrayLike:
+    """A standard deviation, as :func:`as_numbers` makes it.
+
+    Raises:
+      ValueError: if it is concrete and negative or not finite.
+    """
+    sigma = as_numbers(sigma, "sigma")
+    concrete = concrete_value(sigma)
     if concrete is not None and not (np.isfinite(concrete) & (concrete >= 0)).all():
         raise ValueError(f"sigma must be finite and >= 0 (a standard deviation), got {sigma}")
     return sigma
 
 
-def _eye(rank: int, like: Array) -> Array:
-    return jnp.eye(rank, dtype=like.dtype)[(None,) * (like.ndim - 1)]
-
-
-def _solve(lower: Array, right: Array) -> Array:
-    """(L Lᵀ)⁻¹ right, with leading axes that broadcast; a shared L is solved with once."""
-    if all(size == 1 for size in lower.shape[:-2]):
-        flat = right.reshape(-1, right.shape[-1])
-        shared = lower.reshape(lower.shape[-2:])
-        return jax.scipy.linalg.cho_solve((shared, True), flat.T).T.reshape(right.shape)
-    lower = jnp.broadcast_to(lower, (*right.shape[:-1], *lower.shape[-2:]))
-    return jax.scipy.linalg.cho_solve((lower, True), right[..., None])[..., 0]
-
-
-def _to_rank(x: Array, ndim: int) -> Array:
+def to_rank(x: Array, ndim: int) -> Array:
     """Prepends axes of size 1 until ``x`` has at least ``ndim`` axes."""
     return jnp.expand_dims(x, tuple(range(max(0, ndim - x.ndim))))

@@ -1,14 +1,20 @@
 """A training run as three pure functions: init, train_step and its scan, run."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-Hyper: TypeAlias = PyTree
+from spread_jax.models.model import Model
+from spread_jax.objectives import Bound
+from spread_jax.spreads import Spread, gaussian_spread
+
+Hyper: TypeAlias = Mapping[str, ArrayLike]
 """The numbers of a run (sigma_fix, learning rate, ...): may be traced, so they can be swept."""
 
 NEVER = -1
@@ -68,6 +74,26 @@ class TrainState(NamedTuple):
     loss_statistics: LossStatistics
 
 
+@runtime_checkable
+class Run(Protocol):
+    """``Training.run``: a scan of ``train_step``."""
+
+    def __call__(
+        self, state: TrainState, num_steps: int, record_every: int = 1
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """``(state, num_steps, record_every) -> (state, history)``."""
+
+
+@runtime_checkable
+class Train(Protocol):
+    """``Training.train``: a whole run."""
+
+    def __call__(
+        self, key: PRNGKeyArray, hyper: Hyper, record_every: int = 1
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """``(key, hyper, record_every) -> (state, history)``."""
+
+
 class Training(NamedTuple):
     """A training run as pure functions; all of them can be jitted, vmapped and used alone.
 
@@ -87,8 +113,8 @@ class Training(NamedTuple):
 
     init: Callable[[PRNGKeyArray, Hyper], TrainState]
     train_step: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
-    run: Callable[..., tuple[TrainState, dict[str, Array]]]
-    train: Callable[..., tuple[TrainState, dict[str, Array]]]
+    run: Run
+    train: Train
     observe: Callable[[PyTree], dict[str, Array]]
     num_steps: int
 
@@ -199,6 +225,87 @@ def make_training(
         return run(init(key, hyper), num_steps, record_every)
 
     return Training(init, train_step, run, train, observe, num_steps)
+
+
+def sigma_fix_spread(hyper: Hyper) -> Spread:
+    """``gaussian_spread(hyper["sigma_fix"])``: the same noise on the data and on the model."""
+    return gaussian_spread(hyper["sigma_fix"])
+
+
+def model_training(
+    model: Model,
+    *,
+    sample_batch: Callable[[PRNGKeyArray, PyTree, Hyper], Array],
+    num_steps: int,
+    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
+    optimizer: Callable[[Hyper], optax.GradientTransformation] = lambda hyper: optax.adam(
+        hyper["learning_rate"]
+    ),
+    loss: Callable[[Bound, Hyper], Array] = lambda bound, hyper: -bound.elbo.mean(),
+    make_data: Callable[[PRNGKeyArray, Hyper], PyTree] = lambda key, hyper: None,
+    observe: Callable[[PyTree], dict[str, Array]] = lambda params: {},
+    schedule: Callable[[Array, Hyper], Hyper] = lambda step, hyper: hyper,
+) -> Training:
+    """Minimises -mean of ``model.bound`` on spread data, by Adam unless told otherwise.
+
+    Args:
+      model: what to train.
+      sample_batch: ``(key, data, hyper) -> x``; :func:`rows` for a finite data set.
+      num_steps: length of the whole run.
+      spread: ``(hyper) -> Spread``, built inside the compiled step. ``Spread(a.sample,
+        b.log_prob)`` adds one noise to the data and another to the model.
+      optimizer: ``(hyper) -> GradientTransformation``.
+      loss: ``(bound, hyper) -> loss``, a scalar in nats, from the bounds of a batch.
+      make_data, observe, schedule: as in :func:`make_training`.
+
+    Examples:
+      >>> x = jnp.asarray(sj.load_dataset("digits").train)
+      >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))
+      >>> training = sj.model_training(vae, sample_batch=sj.rows(batch_size=64), num_steps=20)
+      >>> grid = {"sigma_fix": [0.1, 0.3], "learning_rate": 1e-3}
+      >>> dict(sj.sweep(training, grid, num_seeds=2, data=x).dataset["loss"].sizes)
+      {'sigma_fix': 2, 'seed': 2, 'step': 20}
+    """
+
+    def loss_fn(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:
+        return loss(model.bound(params, key, x, spread(hyper)), hyper)
+
+    return make_training(
+        init_params=model.init,
+        loss_fn=loss_fn,
+        sample_batch=sample_batch,
+        optimizer=optimizer,
+        num_steps=num_steps,
+        make_data=make_data,
+        observe=observe,
+        schedule=schedule,
+    )
+
+
+def rows(batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
+    """A ``sample_batch`` that draws rows of the run's data ``[n, dim]``, with replacement.
+
+    The data are those of ``make_data``, or of the sweep: ``sweep(..., data=x)`` keeps them on the
+    device, once for all runs.
+
+    Raises:
+      ValueError: if ``batch_size`` is no whole number of 1 or more; when traced, if there are no
+        data.
+
+    Examples:
+      >>> sample_batch = sj.rows(batch_size=64)
+      >>> sample_batch(jax.random.key(0), jnp.zeros((1000, 2)), {}).shape
+      (64, 2)
+    """
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+
+    def sample_batch(key: PRNGKeyArray, data: PyTree, hyper: Hyper) -> Array:
+        if data is None:
+            raise ValueError("there is nothing to fit: give the data to the sweep, data=x")
+        return data[jax.random.randint(key, (batch_size,), 0, len(data))]
+
+    return sample_batch
 
 
 def _no_losses_yet() -> LossStatistics:

@@ -1,11 +1,16 @@
 """Strictness for all tests, and the one compiled toy run that they share."""
 
+import math
 import resource
 import sys
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
+import numpy as np
 import pytest
+import xarray as xr
 
 # shapes are checked at run time here, and only here
 jaxtyping.install_import_hook("spread_jax", "beartype.beartype")
@@ -13,20 +18,32 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # catches (64, 1) - (64,)
 
 
+def _judged_two_modes(sigma_fix, num_seeds, steps=10_000, judged_at=None):
+    """A sweep of the toy's model with its default settings, judged at one sigma_fix or at each
+    run's own."""
+    import spread_jax as sj
+    from experiments import two_modes
+
+    settings = two_modes.TwoModeSettings(steps=steps, seeds=num_seeds)
+    model = two_modes.make_model(settings)
+    runs = two_modes.train(
+        settings, model, sigma_fix, 1e-3, cure="", on_progress=lambda progress: None
+    )
+    data = sj.problems.two_modes(0.1).dataset(jax.random.key(0), 10)
+    arms = ["spread_vae" if sigma else "vae" for sigma in sigma_fix]
+    return two_modes.judge(settings, model, runs, data, arms, sigma_fix=judged_at)
+
+
 @pytest.fixture(scope="session")
 def short_toy():
-    """16 seeds of plain and spread VAE, 4,000 steps: the sweep's result and its settings."""
-    from experiments import toy
-    from spread_jax import sweeps
+    """16 seeds of plain and spread VAE, 4,000 steps, judged and described as the toy does."""
+    return _judged_two_modes([0.0, 0.1], num_seeds=16, steps=4000, judged_at=0.1)
 
-    settings = toy.Settings(steps=4000)
-    result = sweeps.sweep(
-        toy.two_mode_training(settings),
-        {"sigma_fix": [0.0, 0.1], "learning_rate": 1e-3, "data_std": 0.1},
-        num_seeds=settings.seeds,
-        variables=toy.two_mode_variables(),
-    )
-    return settings, result
+
+@pytest.fixture(scope="session")
+def judged_two_modes():
+    """``(sigma_fix, num_seeds, steps, judged_at) -> judged``, for runs of another length."""
+    return _judged_two_modes
 
 
 @pytest.fixture
@@ -60,7 +77,7 @@ def refuses(monkeypatch, capsys, tmp_path):
     """``(experiment, flag, value)``: one line of error, status 2, and no file."""
 
     def check(experiment, flag, value):
-        from experiments import command
+        from spread_jax.cli import command
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [experiment.__name__, flag, value])
@@ -74,3 +91,75 @@ def refuses(monkeypatch, capsys, tmp_path):
         assert not list(tmp_path.iterdir())
 
     return check
+
+
+@pytest.fixture(scope="session")
+def linear_vae():
+    """``vae``, ``params`` and closed forms: three pixels, decoder N(z W, VAR), posterior
+    N(0.3 y₀, 0.25) whatever the data; their clean law is N(0, ``covariance``). ``exact`` is the
+    same without draws of z: two points have the moments that a quadratic needs."""
+    from spread_jax.latents import gaussian_latent
+    from spread_jax.models.vae import VAE
+
+    w = np.array([[0.5, -1.0, 2.0]], np.float32)
+    var = np.array([0.1, 0.2, 0.3], np.float32)
+
+    def expected_bound(x, sigma_data, sigma_model):
+        """E_y E_q[log N(y; zW, VAR + σ²)] - E_y KL, and that KL: all moments are Gaussians'."""
+        total = var + sigma_model**2
+        mean_z = 0.3 * x[0]
+        square = 0.0
+        for i in range(3):
+            # y_i - z W_i, with z = 0.3 y_0 + 0.5 ε
+            slope = (i == 0) - 0.3 * w[0, i]
+            if i == 0:
+                variance = slope**2 * sigma_data**2
+            else:
+                variance = sigma_data**2 + (0.3 * w[0, i]) ** 2 * sigma_data**2
+            variance += w[0, i] ** 2 * 0.25
+            square += ((x[i] - mean_z * w[0, i]) ** 2 + variance) / total[i]
+        log_lik = -0.5 * (np.log(2 * np.pi * total).sum() + square)
+        kl = 0.5 * (mean_z**2 + 0.09 * sigma_data**2 + 0.25 - 1 - math.log(0.25))
+        return log_lik - kl, kl
+
+    def two_points(key, posterior, fn):
+        mean, log_var = posterior
+        return fn(jnp.stack([mean - jnp.exp(log_var / 2), mean + jnp.exp(log_var / 2)])).mean(0)
+
+    vae = VAE(
+        lambda key: {"w": jnp.asarray(w)},
+        lambda params, y: (0.3 * y[..., :1], jnp.full_like(y[..., :1], math.log(0.25))),
+        lambda params, z: (z @ params["w"], jnp.broadcast_to(var, (*z.shape[:-1], 3))),
+        gaussian_latent(1),
+    )
+    return SimpleNamespace(
+        vae=vae,
+        exact=vae._replace(latent=vae.latent._replace(expectation=two_points)),
+        params={"w": jnp.asarray(w)},
+        covariance=w.T @ w + np.diag(var),
+        expected_bound=expected_bound,
+    )
+
+
+@pytest.fixture(scope="session")
+def runs_by_hand():
+    """``(stacked params, hyper, record_every, **curves) -> Sweep``, all arrays ``[seed, ...]``."""
+    from spread_jax.sweeps import Sweep
+
+    def make(params, hyper=None, record_every=1, **curves):
+        curves = {"loss": np.zeros((len(jax.tree.leaves(params)[0]), 1)), **curves}
+        num_seeds, num_records = np.shape(curves["loss"])
+        variables = {
+            name: (("seed", "step", *(f"{name}_{i}" for i in range(np.ndim(curve) - 2))), curve)
+            for name, curve in curves.items()
+        }
+        steps = record_every * np.arange(1, num_records + 1)
+        dataset = xr.Dataset(variables, {"seed": np.arange(num_seeds), "step": steps})
+        dataset["first_nonfinite_step"] = ("seed", np.full(num_seeds, np.inf))
+        numbers = {
+            name: np.broadcast_to(np.float32(number), num_seeds)
+            for name, number in (hyper or {"sigma_fix": 0.0}).items()
+        }
+        return Sweep(dataset, params, numbers, 0.0, 0.0)
+
+    return make

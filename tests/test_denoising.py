@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spread_jax import denoise_by_decoder, gaussian_latent, tweedie
+from spread_jax import denoise_by_decoder, gaussian_latent, model_training, sweep, tweedie
 from spread_jax.latents import bernoulli_latent
-from spread_jax.oracles import posterior_mean, sample_mixture, two_modes
+from spread_jax.oracles import posterior_mean, sample_mixture
+from spread_jax.problems import two_mode_mixture, two_modes
 
 SIGMA = 0.3
-TRUTH = two_modes()
+TRUTH = two_mode_mixture()
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +104,21 @@ def test_each_coordinate_has_the_noise_of_its_own_sigma(by_decoder):
 
 
 @pytest.mark.slow
-def test_the_trained_spread_vae_denoises_as_the_oracle_does(short_toy):
-    """Seed 0 of the shared run, sigma_fix 0.1, whose decoder is within 0.03 of the truth."""
-    from spread_jax.networks import BernoulliEncoder, GaussianDecoder
-
-    _, result = short_toy
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf[1, 0]), result.params)
+def test_the_trained_spread_vae_denoises_as_the_oracle_does():
+    """Seed 0 of the two modes, sigma_fix 0.1, whose decoder is within 0.03 of the truth."""
+    problem = two_modes(0.1)
+    vae = problem.vae()
+    training = model_training(vae, sample_batch=problem.batches(128), num_steps=4000)
+    runs = sweep(training, {"sigma_fix": 0.1, "learning_rate": 1e-3}, num_seeds=1)
+    params = runs.params(seed=0)
     rng = np.random.default_rng(0)
     y = sample_mixture(rng, 500, TRUTH) + 0.1 * rng.standard_normal((500, 2))
     found = denoise_by_decoder(
         jax.random.key(0),
         jnp.float32(y),
-        encode=lambda y: BernoulliEncoder((64,)).apply(params["encoder"], y),
-        decode=lambda z: GaussianDecoder((64,), dim=2).apply(params["decoder"], z),
-        latent=bernoulli_latent(),
+        encode=lambda y: vae.encode(params, y),
+        decode=lambda z: vae.decode(params, z),
+        latent=vae.latent,
         sigma=0.1,
     )
     exact = posterior_mean(y, TRUTH, 0.1)

@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import command, diagnose
-from spread_jax import diagnosis, figures, sample_two_modes
+import spread_jax as sj
+from spread_jax.cli import command, diagnose
 
 KEYS = {
     "verdict",
@@ -37,7 +37,7 @@ def run_diagnose(*arguments):
 @pytest.fixture(scope="module")
 def two_modes(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "two_modes.csv"
-    x = np.asarray(sample_two_modes(jax.random.key(0), 300), np.float64)
+    x = np.asarray(sj.sample_two_modes(jax.random.key(0), 300), np.float64)
     np.savetxt(path, x, delimiter=",", header="x,y", comments="")
     return path
 
@@ -120,8 +120,8 @@ def test_a_bad_file_is_named_in_one_line_and_nothing_is_written(
     ],
 )
 def test_the_picture_is_drawn_for_any_table(x, tmp_path):
-    found = diagnosis.diagnose(x)
-    figure = figures.diagnosis_figure(found)
+    found = sj.diagnose(x)
+    figure = sj.figures.diagnosis_figure(found)
     words = " ".join(text.get_text() for text in figure.findobj(plt.Text))
     for expected in (found.verdict, "column scales", "distinct values", "rank"):
         assert expected in words

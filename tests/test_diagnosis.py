@@ -8,8 +8,10 @@ from scipy.linalg import null_space
 from sklearn.datasets import load_digits
 
 import spread_jax as sj
-from spread_jax import evaluation, files
-from spread_jax.diagnosis import _intrinsic_dimension, _width, diagnose, standardize, suggest_sigma
+from spread_jax import diagnose, standardize, suggest_sigma
+from spread_jax.data.intrinsic_dimension import intrinsic_dimension
+from spread_jax.data.sigma_suggestion import _width
+from spread_jax.problems.two_modes import recovered_two_modes
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
 needs_mnist = pytest.mark.skipif(not MNIST_DIR, reason="MNIST_DIR, a folder of IDX files, not set")
@@ -26,7 +28,7 @@ def two_modes(seed, n, data_std, unit=1.0):
 @needs_mnist
 def test_mnist_has_67_constant_pixels_and_rank_712():
     """Truth: counted on the 60,000 training images by an exact comparison, and by an SVD."""
-    x = files.read_table(Path(MNIST_DIR or "") / "train-images-idx3-ubyte.gz")
+    x = sj.read_table(Path(MNIST_DIR or "") / "train-images-idx3-ubyte.gz")
     found = diagnose(x)
     assert x.shape == (60_000, 784)
     assert len(found.constant_columns) == 67
@@ -173,7 +175,7 @@ def test_the_interval_of_the_dimension_covers_it(dim):
     for seed in range(100):
         angle = rng(seed).uniform(0, 2 * np.pi, (600, dim))
         x = np.stack([np.cos(angle), np.sin(angle)], -1).reshape(600, -1)
-        low, high = _intrinsic_dimension(x, np.ones(2 * dim))[0].interval
+        low, high = intrinsic_dimension(x, np.ones(2 * dim))[0].interval
         covered.append(low <= dim <= high)
     assert sum(covered) >= 84
 
@@ -271,12 +273,13 @@ def test_both_ends_of_the_suggestion_recover_two_modes_from_standardized_data():
 
 
 def recovery_rates(num_seeds, data_stds=(0.02, 0.3), sizes=(200, 5000), num_steps=10_000):
-    from experiments import toy
+    from experiments.two_modes import TwoModeSettings, make_model, make_training
     from spread_jax.sweeps import train_runs
 
     rates = {}
     for n in sizes:
-        training = toy.two_mode_training(toy.Settings(steps=num_steps, data_size=n))
+        settings = TwoModeSettings(steps=num_steps, data_size=n)
+        training = make_training(settings, make_model(settings))
 
         def init(key, hyper, training=training):
             return training.init(key, hyper)._replace(data=hyper["data"])
@@ -297,10 +300,9 @@ def recovery_rates(num_seeds, data_stds=(0.02, 0.3), sizes=(200, 5000), num_step
             training._replace(init=init), np.arange(len(runs)), hyper, record_every=num_steps
         )
         for i, (cell, (scaling, unit)) in enumerate(zip(cells, scalings, strict=True)):
-            mean = scaling.inverse(finished.history["mean"][i, -1:]) / unit
-            std = scaling.scale * finished.history["std"][i, -1:] / unit
-            recovered = evaluation.recovered_two_modes(mean, std, cell[0])
-            rates.setdefault(cell, []).extend(recovered)
+            mean = scaling.inverse(finished.history["mean"][i, -1]) / unit
+            std = scaling.scale * finished.history["std"][i, -1] / unit
+            rates.setdefault(cell, []).append(recovered_two_modes(mean, std, cell[0]))
     return {cell: float(np.mean(recovered)) for cell, recovered in rates.items()}
 
 

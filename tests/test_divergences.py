@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from experiments import command, divergences
+from experiments import divergences
 from spread_jax import point_divergence, spread_divergence
-from spread_jax.oracles import GaussianMixture, merged, spread_kl, two_modes
+from spread_jax.cli import command
+from spread_jax.divergences import divergence_curves
+from spread_jax.oracles import GaussianMixture, merged, spread_kl
+from spread_jax.problems import two_mode_mixture
 
 NAMES = ("kl", "reverse_kl", "js", "tv", "hellinger")
 
@@ -53,6 +56,19 @@ def test_slope_of_two_points_is_the_difference_quotient(name):
     )
 
 
+def test_curves_are_those_of_each_name_and_sigma():
+    """Truth: point_divergence, one by one."""
+    distance, sigmas = np.linspace(0, 1, 4), [0.0, 0.2]
+    curves = divergence_curves(distance, sigmas)
+    assert set(curves["name"].values) == set(NAMES)
+    for name in NAMES:
+        for sigma in sigmas:
+            value, slope = point_divergence(distance, sigma, name)
+            curve = curves.sel(name=name, sigma_fix=sigma)
+            np.testing.assert_array_equal(curve["divergence"], value)
+            np.testing.assert_array_equal(curve["slope"], slope)
+
+
 def test_without_a_spread_there_is_no_slope():
     distance = np.array([0.0, 1e-6, 1.0])
     values = {"kl": np.inf, "reverse_kl": np.inf, "js": np.log(2), "tv": 1.0, "hellinger": 1.0}
@@ -87,7 +103,7 @@ def as_two(m):
 
 
 def test_in_the_plane_kl_is_the_oracles_and_the_closed_forms_are_the_quadratures():
-    p = two_modes()
+    p = two_mode_mixture()
     found = spread_divergence(p, merged(p), 0.3, "kl")
     np.testing.assert_allclose(found, spread_kl(p, merged(p), 0.3), rtol=1e-4)
     a, b = gaussian([0.0, 1.0], [0.5, 0.0]), gaussian([0.4, 0.0], [0.0, 2.0])
@@ -105,7 +121,7 @@ def test_total_variation_of_equal_ellipses_is_the_quadratures():
 
 def test_equal_laws_are_at_distance_zero():
     for name in NAMES:
-        assert abs(spread_divergence(two_modes(), two_modes(), 0.3, name)) < 1e-12
+        assert abs(spread_divergence(two_mode_mixture(), two_mode_mixture(), 0.3, name)) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -114,7 +130,7 @@ def test_equal_laws_are_at_distance_zero():
 )
 def test_bad_arguments_are_refused(sigma, name, words):
     with pytest.raises(ValueError, match=words):
-        spread_divergence(two_modes(), two_modes(), sigma, name)
+        spread_divergence(two_mode_mixture(), two_mode_mixture(), sigma, name)
 
 
 @pytest.mark.usefixtures("as_users_run_it")
@@ -132,7 +148,11 @@ def test_too_many_dimensions_are_refused():
 def test_the_command_writes_its_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["divergences.py", "--out", str(tmp_path)])
     command.main(divergences.Settings, divergences.run)
-    assert "tv: largest slope" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "largest slope" in said
+    assert [" ".join(line.split()) for line in said.splitlines() if "tv" in line] == [
+        "│ tv │ none │ 3.98 │ 1.33 │ 0.399 │"
+    ]
     assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "results.nc", "divergences.png"}
     largest = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert largest["largest_slope"]["kl"]["0"] is None

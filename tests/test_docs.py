@@ -3,52 +3,81 @@
 import re
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.fixture(scope="module")
-def names():
-    found = {}
-    for block in re.findall(
-        r"```python\n(.*?)```", (DOCS / "extending.md").read_text(), flags=re.S
-    ):
-        assert block.count("\n") <= 20
-        exec(block, found)
-    return found
+@pytest.fixture
+def run_blocks(monkeypatch, tmp_path):
+    """``(page, shorter) -> names`` of its Python blocks, run one after another in a new folder."""
+
+    def run(page, shorter, blocks=slice(None)):
+        found = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.S)
+        code = "\n".join(found[blocks])
+        for setting, small in shorter.items():
+            assert setting in code
+            code = code.replace(setting, small)
+        monkeypatch.setattr("spread_jax.sweeps.use_all_cores", lambda: None)  # JAX has begun
+        monkeypatch.chdir(tmp_path)
+        names = {}
+        exec(code, names)
+        return names
+
+    return run
 
 
-def test_the_logistic_law_integrates_to_one(names):
-    """Truth: the trapezoidal rule to 40 scales out, where e^-40 is left."""
-    spread = names["logistic_spread"](0.1)
-    y = jnp.linspace(-4.0, 4.0, 4_001)[:, None]
-    density = np.exp(spread.log_prob(y, jnp.zeros((1, 1)), None))
-    assert np.trapezoid(density, y[:, 0]) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(ValueError, match="deterministic"):
-        spread.log_prob(y, jnp.zeros((1, 1)), jnp.ones((1, 1)))
+def test_the_failure_case_from_python(run_blocks, tmp_path):
+    """Truth: the plain VAE's loss is a saw, the spread VAE's is quiet, and no loss of a spread
+    falls below the entropy of the spread data, -0.7276 nats."""
+    names = run_blocks(
+        "sweeps.md", {"num_steps=10_000": "num_steps=1_000", "num_seeds=16": "num_seeds=4"}
+    )
+    plain, spread = names["judged"]["late_loss_std"].values
+    assert spread.max() < plain.min()
+    assert names["floor"] == pytest.approx(-0.7276, abs=1e-4)
+    late = names["judged"]["loss"].isel(sigma_fix=1, step=slice(-100, None)).mean("step")
+    assert (late > names["floor"]).all()
+    assert (tmp_path / "loss.png").exists()
+    assert not (tmp_path / "outputs/mine").exists()  # discarded at the end
+    assert names["params"]["decoder"]
 
 
-def test_the_segment_is_a_segment(names):
-    x = names["sample_segment"](jax.random.key(0), 100)
-    assert (x[:, 0] == x[:, 1]).all()
-    assert abs(x).max() <= 1
-
-
-def test_your_own_data_is_trained_on_and_the_spread_is_nearer(monkeypatch, capsys):
+def test_your_own_data_is_trained_on_and_the_spread_is_nearer(run_blocks, capsys):
     """Shorter, as there; an energy distance falls as samples come nearer to the held-out rows."""
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "your_data.md").read_text(), flags=re.S)
-    monkeypatch.setattr("spread_jax.sweeps.use_all_cores", lambda: None)  # JAX has begun
-    names = {}
-    exec(example.replace("num_steps=3000", "num_steps=1000"), names)
+    names = run_blocks("your_data.md", {"num_steps=3000": "num_steps=1000"}, slice(1))
     verdict, plain, *spread, _ = capsys.readouterr().out.splitlines()
     assert verdict == "degenerate"
     plain, *spread = (float(line.split()[2]) for line in (plain, *spread))
     assert max(spread) < plain
     assert names["clean"].shape == (600, 6)
+
+
+@pytest.mark.slow
+def test_every_arm_side_by_side_is_what_fit_does(run_blocks):
+    """One cell of each arm is shown; of the spread arm's two the one that is best on validation
+    data, by the median of the same numbers."""
+    shorter = {"num_steps=3_000": "num_steps=100", "num_seeds=3": "num_seeds=1"}
+    shorter["latent_dim=20"] = "latent_dim=4, hidden=(32,)"
+    names = run_blocks("your_data.md", shorter, slice(1, 2))
+    judged, shown = names["judged"], names["shown"]
+    assert list(judged["arm"].values) == ["vae", "spread_vae", "spread_vae", "shared_variance"]
+    assert list(shown["arm"].values) == ["vae", "spread_vae", "shared_variance"]
+    of_spread = judged["validation_frechet"].values[1:3, 0]
+    assert shown["validation_frechet"].values[1, 0] == of_spread.min()
+    assert np.isfinite(shown["frechet"]).all()
+
+
+def test_the_reference_has_every_module():
+    package = DOCS.parent / "spread_jax"
+    modules = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name != "figures"
+    }
+    listed = re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text(), flags=re.M)
+    assert sorted(listed) == sorted(modules | {"spread_jax.figures"})  # shown by its public names
 
 
 def test_links_between_documents_lead_somewhere():

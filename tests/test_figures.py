@@ -1,15 +1,21 @@
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 
-from spread_jax import evaluation, figures, sample_two_modes
+import spread_jax as sj
+from spread_jax import figures
 
 
 @pytest.fixture(scope="module")
 def arms(short_toy):
-    dataset = evaluation.judge_two_modes(short_toy[1].dataset, 0.1, 0.1)
-    return {"vae": dataset.isel(sigma_fix=0), "spread_vae": dataset.isel(sigma_fix=1)}
+    x = np.asarray(sj.sample_two_modes(jax.random.key(0), 500))
+    return with_samples(short_toy, [x, x])
+
+
+def with_samples(dataset, samples):
+    return dataset.assign(samples=(("sigma_fix", "point", "dim"), np.stack(samples)))
 
 
 def legend_and_titles(figure):
@@ -27,25 +33,25 @@ def test_every_seed_is_drawn_and_the_floor_only_where_there_is_one(arms):
     np.testing.assert_array_equal(spread.lines[1].get_ydata(), [-0.7276, -0.7276])
 
 
-def test_an_arm_has_the_same_colour_everywhere(arms):
+def test_an_arm_has_its_own_label_and_colour_whatever_it_is_called(arms):
     x = np.zeros((10, 2))
-    samples = dict.fromkeys(arms, x)
-    loss = figures.loss_figure(arms, None)
-    clean = figures.samples_figure(x, samples, {"vae": 0.1, "spread_vae": 1.0})
-    for i, arm in enumerate(arms):
-        assert loss.axes[i].lines[0].get_color() == figures.ARMS[arm].color
-        assert clean.axes[i].lines[0].get_color() == figures.ARMS[arm].color
+    renamed = arms.assign_coords(label=("sigma_fix", ["one", "other"]))
+    loss = figures.loss_figure(renamed)
+    clean = figures.samples_figure(x, renamed, sj.over_seeds(renamed))
+    for i, color in enumerate((sj.ARMS["vae"].color, sj.ARMS["spread_vae"].color)):
+        assert loss.axes[i].lines[0].get_color() == color
+        assert clean.axes[i].lines[0].get_color() == color
+        assert loss.axes[i].get_title() == ("one", "other")[i]
 
 
 def test_figures_say_what_they_show(arms, tmp_path):
-    import jax
-
-    x = np.asarray(sample_two_modes(jax.random.key(0), 500))
-    samples, rates = dict.fromkeys(arms, x), {"vae": 0.05, "spread_vae": 1.0}
+    x = arms["samples"].values[0]
+    summary = sj.over_seeds(arms)
+    rate = f"{float(summary['recovered'][0].sel(statistic='middle')):.0%} of seeds"
     drawn = {
         figures.data_figure(x): ("data units", "density"),
         figures.loss_figure(arms, -0.7): ("nats", "optimizer steps", "plain VAE", "floor"),
-        figures.samples_figure(x, samples, rates): ("data units", "5% of seeds", "spread VAE"),
+        figures.samples_figure(x, arms, summary): ("data units", rate, "spread VAE"),
         figures.sigma_figure(arms, 0.1, 0.1): ("data units", "optimizer steps", "truth", "noise"),
     }
     for figure, expected in drawn.items():
@@ -57,63 +63,65 @@ def test_figures_say_what_they_show(arms, tmp_path):
 
 
 def test_curves_with_nothing_finite_are_drawn_all_the_same(arms, tmp_path):
-    broken = {
-        name: arm.assign(loss=arm["loss"] * np.nan, loss_max=arm["loss_max"] * np.nan)
-        for name, arm in arms.items()
-    }
+    broken = arms.assign(loss=arms["loss"] * np.nan, loss_max=arms["loss_max"] * np.nan)
     figures.loss_figure(broken, 0.0).savefig(tmp_path / "loss.png")
 
 
-def test_medians_and_quartiles_of_four_seeds_are_numpys():
-    """Truth: numpy.quantile, whose median of four is half-way between two; a sweep of one learning
-    rate has no axis of it, and is drawn as the first of two."""
+def test_medians_and_intervals_are_the_aggregators():
+    """Truths: NumPy's median; with four seeds the interval is their range, and a run without a
+    number is the worst. A sweep of one learning rate has no axis of it, and is drawn as the first
+    of two."""
     values = np.random.default_rng(0).lognormal(size=(2, 2, 2, 4))
+    values[0, 1, 1, 2] = np.nan
     names = ("late_loss_std", "max_loss_rise")
     dims = ("learning_rate", "sigma_fix", "seed")
     two = xr.Dataset(
-        {name: (dims, v) for name, v in zip(names, values, strict=True)},
+        {name: (dims, v, {"better": "lower"}) for name, v in zip(names, values, strict=True)},
         coords={"sigma_fix": [0.0, 0.1], "learning_rate": [1e-3, 1e-2]},
     )
+    worst = np.nan_to_num(values, nan=np.inf)
     one = two.isel(learning_rate=0, drop=True)
     for dataset, num_rates in ((two, 2), (one, 1), (one.assign_attrs(learning_rate=1e-3), 1)):
-        figure = figures.stability_figure(dataset)
-        for axes, of_panel in zip(figure.axes, values, strict=True):
+        figure = figures.stability_figure(sj.over_seeds(dataset))
+        for axes, of_panel in zip(figure.axes, worst, strict=True):
             for marks, of_rate in zip(axes.containers, of_panel[:num_rates], strict=True):
                 points, _, (bars,) = marks
-                low, median, high = np.quantile(of_rate, [0.25, 0.5, 0.75], axis=1)
-                np.testing.assert_allclose(points.get_ydata(), median)
-                ends = np.array(bars.get_segments())[..., 1]
-                np.testing.assert_allclose(ends, np.transpose([low, high]))
+                np.testing.assert_allclose(points.get_ydata(), np.median(of_rate, axis=1))
+                for bar, cell in zip(bars.get_segments(), of_rate, strict=True):
+                    if np.isfinite(cell).all():  # matplotlib draws no bar without an end
+                        np.testing.assert_allclose(bar[:, 1], [cell.min(), cell.max()])
         words = " ".join(legend_and_titles(figure))
         assert ("learning rate 0.001" in words) == (dataset is not one)
 
 
 @pytest.mark.parametrize("bad", [[np.nan, np.nan], [0.3, np.inf], [-np.inf, 0.2]])
 @pytest.mark.parametrize("every", [False, True])
-def test_samples_without_numbers_are_left_out(bad, every, tmp_path):
+def test_samples_without_numbers_are_left_out(bad, every, arms, tmp_path):
     x = np.random.default_rng(0).normal(size=(50, 2))
     broken = np.where(np.arange(50)[:, None] % 5 == 0, bad, x)
-    samples = {"vae": np.tile(bad, (50, 1)) if every else broken, "spread_vae": x}
-    figure = figures.samples_figure(x, samples, {"vae": 0.0, "spread_vae": 1.0})
+    shown = with_samples(arms.drop_vars("samples"), [np.tile(bad, (50, 1)) if every else broken, x])
+    figure = figures.samples_figure(x, shown, sj.over_seeds(arms))
     assert len(figure.axes[0].lines[0].get_xdata()) == (0 if every else 40)
     assert ("no finite sample" in legend_and_titles(figure)) == every
     figure.savefig(tmp_path / "samples.png")
 
 
-def test_wide_data_is_seen_whole():
+def test_wide_data_is_seen_whole(arms):
     x = np.array([[-15.0, 0.0], [1.0, 0.0], [12.0, 0.0]])
-    figure = figures.samples_figure(x, {"vae": x}, {"vae": 0.0})
+    shown = with_samples(arms.drop_vars("samples"), [x, x])
+    figure = figures.samples_figure(x, shown, sj.over_seeds(arms))
     low, high = figure.axes[0].get_xlim()
     assert low < -15
     assert high > 12
-    for density in (figures.data_figure(x).axes[1], figure.axes[1]):
+    for density in (figures.data_figure(x).axes[1], figure.axes[2]):
         values, edges, _ = density.patches[0].get_data()
         np.testing.assert_allclose(np.sum(values * np.diff(edges)), 1)
 
 
-def test_an_arm_of_the_users_own_has_its_own_name(arms):
-    figure = figures.loss_figure({"0.05": arms["spread_vae"]}, floor=-0.7)
-    assert figure.axes[0].get_title() == "0.05"
+def test_a_sweep_that_no_arm_describes_is_named_by_its_axis(arms):
+    plain = arms.drop_vars(["label", "color", "has_noise", "has_floor", "variance", "samples"])
+    figure = figures.loss_figure(plain)
+    assert [axes.get_title() for axes in figure.axes] == ["sigma_fix 0", "sigma_fix 0.1"]
 
 
 def test_limits_hold_the_loss_and_the_floor_and_nothing_else():
@@ -129,8 +137,8 @@ def test_limits_hold_the_loss_and_the_floor_and_nothing_else():
 
 
 def test_one_record_is_a_dot(arms):
-    one = {name: arm.isel(step=[0]) for name, arm in arms.items()}
-    for figure in (figures.loss_figure(one, None), figures.sigma_figure(one, 0.1, 0.0)):
+    one = arms.isel(step=[0])
+    for figure in (figures.loss_figure(one), figures.sigma_figure(one, 0.1, 0.0)):
         curves = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1]
         assert len(curves) > 16
         assert {line.get_marker() for line in curves} == {"."}

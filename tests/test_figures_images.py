@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from spread_jax import figures
+from spread_jax import figures, over_seeds
+from spread_jax.arms import ARMS
+from spread_jax.comparison import describe
 
 
 @pytest.fixture
@@ -14,15 +17,16 @@ def curves():
         {
             **{name: (("cell", "seed", "step"), rng.uniform(1, 2, (2, 2, 3))) for name in names},
             "sigma": (("cell", "seed", "step", "pixel"), rng.uniform(0.1, 1, (2, 2, 3, 6))),
+            "floor": ("cell", [np.nan, 0.5]),
         },
-        coords={
-            "arm": ["vae", "spread_vae"],
-            "shown_cell": ("arm", [0, 1]),
-            "cell_sigma_fix": ("cell", [0.0, 0.3]),
-            "step": [1, 2, 3],
-        },
-        attrs={"sigma_fix": 0.3, "floor": 0.5},
-    )
+        coords={"sigma_fix": ("cell", [0.0, 0.3]), "step": [1, 2, 3]},
+    ).pipe(describe, [ARMS["vae"], ARMS["spread_vae"]])
+
+
+def test_a_floor_is_drawn_where_an_arm_has_one(curves, tmp_path):
+    plain, spread = draw_curves(curves, (2, 3), tmp_path)[0].axes
+    assert [line.get_linestyle() for line in plain.lines].count("--") == 0
+    assert [line.get_linestyle() for line in spread.lines].count("--") == 1
 
 
 def draw_curves(dataset, shape, tmp_path):
@@ -62,10 +66,9 @@ def test_bounds_of_the_worst_images_do_not_overprint(shape, count, tmp_path):
     dataset = xr.Dataset(
         {
             "worst": (("worst_image", "pixel"), rng.uniform(size=(count, np.prod(shape)))),
-            "worst_bound": (("arm", "worst_image"), rng.uniform(-160, -50, (5, count))),
+            "worst_bound": (("cell", "worst_image"), rng.uniform(-160, -50, (5, count))),
         },
-        coords={"arm": names},
-    )
+    ).pipe(describe, [ARMS[name] for name in names])
     figure = figures.worst_images_figure(dataset, shape)
     figure.savefig(tmp_path / "worst.png")
     for axes in figure.axes:
@@ -73,3 +76,67 @@ def test_bounds_of_the_worst_images_do_not_overprint(shape, count, tmp_path):
         tops = [axes.get_window_extent().y0, *(box.y0 for box in boxes)]
         assert all(top >= box.y1 for top, box in zip(tops, boxes, strict=False))
         assert boxes[-1].y0 >= figure.legends[0].get_window_extent().y1
+
+
+def pictures_of(curves):
+    """With what else the command fit draws, and the arms' names."""
+    rng = np.random.default_rng(1)
+    kinds = ("samples", "spread_samples", "reconstructions")
+    better = {"frechet": "lower", "precision": "higher", "recall": "higher"}
+    variables = {
+        **{name: (("cell", "picture", "pixel"), rng.uniform(size=(2, 4, 6))) for name in kinds},
+        **{name: (("picture", "pixel"), rng.uniform(size=(4, 6))) for name in HELD_OUT},
+        **{
+            name: (("cell", "seed"), rng.uniform(0.1, 1, (2, 2)), {"better": direction})
+            for name, direction in better.items()
+        },
+        "traversal": (("cell", "latent", "value", "pixel"), rng.uniform(size=(2, 2, 3, 6))),
+        "worst": (("worst_image", "pixel"), rng.uniform(size=(3, 6))),
+        "worst_bound": (("cell", "worst_image"), rng.uniform(-9, -5, (2, 3))),
+    }
+    return curves.assign(variables)
+
+
+HELD_OUT = ("held_out", "held_out_spread")
+DRAWN = {
+    "arms_loss": figures.arms_loss_figure,
+    "arms_sigma": figures.arms_sigma_figure,
+    "sigma_maps": lambda dataset: figures.sigma_maps_figure(dataset, (2, 3)),
+    "sigma_maps_of_a_table": lambda dataset: figures.sigma_maps_figure(dataset, None),
+    "mosaics": lambda dataset: figures.mosaics_figure(dataset, (2, 3)),
+    "traversal": lambda dataset: figures.traversal_figure(dataset, (2, 3)),
+    "worst_images": lambda dataset: figures.worst_images_figure(dataset, (2, 3)),
+    "table_samples": figures.table_samples_figure,
+    "sigma_fix": lambda dataset: figures.sigma_fix_figure(
+        dataset, over_seeds(dataset), dict.fromkeys(("frechet", "precision", "recall"), 0.5), None
+    ),
+}
+
+
+def pixels(figure):
+    figure.set_dpi(50)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_name_of_an_arm_changes_nothing(name, curves):
+    """Truth: the same picture, pixel by pixel, where only the arms' names differ."""
+    named = [
+        pictures_of(curves).assign_coords(arm=("cell", names))
+        for names in (["vae", "spread_vae"], ["spread_vae", "anything"])
+    ]
+    first, second = (pixels(DRAWN[name](dataset)) for dataset in named)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_an_arm_whose_runs_all_broke_is_drawn_all_the_same(name, curves, tmp_path):
+    dataset = pictures_of(curves).assign_coords(arm=("cell", ["vae", "spread_vae"]))
+    known = (*HELD_OUT, "worst")  # the data
+    is_second = xr.DataArray([False, True], dims="cell")
+    broken = dataset.assign(
+        {k: v.where(~is_second) for k, v in dataset.data_vars.items() if k not in known}
+    )
+    DRAWN[name](broken).savefig(tmp_path / "figure.png")

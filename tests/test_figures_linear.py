@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.learned_spread import ARMS, DATA
-from experiments.linear import METHODS
-from spread_jax import diagnosis, figures
+from spread_jax import diagnose, figures, over_seeds
+from spread_jax.linear_comparison import ALGORITHMS
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def linear_results():
         },
         coords={
             "model": ["pca", "ica"],
-            "algorithm": list(METHODS),
+            "algorithm": list(ALGORITHMS),
             "gamma": [0.1, 0.0, 1.0, 0.01],
             "seed": range(5),
             "iteration": 10 * np.arange(11),
@@ -46,7 +45,7 @@ def is_not_blank(figure, tmp_path):
 
 
 def test_error_against_gamma_runs_from_the_largest_to_zero(linear_results, tmp_path):
-    figure = figures.error_against_gamma_figure(linear_results)
+    figure = figures.error_against_gamma_figure(over_seeds(linear_results))
     for axes in figure.axes:
         assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "0.1", "0.01", "0"]
     for expected in ("PCA", "ICA", "ordinary EM", "eigen-solution", "FastICA", "data units"):
@@ -58,13 +57,27 @@ def test_error_against_gamma_runs_from_the_largest_to_zero(linear_results, tmp_p
 
 
 def test_convergence_is_drawn_at_the_smallest_gamma(linear_results, tmp_path):
-    figure = figures.convergence_figure(linear_results)
+    figure = figures.convergence_figure(over_seeds(linear_results), linear_results["seconds"])
     for expected in ("iterations", "seconds of one run", "γ = 0", "structured spread EM"):
         assert expected in words(figure)
     curve = figure.axes[2].lines[1].get_ydata()
     runs = linear_results["error"].sel(model="ica", algorithm="spread_em", gamma=0)
     np.testing.assert_allclose(curve, np.median(runs, axis=0))
     assert is_not_blank(figure, tmp_path)
+
+
+def test_a_run_without_a_number_is_drawn_as_the_worst(linear_results):
+    """Truth: the median of five runs, three of which are broken, is one of these; with two it is
+    the largest of the others."""
+    error = linear_results["error"]
+    error.loc[{"model": "pca", "algorithm": "em", "gamma": 1.0, "seed": [0, 1, 2]}] = np.nan
+    error.loc[{"model": "pca", "algorithm": "em", "gamma": 0.0, "seed": [0, 1]}] = np.nan
+    drawn = (
+        figures.error_against_gamma_figure(over_seeds(linear_results)).axes[0].lines[0].get_ydata()
+    )
+    known = error.isel(iteration=-1).sel(model="pca", algorithm="em", gamma=0.0, seed=[2, 3, 4])
+    assert drawn[0] >= 1000
+    np.testing.assert_allclose(drawn[-1], known.max())
 
 
 def test_divergences_show_every_sigma_and_what_is_missing_without_one(tmp_path):
@@ -83,14 +96,19 @@ def test_divergences_show_every_sigma_and_what_is_missing_without_one(tmp_path):
     assert is_not_blank(figure, tmp_path)
 
 
-def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
-    rng = np.random.default_rng(0)
-    distance = rng.uniform(0.1, 0.3, (2, 3, 7))
-    dataset = xr.Dataset(
-        {"energy_distance": (("data", "arm", "seed"), distance)},
-        coords={"data": ["ring", "digits"], "arm": list(ARMS), "seed": range(7)},
+def learned_results(name, distance):
+    labels, colors = ["fixed", "learned covariance", "learned mean"], ["#666666", "C0", "C1"]
+    return xr.Dataset(
+        {"energy_distance": (("cell", "seed"), distance)},
+        coords={"label": ("cell", labels), "color": ("cell", colors), "seed": range(7)},
+        attrs={"data": name},
     )
-    figure = figures.learned_figure(dataset, DATA, ARMS)
+
+
+def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
+    distance = np.random.default_rng(0).uniform(0.1, 0.3, (2, 3, 7))
+    data = [learned_results(*of) for of in zip(("ring in R^20", "digits"), distance, strict=True)]
+    figure = figures.learned_figure(data, [over_seeds(dataset) for dataset in data])
     for axes, of_data in zip(figure.axes, distance, strict=True):
         for i, values in enumerate(of_data):
             np.testing.assert_array_equal(axes.lines[2 * i].get_ydata(), values)
@@ -101,13 +119,8 @@ def test_learned_spreads_are_drawn_seed_by_seed(tmp_path):
 
 
 def test_a_data_set_without_a_finite_distance_has_an_empty_panel(tmp_path):
-    distance = np.full((2, 3, 7), np.nan)
-    distance[1] = 0.2
-    dataset = xr.Dataset(
-        {"energy_distance": (("data", "arm", "seed"), distance)},
-        coords={"data": ["ring", "digits"], "arm": list(ARMS), "seed": range(7)},
-    )
-    figure = figures.learned_figure(dataset, DATA, ARMS)
+    data = [learned_results("ring", np.full((3, 7), value)) for value in (np.nan, 0.2)]
+    figure = figures.learned_figure(data, [over_seeds(dataset) for dataset in data])
     assert [len(axes.texts) for axes in figure.axes] == [1, 0]
     assert is_not_blank(figure, tmp_path)
 
@@ -130,7 +143,7 @@ def test_divergences_without_sigma_zero_say_nothing_of_it(tmp_path):
 
 
 def test_one_gamma_has_one_place(linear_results):
-    figure = figures.error_against_gamma_figure(linear_results.isel(gamma=[0]))
+    figure = figures.error_against_gamma_figure(over_seeds(linear_results.isel(gamma=[0])))
     assert [axes.get_xlim() for axes in figure.axes] == [(-0.5, 0.5)] * 2
 
 
@@ -139,7 +152,7 @@ def test_distances_of_a_diagnosis_have_plain_numbers_that_do_not_overprint(width
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 30)) * np.exp(width * rng.standard_normal((200, 1)))
     x[:, 29] = 1
-    figure = figures.diagnosis_figure(diagnosis.diagnose(x))
+    figure = figures.diagnosis_figure(diagnose(x))
     figure.savefig(tmp_path / "figure.png")
     assert "of 29 varying" in figure.axes[0].get_title()
     axis = figure.axes[2].xaxis

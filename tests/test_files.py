@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from spread_jax.files import DataFileError, as_table, read_table
+from spread_jax.data.files import DataFileError, as_table, read_table
 
 X = np.arange(12, dtype=np.float64).reshape(4, 3) / 7
 

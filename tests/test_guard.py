@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
-import spread_jax as sj
-from experiments import command, toy
-from spread_jax import guard, sweeps
+from spread_jax import guard, model_training, sweep
+from spread_jax.problems import two_modes
+from spread_jax.problems.two_modes import watch_components
 
 SCALE = np.sqrt(1.01 / 2)  # of two modes at data std 0.1
 
@@ -60,30 +60,23 @@ def test_the_scale_ignores_where_the_data_lie():
     assert guard.data_scale(x) == pytest.approx(2.0 * np.sqrt(2 / 3), abs=0.015)
 
 
-def test_the_alarm_is_told_once_at_the_chunk_that_shows_it(capsys):
-    seen = []
-    answers = iter([np.array([-1, -1, -1]), np.array([-1, 240, 700])])  # never asked a third time
-    watch = command.alarm_once(seen.append, lambda history: next(answers), "Do this")
-    # a chunk of several groups is told after each of them, and asked about once
-    for num_records in (0, 2, 2, 2, 4, 4, 6):
-        history = {"loss": np.zeros((3, num_records))} if num_records else {}
-        watch(sweeps.Progress(done=1, total=2, num_nonfinite=0, history=history))
-    error = capsys.readouterr().err
-    assert len(seen) == 7
-    assert error.count("\n") == 1
-    assert error.startswith("warning: the likelihood is running away in 2 of 3 runs")
-    assert "step 240" in error
-    assert error.endswith("Do this\n")
+def test_runs_are_watched_as_they_train():
+    """Truth: the rule on the smallest of each record's stds, run by run, as far as they are."""
+    loss = np.array([[5.0, 4.0, 3.0]] * 2)
+    std = np.full((2, 3, 2, 2), 1.0)
+    std[:, :, 1, 0] = 1e-6
+    watch = guard.watch_runaway("std", np.array([0.0, 0.1]), scale=1.0, record_every=80)
+    assert watch({"loss": loss, "std": std}).tolist() == [160, -1]
+    assert watch({"loss": loss[:, :1], "std": std[:, :1]}).tolist() == [-1, -1]
 
 
-def train(num_seeds, sigma_fix):
-    settings = toy.Settings(steps=2_500)
-    return sweeps.sweep(
-        toy.two_mode_training(settings),
-        {"sigma_fix": sigma_fix, "learning_rate": 1e-3, "data_std": 0.1},
-        num_seeds=num_seeds,
-        record_every=10,
-    ).dataset
+def train(num_seeds, sigma_fix, sample_batch):
+    vae = two_modes(0.1).vae()
+    training = model_training(
+        vae, sample_batch=sample_batch, num_steps=2_500, observe=watch_components(vae)
+    )
+    grid = {"sigma_fix": sigma_fix, "learning_rate": 1e-3}
+    return sweep(training, grid, num_seeds=num_seeds, record_every=10).dataset
 
 
 def alarms(dataset):
@@ -95,7 +88,7 @@ def alarms(dataset):
 @pytest.mark.slow
 def test_the_alarm_leads_every_rise_of_a_plain_vae_and_spares_the_spread():
     """Truth: the first loss more than 10 nats above the smallest mean before it, 64 seeds."""
-    dataset = train(64, [0.0, 0.03, 0.1, 0.3])
+    dataset = train(64, [0.0, 0.03, 0.1, 0.3], two_modes(0.1).batches(128))
     plain, *spread = alarms(dataset)
     assert (np.array(spread) == -1).all()
     assert (plain > 0).all()
@@ -107,10 +100,9 @@ def test_the_alarm_leads_every_rise_of_a_plain_vae_and_spares_the_spread():
 
 
 @pytest.mark.slow
-def test_no_alarm_on_data_that_fill_the_plane(monkeypatch):
-    def sample_round_modes(key, n, data_std):
-        x = sj.manifolds.sample_two_modes(key, n, data_std)
-        return x.at[:, 1].set(data_std * jax.random.normal(key, (n,)))
+def test_no_alarm_on_data_that_fill_the_plane():
+    def round_modes(key, data, hyper):
+        x = two_modes(0.1).sample(key, 128)
+        return x.at[:, 1].set(0.1 * jax.random.normal(key, (128,)))
 
-    monkeypatch.setattr(sj, "sample_two_modes", sample_round_modes, raising=False)
-    assert (alarms(train(64, [0.0])) == -1).all()
+    assert (alarms(train(64, [0.0], round_modes)) == -1).all()

@@ -40,7 +40,7 @@ def test_bernoulli_expectation_and_kl_are_sums_over_all_states(dim):
     ]
     np.testing.assert_allclose(expectation, [e for e, _ in expected], rtol=1e-5)
     np.testing.assert_allclose(
-        latent.kl(jnp.float32(logits)), [kl for _, kl in expected], rtol=2e-4
+        latent.kl(KEY, jnp.float32(logits)), [kl for _, kl in expected], rtol=2e-4
     )
 
 
@@ -55,7 +55,7 @@ def test_bernoulli_states_are_shared_by_the_batch():
 @settings(deadline=None, max_examples=30)
 @given(st.floats(-80, 80), st.floats(0.01, 0.99))
 def test_bernoulli_kl_is_never_negative_nor_infinite(logit, prob):
-    kl = float(bernoulli_latent(prob).kl(jnp.array([logit])))
+    kl = float(bernoulli_latent(prob).kl(KEY, jnp.array([logit])))
     assert -1e-6 <= kl <= max(-np.log(prob), -np.log1p(-prob)) + 1e-5
 
 
@@ -68,7 +68,7 @@ def test_bernoulli_log_ratio_averages_to_minus_kl():
         logits,
         lambda z: latent.log_ratio(jnp.broadcast_to(z, (4, 2, 2)), jnp.tile(logits, (4, 1, 1))),
     )
-    np.testing.assert_allclose(averaged, -latent.kl(logits), rtol=1e-5)
+    np.testing.assert_allclose(averaged, -latent.kl(KEY, logits), rtol=1e-5)
 
 
 def test_samples_have_the_rates_of_prior_and_posterior():
@@ -90,7 +90,7 @@ def test_gaussian_kl_keeps_its_digits_where_q_is_close_to_p():
         exact = 0.5 * np.sum(
             np.float64(mean) ** 2 + np.expm1(np.float64(log_var)) - np.float64(log_var)
         )
-        kl = gaussian_latent(2).kl((jnp.array(mean), jnp.array(log_var)))
+        kl = gaussian_latent(2).kl(KEY, (jnp.array(mean), jnp.array(log_var)))
         np.testing.assert_allclose(kl, exact, rtol=1e-3)
 
 
@@ -145,6 +145,6 @@ def test_posteriors_of_another_width_are_refused(width):
         (gaussian_latent(2), (logits, logits)),
     ):
         with pytest.raises(ValueError, match="latent's dim 2"):
-            latent.kl(posterior)
+            latent.kl(KEY, posterior)
         with pytest.raises(ValueError, match="latent's dim 2"):
             latent.expectation(KEY, posterior, lambda z: z.sum(-1))

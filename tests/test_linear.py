@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import command, linear
+from experiments import linear
+from spread_jax.cli import command
+from spread_jax.linear_comparison import ALGORITHMS, compare_linear_models
 
 
 def run(monkeypatch, out, *flags):
     arguments = ["linear.py", *map(str, flags), "--out", str(out), "--quiet"]
     monkeypatch.setattr(sys, "argv", arguments)
-    monkeypatch.setattr(command, "start_jax", lambda settings: None)  # the tests' devices stay
+    monkeypatch.setattr(linear, "start_jax", lambda settings: None)  # the tests' devices stay
     command.main(linear.Settings, linear.run)
 
 
@@ -37,9 +39,13 @@ def test_the_command_keeps_the_contract_of_its_files(small_run):
     assert metrics["config"]["seeds"] == 3
     for model in ("pca", "ica"):
         assert metrics[model]["gamma"] == [1.0, 0.0]
-        for method in linear.METHODS:
+        for method in ALGORITHMS:
             assert np.shape(metrics[model][f"{method}_error"]) == (2, 3)
             assert metrics[model]["seconds_per_iteration"][method] > 0
+            error = metrics[model][f"{method}_error"]
+            np.testing.assert_allclose(
+                metrics[model][f"median_{method}_error"], np.median(error, 1)
+            )
     assert np.shape(metrics["ica"]["fastica_error"]) == (3,)
     assert np.shape(metrics["ica"]["effective_sample_size"]) == (2, 3)
     assert np.shape(metrics["pca"]["eigen_error"]) == (2, 3)
@@ -52,6 +58,8 @@ def test_results_hold_what_metrics_say(small_run):
         last = dataset["error"].isel(iteration=-1).sel(model="ica", algorithm="em")
         np.testing.assert_allclose(last, metrics["ica"]["em_error"])
         np.testing.assert_array_equal(dataset["seed"], [5, 6, 7])
+        better = {name: of.attrs["better"] for name, of in dataset.items()}
+        assert [name for name in better if better[name] == "higher"] == ["effective_sample_size"]
         seconds = dataset["seconds"].values
         assert (np.diff(seconds, axis=-1) >= 0).all()
 
@@ -68,7 +76,7 @@ def test_a_seed_alone_is_the_same_run(small_run, tmp_path, monkeypatch):
     """To 2 %: XLA reorders the sums of another number of runs, and 50 iterations carry that on."""
     run(monkeypatch, tmp_path, *SMALL, "--seeds", 1, "--gamma", 0)
     alone = json.loads((tmp_path / "metrics.json").read_text())
-    for method in linear.METHODS:
+    for method in ALGORITHMS:
         together = small_run[1]["ica"][f"{method}_error"][1][0]
         np.testing.assert_allclose(alone["ica"][f"{method}_error"][0][0], together, rtol=0.02)
 
@@ -105,14 +113,25 @@ def test_a_bad_flag_is_named_in_one_line_and_nothing_is_written(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"iterations": 70}, "a multiple of 50, got 70"),
+        ({"observed": 5}, "latent 10, observed 5"),
+        ({"batch_size": 9}, "batch_size 9"),
+        ({"points": 400}, "batch_size 500, points 400"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        compare_linear_models(**wrong)
+
+
 @pytest.mark.slow
-def test_structured_spread_em_without_noise_is_as_good_as_fastica(tmp_path, monkeypatch):
+def test_structured_spread_em_without_noise_is_as_good_as_fastica():
     """16 seeds at full size, gamma 0: an error of at most 0.03 on 15 of them, and no worse than the
     median of scikit-learn's FastICA and a fifth."""
-    settings = linear.Settings(gamma=(0.0,))
-    programs = linear.Programs(settings)
-    monkeypatch.setattr(linear, "METHODS", ("structured_spread_em",))
-    error = linear.run_ica(settings, programs, lambda stage: None)["error"][0, 0, :, -1]
-    fastica, _ = linear.fastica_errors(programs)
+    results = compare_linear_models(gamma=(0.0,))
+    error = results["error"].sel(model="ica", algorithm="structured_spread_em", gamma=0.0)[:, -1]
     assert np.sum(error <= 0.03) >= 15
-    assert np.median(error) <= 1.2 * np.median(fastica)
+    assert np.median(error) <= 1.2 * np.median(results["fastica_error"])

@@ -4,8 +4,8 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from spread_jax import networks
-from spread_jax.networks import BernoulliEncoder, GaussianDecoder, GaussianEncoder
+from spread_jax.models import networks
+from spread_jax.models.networks import BernoulliEncoder, GaussianDecoder, GaussianEncoder
 
 KEY = jax.random.key(0)
 

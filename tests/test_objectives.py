@@ -288,3 +288,70 @@ def test_leading_axes_of_any_number_broadcast():
     model = two_mode_model(0.1)
     flat = elbo(KEY, x, **model).elbo
     np.testing.assert_allclose(elbo(KEY, x.reshape(4, 6, 2), **model).elbo.ravel(), flat, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("bound", [spread_elbo, partial(importance_weighted_bound, num_samples=2)])
+def test_whole_numbers_are_refused(bound):
+    """Noise on them would be cut to whole numbers."""
+    x = jnp.zeros((4, 2), jnp.uint8)
+    with pytest.raises(ValueError, match="x must be floating, got uint8"):
+        bound(KEY, x, **two_mode_model(0.1), spread=gaussian_spread(0.1))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("bound", "other"),
+    [(spread_elbo, "kl"), (partial(importance_weighted_bound, num_samples=2), "log_ratio")],
+)
+def test_images_that_are_not_flattened_are_refused(bound, other):
+    """Four images of 4 x 4 with one posterior each: [4, 4] - [4] would broadcast to 16 bounds."""
+    words = rf"log_lik has shape \(4, 4\) and {other} \(4,\): .*flatten"
+    with pytest.raises(ValueError, match=words):
+        bound(
+            KEY,
+            jnp.zeros((4, 4, 4)),
+            encode=lambda y: (jnp.zeros((4, 1)), jnp.zeros((4, 1))),
+            decode=lambda z: (jnp.zeros((*z.shape[:-1], 4, 4)), jnp.ones((*z.shape[:-1], 4, 4))),
+            latent=gaussian_latent(1),
+            spread=gaussian_spread(0.1),
+        )
+
+
+def test_a_bound_carries_the_encoders_own_posterior():
+    """Truth: what the encoder returned, as the very object; the bound is log_lik - kl."""
+    posterior = {"mean": jnp.zeros((3, 1)), "log_var": jnp.zeros((3, 1))}  # a family of one's own
+    latent = gaussian_latent(1)._replace(
+        expectation=lambda key, posterior, fn: fn(posterior["mean"][None])[0],
+        kl=lambda key, posterior: jnp.full(3, 2.0),
+    )
+    bound = elbo(
+        KEY,
+        jnp.zeros((3, 1)),
+        encode=lambda y: posterior,
+        decode=lambda z: (z, jnp.ones_like(z)),
+        latent=latent,
+    )
+    assert bound.posterior is posterior
+    np.testing.assert_array_equal(bound.elbo, bound.log_lik - 2.0)
+
+
+def test_a_kl_by_draws_has_a_key():
+    """A latent without a closed form: its draws average to that of the one that has it."""
+    exact = gaussian_latent(1)
+    n = 40_000
+    posterior = (jnp.full((n, 1), 0.5), jnp.full((n, 1), -1.0))
+
+    def by_one_draw(key, posterior):
+        return -exact.log_ratio(exact.sample(key, posterior), posterior)
+
+    bound = elbo(
+        KEY,
+        jnp.zeros((n, 1)),
+        encode=lambda y: posterior,
+        decode=lambda z: (z, jnp.ones_like(z)),
+        latent=exact._replace(kl=by_one_draw),
+    )
+    draws = np.asarray(bound.kl, np.float64)
+    truth = float(exact.kl(KEY, posterior)[0])
+    assert abs(draws.mean() - truth) < 5 * draws.std() / n**0.5

@@ -14,8 +14,9 @@ from spread_jax import (
     spread_elbo,
 )
 from spread_jax.latents import bernoulli_latent
-from spread_jax.networks import BernoulliEncoder, GaussianDecoder
-from spread_jax.oracles import GaussianMixture, two_modes
+from spread_jax.models.networks import BernoulliEncoder, GaussianDecoder
+from spread_jax.oracles import GaussianMixture
+from spread_jax.problems import two_mode_mixture
 
 # design table: sigma_fix, floor H(p~_d), spread KL of the merged solution; nats
 TABLE = [
@@ -33,13 +34,13 @@ def point(*x: float) -> GaussianMixture:
 
 @pytest.mark.parametrize(("sigma", "floor", "merged_kl"), TABLE)
 def test_floor_and_merged_divergence_to_four_decimals(sigma, floor, merged_kl):
-    assert round(oracles.spread_entropy(two_modes(), sigma), 4) == floor
-    assert round(oracles.discriminating_power(two_modes(), sigma), 4) == merged_kl
+    assert round(oracles.spread_entropy(two_mode_mixture(), sigma), 4) == floor
+    assert round(oracles.discriminating_power(two_mode_mixture(), sigma), 4) == merged_kl
 
 
 @pytest.mark.parametrize("sigma", [0.03, 0.3])
 def test_more_nodes_change_no_fourth_decimal(sigma):
-    coarse, fine = (oracles.spread_entropy(two_modes(), sigma, nodes) for nodes in (64, 120))
+    coarse, fine = (oracles.spread_entropy(two_mode_mixture(), sigma, nodes) for nodes in (64, 120))
     assert abs(coarse - fine) < 5e-5
 
 
@@ -60,7 +61,7 @@ def test_spread_kl_of_two_gaussians_is_the_closed_form():
 def test_spread_kl_agrees_with_monte_carlo():
     """Within 5 standard errors, by points drawn and scored with SciPy's normals."""
     rng, sigma = np.random.default_rng(0), 0.2
-    p = two_modes()
+    p = two_mode_mixture()
     q = GaussianMixture(np.ones(2) / 2, np.array([[-0.5, 0.1], [0.9, 0.0]]), np.full((2, 2), 0.3))
     y = oracles.sample_mixture(rng, 200_000, p) + sigma * rng.standard_normal((200_000, 2))
 
@@ -79,7 +80,7 @@ def test_spread_kl_agrees_with_monte_carlo():
 
 
 def test_spread_kl_is_zero_for_the_truth_with_its_components_swapped():
-    p = two_modes()
+    p = two_mode_mixture()
     swapped = GaussianMixture(p.weights, p.means[::-1], p.stds[::-1])
     assert abs(oracles.spread_kl(p, swapped, 0.1)) < 1e-12
 
@@ -87,12 +88,12 @@ def test_spread_kl_is_zero_for_the_truth_with_its_components_swapped():
 @pytest.mark.parametrize("sigma", [0.0, -0.1, np.nan, np.inf])
 def test_no_spread_has_no_divergence(sigma):
     with pytest.raises(ValueError, match="without a spread there is no density"):
-        oracles.spread_kl(two_modes(), two_modes(), sigma)
+        oracles.spread_kl(two_mode_mixture(), two_mode_mixture(), sigma)
 
 
 def spread_points(n: int, sigma: float, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    clean = oracles.sample_mixture(rng, n, two_modes())
+    clean = oracles.sample_mixture(rng, n, two_mode_mixture())
     return clean + sigma * rng.standard_normal((n, 2))
 
 
@@ -142,7 +143,7 @@ def test_deconvolved_mixture_recovers_the_clean_law():
 
 def test_free_weights_find_unequal_modes():
     rng = np.random.default_rng(0)
-    truth = two_modes()._replace(weights=np.array([0.2, 0.8]))
+    truth = two_mode_mixture()._replace(weights=np.array([0.2, 0.8]))
     y = oracles.sample_mixture(rng, 20_000, truth) + 0.1 * rng.standard_normal((20_000, 2))
     best = oracles.deconvolved_mixture(y, 0.1, START, fixed_weights=False)
     assert abs(best.weights[0] - 0.2) < 5 * (0.2 * 0.8 / 20_000) ** 0.5
@@ -186,7 +187,7 @@ def test_spread_vae_on_frozen_noise_reaches_the_deconvolved_mixture():
         optimizer=lambda hyper: optax.adam(optax.cosine_decay_schedule(1e-2, 6000)),
         num_steps=6000,
     )
-    state, history = jax.jit(training.train, static_argnums=2)(jax.random.key(0), None, 100)
+    state, history = jax.jit(training.train, static_argnums=2)(jax.random.key(0), {}, 100)
     best_log_lik = oracles.spread_log_prob(y, oracle, sigma).mean()
     assert -1e-5 < best_log_lik + float(history["loss"][-1]) < 0.005
     mean, var = decoder.apply(state.params["decoder"], jnp.array([[0.0], [1.0]]))
@@ -199,7 +200,7 @@ def test_spread_vae_on_frozen_noise_reaches_the_deconvolved_mixture():
 
 def test_kl_of_a_wide_law_from_narrow_modes_is_as_good_as_its_docstring_says():
     """Truth: the trapezoidal rule of spread_divergence, at twice its points too."""
-    truth = two_modes(0.1)
+    truth = two_mode_mixture(0.1)
     wide = oracles.merged(truth)
     np.testing.assert_allclose(spread_divergence(wide, truth, 0.1, "kl"), 8.4295, atol=1e-4)
     np.testing.assert_allclose(oracles.spread_kl(wide, truth, 0.1), 8.1757, atol=1e-4)
@@ -210,13 +211,13 @@ def test_kl_of_a_wide_law_from_narrow_modes_is_as_good_as_its_docstring_says():
 @pytest.mark.parametrize("num_nodes", [0, 301, 400])
 def test_number_of_nodes_that_overflow_is_refused(num_nodes):
     with pytest.raises(ValueError, match="num_nodes must be from 1 to 300"):
-        oracles.spread_entropy(two_modes(), 0.1, num_nodes)
+        oracles.spread_entropy(two_mode_mixture(), 0.1, num_nodes)
 
 
 def test_weights_that_may_move_are_those_of_the_em_steps():
     """Truth: with the same number of steps the weights do not depend on the search after them."""
     rng = np.random.default_rng(0)
-    y = oracles.sample_mixture(rng, 200, two_modes()) + 0.3 * rng.standard_normal((200, 2))
-    start = GaussianMixture(np.array([0.3, 0.7]), two_modes().means, np.full((2, 2), 0.5))
+    y = oracles.sample_mixture(rng, 200, two_mode_mixture()) + 0.3 * rng.standard_normal((200, 2))
+    start = GaussianMixture(np.array([0.3, 0.7]), two_mode_mixture().means, np.full((2, 2), 0.5))
     found = oracles.deconvolved_mixture(y, 0.3, start, num_em_steps=0, fixed_weights=False)
     np.testing.assert_array_equal(found.weights, start.weights)

@@ -11,9 +11,11 @@ def test_the_example_trains_and_sweeps(monkeypatch):
     monkeypatch.setattr("spread_jax.sweeps.use_all_cores", lambda: None)  # JAX has begun
     names = {}
     exec(example.replace("num_steps=2000", "num_steps=60"), names)
-    loss = names["history"]["loss"]
-    assert loss[-10:].mean() < loss[:10].mean()
-    assert dict(names["sweep"].dataset.sizes) == {"sigma_fix": 3, "seed": 8, "step": 60}
+    loss = names["sweep"].dataset["loss"]
+    assert loss.isel(step=slice(-10, None)).mean() < loss.isel(step=slice(0, 10)).mean()
+    assert dict(loss.sizes) == {"sigma_fix": 3, "seed": 8, "step": 60}
+    assert names["judged"]["off_ring"].shape == (3, 8)
+    assert names["x"].shape == (500, 2)
 
 
 def test_the_files_it_points_to_exist():

@@ -4,49 +4,51 @@ from pathlib import Path
 
 import pytest
 
-from experiments import command, results, shown
+from experiments import results
+from experiments.results_runs import FIGURES, RUNS, Run
+from experiments.results_tables import SAMPLES, TABLES, fit, learned, linear, sigma, slopes
+from spread_jax.cli import command
+from spread_jax.cli.tables import fill, markdown
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_every_table_has_its_place_and_its_runs(name):
-    table = shown.TABLES[name]
-    _, table_there, after = results.around_table((ROOT / table.page).read_text(), name)
+    page, runs, _ = TABLES[name]
+    _, table_there, after = results.around_table((ROOT / page).read_text(), name)
     assert "\n|---" in table_there
     assert after.startswith("<!-- end -->")
-    assert set(table.runs) <= set(shown.RUNS)
+    assert set(runs) <= set(RUNS)
 
 
 def test_every_image_of_the_pages_is_there():
-    for image, (run, _) in shown.FIGURES.items():
+    for image, run in FIGURES.items():
         assert (ROOT / "docs/images" / image).exists()
-        assert run in shown.RUNS
+        assert run in RUNS
 
 
-def test_the_toys_table_is_that_of_its_metrics(tmp_path, monkeypatch, capsys):
-    """A page is changed by --update alone, and what moved is said, row by row."""
+def test_a_page_is_changed_by_update_alone_and_what_moved_is_told(tmp_path, monkeypatch, capsys):
+    """Row by row, those that come and go too."""
     page = tmp_path / "page.md"
-    page.write_text("above\n<!-- toy -->\n| old |\n<!-- end -->\nbelow\n")
-    table = shown.Table(str(page), ("toy-0.1",), lambda runs: f"| {runs['toy-0.1']['x']} |")
+    page.write_text("above\n<!-- toy -->\n| x |\n|---|\n| old |\n<!-- end -->\nbelow\n")
+    made = "| x |\n|---|\n| 7 |\n| 8 |\n"
     settings = results.Settings(only=("toy-0.1",), keep=True, out=tmp_path / "out")
     (settings.out / "toy-0.1").mkdir(parents=True)
     (settings.out / "toy-0.1/metrics.json").write_text('{"x": 7}')
+    table = (str(page), ["toy-0.1"], lambda run: ["x", f"{run['x']}", f"{run['x'] + 1}"])
     monkeypatch.setattr(results, "TABLES", {"toy": table})
     monkeypatch.setattr(results, "FIGURES", {})
     results.run(settings)
-    assert "| old |  →  | 7 |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "toy: 2 rows moved\n  | old |  →  | 7 |\n  (nothing)  →  | 8 |\n" in said
     assert "| old |" in page.read_text()
-    assert (settings.out / "toy.md").read_text() == "| 7 |\n"
+    assert (settings.out / "toy.md").read_text() == made
     results.run(results.Settings(**{**vars(settings), "update": True}))
-    assert page.read_text() == "above\n<!-- toy -->\n| 7 |\n<!-- end -->\nbelow\n"
+    assert page.read_text() == f"above\n<!-- toy -->\n{made}<!-- end -->\nbelow\n"
     capsys.readouterr()
     results.run(settings)
     assert "toy: as shown" in capsys.readouterr().out
-
-
-def test_rows_that_come_and_go_are_told():
-    assert results.differences("a\nb", "a\nc\nd") == ["b  →  c", "(nothing)  →  d"]
 
 
 def test_an_unknown_run_is_refused(capsys, monkeypatch):
@@ -59,7 +61,7 @@ def test_an_unknown_run_is_refused(capsys, monkeypatch):
 
 def test_every_command_of_the_pages_parses():
     """--help after the flags: tyro checks what stands before it."""
-    for run in shown.RUNS.values():
+    for run in RUNS.values():
         line = [sys.executable, "-m", *run.command.split(), "--help"]
         assert subprocess.run(line, capture_output=True).returncode == 0, run.command
 
@@ -80,37 +82,58 @@ def test_every_command_of_the_pages_parses():
 )
 def test_a_page_shows_the_command_that_is_run(run, page):
     text = " ".join((ROOT / page).read_text().replace("\\\n", " ").split())
-    assert f"python -m {shown.RUNS[run].command}" in text
+    assert f"python -m {RUNS[run].command}" in text
 
 
 def test_a_run_that_lacks_what_it_needs_is_left_out_and_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "RUNS", {"far": shown.Run("experiments.fit", needs="NOT_HERE")})
+    monkeypatch.setattr(results, "RUNS", {"far": Run("experiments.fit", needs="NOT_HERE")})
     monkeypatch.setattr(results, "TABLES", {})
     results.run(results.Settings(out=tmp_path))
     assert "left out, it needs NOT_HERE" in capsys.readouterr().out
     monkeypatch.setenv("NOT_HERE", "/a/folder")
-    assert shown.Run("experiments.fit", needs="NOT_HERE").has_what_it_needs()
-    assert shown.Run("experiments.fit", needs="numpy").has_what_it_needs()
+    assert Run("experiments.fit", needs="NOT_HERE").has_what_it_needs()
+    assert Run("experiments.fit", needs="numpy").has_what_it_needs()
+
+
+def test_a_template_is_filled_as_str_format_does_and_what_is_missing_is_a_dash():
+    """Truth: str.format, and by hand."""
+    assert fill("{a:.2f}, {b[c]:g}", {"a": 1, "b": {"c": 2.0}}) == "1.00, 2"
+    assert fill("{a} | {b:.1f} | {c} | {d}", {"a": 1234.4, "b": None, "c": "x", "d": 7}) == (
+        "1,234 | - | x | 7"
+    )
+    assert fill("{found}", {"found": [True, False, True]}) == "2 of 3"
 
 
 def test_tables_of_small_metrics():
     """Truth: worked out by hand."""
-    arms = {
-        "fixed": {"energy_distance": [0.3, 0.1, 0.2]},
-        "covariance": {"energy_distance": [0.2, 0.2, 0.1]},
-        "mean": {"energy_distance": [0.4, None, 0.3]},
+    found = {
+        "fixed": ([0.3, 0.1, 0.2], 0),
+        "covariance": ([0.2, 0.2, 0.1], 2),
+        "mean": ([0.4] * 3, 0),
     }
-    table = shown.learned_table({"learned": {"data": {"ring": arms}}})
-    assert table.splitlines()[-1] == "| ring in R^20 | 0.200 | 0.200, 2 of 3 | 0.400, 0 of 3 |"
+    arms = {
+        name: {
+            "energy_distance": distances,
+            "median_energy_distance": sorted(distances)[1],
+            "seeds_better": wins,
+        }
+        for name, (distances, wins) in found.items()
+    }
+    assert list(learned({"data": {"ring": arms}})) == [
+        " | fixed | covariance | mean",
+        "ring in R^20 | 0.200 | 0.200, 2 of 3 | 0.400, 0 of 3",
+    ]
 
-    errors = {f"{name}_error": [[0.1, 0.3, 0.2]] for name in ("em", "spread_em", "eigen")}
-    errors["structured_spread_em_error"] = [[1e-7, 3e-7, 2e-7]]
-    table = shown.linear_table({"linear": {"pca": {"gamma": [0.0], **errors}, "ica": errors}})
-    assert table.splitlines()[-1] == "| 0 | 0.2 | 0.2 | 2e-07 | 0.2 | 0.2 | 0.2 | 2e-07 |"
+    errors = {f"median_{name}_error": [0.2] for name in ("em", "spread_em", "eigen")}
+    errors["median_structured_spread_em_error"] = [2e-7]
+    table = markdown(linear({"pca": {"gamma": [0.0], **errors}, "ica": errors}))
+    assert table.splitlines()[1:] == [
+        "|---|---|---|---|---|---|---|---|",
+        "| 0 | 0.2 | 0.2 | 2e-07 | 0.2 | 0.2 | 0.2 | 2e-07 |",
+    ]
 
-    slopes = {name: {"0": None, "0.1": 3.978} for name in ("kl", "js", "tv", "hellinger")}
-    table = shown.slopes_table({"divergences": {"largest_slope": slopes}})
-    assert "| total variation | 3.98 |" in table
+    largest = {name: {"0": None, "0.1": 3.978} for name in ("kl", "js", "tv", "hellinger")}
+    assert "total variation | 3.98" in slopes({"largest_slope": largest})
 
     cells = [
         {"arm": arm, "sigma_fix": sigma, "median_frechet": 100 * sigma}
@@ -118,23 +141,19 @@ def test_tables_of_small_metrics():
         for arm in ("spread_vae", "fixed_variance")
         for sigma in (0.1, 0.5)
     ]
-    table = shown.sigma_table({"mnist-5k": {"cells": cells}})
-    assert table.splitlines()[0] == "| σ_fix | 0.1 | 0.5 |"
-    assert table.splitlines()[2:4] == [
-        "| spread: Fréchet distance | 10 | 50 |",
-        "| spread: precision | - | - |",
+    assert list(sigma({"cells": cells}))[:3] == [
+        "σ_fix | 0.1 | 0.5",
+        "spread: Fréchet distance | 10 | 50",
+        "spread: precision | - | -",
     ]
 
-    arm = {
-        "sigma_fix": 0.1,
-        "median_frechet": 1234.4,
-        "median_precision": 0.5,
-        "median_recall": 0.25,
+    arm = {"median_frechet": 1234.4, "median_precision": 0.5, "median_recall": 0.25}
+    run = {
+        "arms": {"spread_vae": {"sigma_fix": 0.1, **arm}},
+        "reference": {"frechet": 1.0, "precision": 0.9},
     }
-    fit = {"arms": {"spread_vae": arm}, "reference": {"frechet": 1.0, "precision": 0.9}}
-    lines = shown.fit_table(shown.SAMPLES, "digits")({"digits": fit}).splitlines()
-    assert lines[2:] == [
-        "| Fréchet distance | 1,234 | 1 |",
-        "| precision | 0.5 | 0.9 |",
-        "| recall | 0.25 |  |",
+    assert list(fit(SAMPLES, run))[1:] == [
+        "Fréchet distance | 1,234 | 1",
+        "precision | 0.5 | 0.9",
+        "recall | 0.25 | ",
     ]

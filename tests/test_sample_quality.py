@@ -4,10 +4,13 @@ import pytest
 import scipy.linalg
 from sklearn.linear_model import LogisticRegression
 
-from spread_jax.datasets import load_dataset
+from spread_jax.data import Dataset, load_dataset
+from spread_jax.judgement import judge_samples
 from spread_jax.sample_quality import (
+    Classifier,
     frechet_distance,
     precision_recall,
+    quality_metrics,
     sample_quality,
     train_classifier,
 )
@@ -93,7 +96,7 @@ def test_the_classifier_is_as_good_as_another_librarys(classifier):
     ours = classifier.accuracy(data.test, data.test_labels)
     assert ours > score - 5 * np.sqrt(score * (1 - score) / len(data.test))
     assert ours > 0.95
-    assert classifier.features(data.test).shape == (360, 32)
+    assert classifier.features(data.test).shape == (240, 32)
 
 
 def test_noise_lowers_the_quality(classifier):
@@ -150,3 +153,19 @@ def test_labels_may_be_any_integers():
     assert found.num_classes == 2
     np.testing.assert_array_equal(found.features(x), expected.features(x))
     assert found.accuracy(x, huge) == expected.accuracy(x, small) > 0.8
+
+
+def test_the_metrics_of_quality_share_the_features_of_images_cut_to_what_is_seen(monkeypatch):
+    """Truths: the three numbers of the images cut to [0, 1]; two sets of features, once each."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(60, 4)).astype(np.float32)
+    classifier = train_classifier(jax.random.key(0), x, (x[:, 0] > 0.5).astype(np.int64), 20)
+    samples = (x[:40] + 0.5 * rng.normal(size=(40, 4))).astype(np.float32)
+    truth = sample_quality(classifier.features(x), classifier.features(samples.clip(0, 1)))
+    calls, features = [], Classifier.features
+    monkeypatch.setattr(Classifier, "features", lambda c, x: (calls.append(x), features(c, x))[1])
+    of = quality_metrics(classifier, x)
+    found = judge_samples(samples, Dataset("by hand", x, x, x), of)
+    assert found == truth._asdict()
+    assert [len(points) for points in calls] == [60, 40]
+    assert [metric.better for metric in of] == ["lower", "higher", "higher"]

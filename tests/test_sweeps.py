@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from spread_jax import make_training, sweeps
+from spread_jax.sweeps import CheckpointError, Checkpoints, compiler, groups
 
 
 def walk(num_steps=40, loss_fn=None, **others):
@@ -28,6 +29,11 @@ def walk(num_steps=40, loss_fn=None, **others):
 
 
 GRID = {"scale": [0.5, 2.0, 7.0], "learning_rate": 0.1}
+CELLS = [
+    {"arm": "near", "scale": 0.5, "learning_rate": 0.1},
+    {"arm": "far", "scale": 7.0, "learning_rate": 0.1},
+    {"arm": "near", "scale": 7.0, "learning_rate": 0.1},
+]
 
 
 def test_axes_coordinates_and_units():
@@ -47,8 +53,13 @@ def test_axes_coordinates_and_units():
     assert dataset.attrs == {"learning_rate": 0.1}
     assert all({"long_name", "units"} <= set(v.attrs) for v in dataset.data_vars.values())
     assert dataset["params"].attrs["units"] == "m"
-    assert result.params.shape == (3, 4, 2)
-    np.testing.assert_array_equal(dataset["params"].isel(step=-1), result.params)
+    assert dataset["max_loss_rise"].attrs["better"] == "lower"
+    assert dataset["first_nonfinite_step"].attrs["better"] == "higher"
+    assert "better" not in dataset["loss"].attrs
+    np.testing.assert_array_equal(result.hyper["scale"][:, 1], np.float32(GRID["scale"]))
+    np.testing.assert_array_equal(result.hyper["learning_rate"], np.full((3, 4), np.float32(0.1)))
+    assert result.stacked_params.shape == (3, 4, 2)
+    np.testing.assert_array_equal(dataset["params"].isel(step=-1), result.stacked_params)
 
 
 def test_a_run_of_a_sweep_can_be_repeated_alone():
@@ -61,7 +72,7 @@ def test_a_run_of_a_sweep_can_be_repeated_alone():
 
 
 def test_a_larger_grid_changes_no_bit_of_a_run(monkeypatch):
-    monkeypatch.setattr(sweeps, "MAX_RUNS_PER_DEVICE", 2)
+    monkeypatch.setattr(groups, "MAX_RUNS_PER_DEVICE", 2)
     small = sweeps.sweep(walk(), {**GRID, "scale": [0.5, 7.0]}, num_seeds=2).dataset
     large = sweeps.sweep(walk(), {**GRID, "scale": [0.5, 1.0, 7.0, 9.0]}, num_seeds=3).dataset
     xr.testing.assert_identical(small, large.sel(scale=[0.5, 7.0], seed=[0, 1]))
@@ -69,13 +80,14 @@ def test_a_larger_grid_changes_no_bit_of_a_run(monkeypatch):
 
 def test_groups_and_padding_change_nothing(monkeypatch):
     whole = sweeps.sweep(walk(), GRID, num_seeds=5).dataset
-    monkeypatch.setattr(sweeps, "MAX_RUNS_PER_DEVICE", 2)
+    monkeypatch.setattr(groups, "MAX_RUNS_PER_DEVICE", 2)
     grouped = sweeps.sweep(walk(), GRID, num_seeds=5).dataset
     xr.testing.assert_allclose(whole, grouped, rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 50])
-def test_the_loss_is_traced_once_whatever_the_grid(num_seeds):
+def test_the_loss_is_traced_twice_whatever_the_grid(num_seeds):
+    """Once to see what it reads, and once in the program: JAX shares no trace with a mesh's."""
     traces = []
 
     def loss_fn(params, key, x, hyper):
@@ -83,7 +95,7 @@ def test_the_loss_is_traced_once_whatever_the_grid(num_seeds):
         return jnp.sum(jnp.square(params - x)) * hyper["scale"]
 
     sweeps.sweep(walk(loss_fn=loss_fn), GRID, num_seeds=num_seeds)
-    assert len(traces) == 1
+    assert len(traces) == 2
 
 
 def test_a_run_that_breaks_spoils_no_other():
@@ -95,7 +107,7 @@ def test_a_run_that_breaks_spoils_no_other():
     xr.testing.assert_identical(alone, beside.isel(scale=0))
     assert (beside["first_nonfinite_step"].isel(scale=1) == 0).all()
     assert np.isnan(beside["max_loss_rise"].isel(scale=1)).all()
-    assert (beside["first_nonfinite_step"].isel(scale=0) == -1).all()
+    assert (beside["first_nonfinite_step"].isel(scale=0) == np.inf).all()
 
 
 def test_progress_counts_run_steps_and_broken_runs():
@@ -143,6 +155,11 @@ def test_curves_have_a_thousand_points_or_share_a_million(steps, runs, every):
         ({"grid": {**GRID, "seed": [1.0, 2.0]}}, "uses? that name"),
         ({"grid": {**GRID, "loss": [1.0, 2.0]}}, "uses? that name"),
         ({"grid": {**GRID, "scale": []}}, "one number or more"),
+        ({"grid": []}, "one or more, all with the same keys"),
+        ({"grid": [{}]}, "one or more, all with the same keys"),
+        ({"grid": [CELLS[0], {"arm": "near"}]}, "one or more, all with the same keys"),
+        ({"grid": [CELLS[0], {**CELLS[1], "arm": 1.0}]}, "arm must be a number in every cell"),
+        ({"grid": [{**CELLS[0], "cell": 1.0}]}, "use that name"),
     ],
 )
 def test_impossible_sweeps_are_refused(bad, message):
@@ -150,12 +167,135 @@ def test_impossible_sweeps_are_refused(bad, message):
         sweeps.sweep(walk(), **{"grid": GRID, "num_seeds": 1, **bad})
 
 
+@pytest.fixture(scope="module")
+def of_cells():
+    return sweeps.sweep(walk(), CELLS, num_seeds=2, seed=4)
+
+
+@pytest.fixture(scope="module")
+def of_axes():
+    return sweeps.sweep(walk(), GRID, num_seeds=2, seed=4)
+
+
+def test_a_list_of_cells_has_the_runs_of_the_product(of_cells, of_axes):
+    """Truth: the product's runs; its other number of runs may reorder float sums."""
+    assert dict(of_cells.dataset.sizes) == {"cell": 3, "seed": 2, "step": 40, "params_0": 2}
+    for name in CELLS[0]:
+        assert of_cells.dataset[name].dims == ("cell",)
+        assert of_cells.dataset[name].values.tolist() == [cell[name] for cell in CELLS]
+    assert set(of_cells.hyper) == {"scale", "learning_rate"}
+    np.testing.assert_array_equal(of_cells.hyper["scale"][:, 0], [0.5, 7.0, 7.0])
+    expected = of_axes.dataset["loss"].sel(scale=[0.5, 7.0, 7.0])
+    np.testing.assert_allclose(of_cells.dataset["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "where"),
+    [
+        ({}, np.s_[:, :]),
+        ({"seed": 5}, np.s_[:, 1]),
+        ({"arm": "near"}, np.s_[[0, 2]]),
+        ({"arm": "far"}, np.s_[1]),
+        ({"arm": "near", "scale": np.float32(7.0), "seed": 4}, np.s_[2, 0]),
+        ({"learning_rate": 0.1, "seed": 4}, np.s_[:, 0]),
+    ],
+)
+def test_parameters_of_cells_are_picked_by_label(labels, where, of_cells):
+    np.testing.assert_array_equal(of_cells.params(**labels), of_cells.stacked_params[where])
+
+
+@pytest.mark.parametrize(
+    ("labels", "where"),
+    [
+        ({"scale": 2.0 * (1 + 1e-7)}, np.s_[1]),
+        ({"seed": 5}, np.s_[:, 1]),
+        ({"scale": 7, "seed": 4, "learning_rate": np.float32(0.1)}, np.s_[2, 0]),
+    ],
+)
+def test_parameters_of_a_product_are_picked_by_label(labels, where, of_axes):
+    np.testing.assert_array_equal(of_axes.params(**labels), of_axes.stacked_params[where])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"sigma": 1.0}, "no label is called 'sigma'; there are arm, scale, learning_rate, seed"),
+        ({"arm": "nearer"}, "no run has arm 'nearer'; there are near, far"),
+        ({"scale": 7.1}, r"no run has scale 7.1; there are 0.5, 7.0"),
+        ({"seed": 0}, "no run has seed 0; there are 4, 5"),
+        ({"arm": "far", "scale": 0.5}, r"no cell has .*there are \('near', 0.5\), \('far', 7.0\)"),
+    ],
+)
+def test_labels_of_no_run_are_refused_and_the_known_ones_named(labels, message, of_cells):
+    with pytest.raises(ValueError, match=message):
+        of_cells.params(**labels)
+
+
+def test_a_constant_of_the_grid_is_a_label_too(of_axes):
+    with pytest.raises(ValueError, match=r"no run has learning_rate 0.2; there are 0.1"):
+        of_axes.params(learning_rate=0.2)
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"scale": 1.0}, "reads 'learning_rate' from hyper.*the grid gives scale$"),
+        ({"learning_rate": 0.1}, "reads 'scale' from hyper.*the grid gives learning_rate$"),
+        ({**GRID, "sacle": 1.0}, "not read sacle from hyper.*reads learning_rate, scale$"),
+        ([{**cell, "sigma": 0.0} for cell in CELLS], "does not read sigma"),
+    ],
+)
+def test_the_grid_gives_what_the_training_reads(grid, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.sweep(walk(), grid, num_seeds=1)
+
+
+def test_a_number_that_only_the_start_or_only_a_step_reads_is_read():
+    training = walk()._replace(
+        init=lambda key, hyper: walk().init(key, {"scale": hyper["a"], "learning_rate": 0.1})
+    )
+    sweeps.sweep(training, {"a": 1.0}, num_seeds=1)  # passed on under another name
+    picked = pick(make_data=lambda key, hyper: hyper["shift"] + jnp.asarray(DATA))
+    sweeps.sweep(picked, {**GRID, "shift": 1.0}, num_seeds=1)
+
+
+def test_a_key_error_of_another_kind_is_left_as_it_is():
+    def loss_fn(params, key, x, hyper):
+        return {}[3]
+
+    with pytest.raises(KeyError, match="3"):
+        sweeps.sweep(walk(loss_fn=loss_fn), GRID, num_seeds=1)
+
+
+def test_options_that_xla_does_not_know_are_left_out_with_one_warning(monkeypatch):
+    """Truth: a sweep without the invented option."""
+    without = sweeps.sweep(walk(), GRID, num_seeds=1).dataset
+    invented = {**compiler.CPU_OPTIONS, "xla_invented": 1}
+    monkeypatch.setattr(compiler, "CPU_OPTIONS", invented)
+    monkeypatch.setattr(compiler, "_unknown_options", set())
+    with pytest.warns(UserWarning, match="does not know xla_invented;") as warned:
+        dataset = sweeps.sweep(walk(), GRID, num_seeds=1).dataset
+    assert len(warned) == 1
+    xr.testing.assert_identical(dataset, without)
+
+
+def test_an_error_that_no_option_made_is_raised(monkeypatch):
+    def refuse(self, compiler_options):
+        raise jax.errors.JaxRuntimeError("out of memory")
+
+    lowered = jax.jit(lambda: 1).lower()
+    monkeypatch.setattr(compiler, "_is_known", lambda name, value: True)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        compiler.compile_program(lowered, compiler.CPU_OPTIONS)
+
+
 def test_what_is_observed_cannot_take_the_place_of_the_loss():
     training = make_training(
         init_params=lambda key: jnp.zeros(()),
         loss_fn=lambda params, key, x, hyper: params**2,
         sample_batch=lambda key, data, hyper: jnp.zeros(()),
-        optimizer=lambda hyper: optax.sgd(0.1),
+        optimizer=lambda hyper: optax.sgd(hyper["scale"]),
         num_steps=4,
         observe=lambda params: {"loss": params},
     )
@@ -196,24 +336,24 @@ def test_a_run_weighs_its_parameters_and_both_of_adams_moments():
 
 
 def test_only_larger_networks_get_ynnpacks_products():
-    large = sweeps.OF_LARGER_NETWORKS.items()
+    large = compiler.OF_LARGER_NETWORKS.items()
     assert not large <= sweeps.Groups(8, bytes_per_run=24).options.items()
     assert large <= sweeps.Groups(8, bytes_per_run=10**6).options.items()
 
 
 def test_threads_are_for_cores_without_a_device(monkeypatch):
-    alone = sweeps.OF_A_DEVICE_PER_CORE.items()
-    monkeypatch.setattr(sweeps, "num_cores", lambda: 2)  # as many as devices
+    alone = compiler.OF_A_DEVICE_PER_CORE.items()
+    monkeypatch.setattr(compiler, "num_cores", lambda: 2)  # as many as devices
     assert alone <= sweeps.Groups(8, bytes_per_run=24).options.items()
-    monkeypatch.setattr(sweeps, "num_cores", lambda: 3)
+    monkeypatch.setattr(compiler, "num_cores", lambda: 3)
     assert not alone & sweeps.Groups(8, bytes_per_run=24).options.items()
 
 
 def test_one_run_has_one_device_and_all_cores(monkeypatch):
-    monkeypatch.setattr(sweeps, "num_cores", lambda: 2)
+    monkeypatch.setattr(compiler, "num_cores", lambda: 2)
     groups = sweeps.Groups(1, bytes_per_run=24)
     assert (groups.num_devices, groups.size) == (1, 1)
-    assert not sweeps.OF_A_DEVICE_PER_CORE.items() & groups.options.items()
+    assert not compiler.OF_A_DEVICE_PER_CORE.items() & groups.options.items()
 
 
 def test_padding_is_dropped_on_the_way_back():
@@ -227,11 +367,15 @@ def test_padding_is_dropped_on_the_way_back():
 DATA = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
 
-def pick(num_steps=40, make_data=lambda key, hyper: None):
+def squared_error(params, key, x, hyper):
+    return jnp.square(params - x).sum() * hyper["scale"]
+
+
+def pick(num_steps=40, make_data=lambda key, hyper: None, loss_fn=squared_error):
     """A training whose batches are rows of a data set."""
     return make_training(
         init_params=lambda key: jax.random.normal(key, (2,)),
-        loss_fn=lambda params, key, x, hyper: jnp.square(params - x).sum() * hyper["scale"],
+        loss_fn=loss_fn,
         sample_batch=lambda key, data, hyper: data[jax.random.randint(key, (), 0, len(data))],
         optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
         num_steps=num_steps,
@@ -254,34 +398,38 @@ def test_shared_data_are_as_good_as_a_runs_own():
     same(shared, own, rtol=0, atol=0)
 
 
-def test_steps_called_from_python_are_the_scans_steps():
-    """Truth: the scan over the same seeds; float sums may be reordered. 3 runs, 2 devices."""
-    grid = {"scale": [0.5, 2.0, 7.0], "learning_rate": 0.1}
+def convolve(num_steps=40):
+    """:func:`pick` with what a CPU steps from Python: its point is convolved with one weight."""
+
+    def loss_fn(params, key, x, hyper):
+        kernel = jnp.ones((1, 1, 1))
+        moved = jax.lax.conv_general_dilated((params - x)[None, None], kernel, (1,), "SAME")
+        return jnp.square(moved).sum() * hyper["scale"]
+
+    return pick(num_steps, loss_fn=loss_fn)
+
+
+def test_a_convolution_on_a_cpu_is_stepped_from_python(monkeypatch):
+    """Truth: the scan of the same loss without one; float sums may be reordered. 3 runs, 2
+    devices."""
+    monkeypatch.setattr(sweeps.engine, "Groups", None)  # not asked for
     told = []
-    scan = sweeps.sweep(pick(), grid, num_seeds=1, record_every=4, data=DATA)
+    options = {"num_seeds": 1, "record_every": 4, "data": DATA}
     steps = sweeps.sweep(
-        pick(),
-        grid,
-        num_seeds=1,
-        record_every=4,
-        data=DATA,
-        step_by_step=True,
-        on_progress=lambda progress: told.append(progress.done),
+        convolve(), GRID, **options, on_progress=lambda progress: told.append(progress.done)
     )
+    monkeypatch.undo()
+    scan = sweeps.sweep(pick(), GRID, **options)
     same(steps, scan, rtol=1e-5)
     assert told == sorted(told)
     assert told[-1] == 3 * 40
 
 
-@pytest.mark.parametrize("step_by_step", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(
-    step_by_step, tmp_path
-):
+@pytest.mark.parametrize("training", [pytest.param(pick, marks=pytest.mark.slow), convolve])
+def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(training, tmp_path):
     """Truth: the run without a break, bit for bit."""
-    from spread_jax.checkpoints import Checkpoints
-
-    options = {"num_seeds": 3, "record_every": 2, "data": DATA, "step_by_step": step_by_step}
-    whole = sweeps.sweep(pick(), GRID, **options)
+    options = {"num_seeds": 3, "record_every": 2, "data": DATA}
+    whole = sweeps.sweep(training(), GRID, **options)
 
     class StoppedError(Exception):
         pass
@@ -292,12 +440,10 @@ def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(
 
     store = Checkpoints(tmp_path / "checkpoints", {}, resume=False)
     with pytest.raises(StoppedError):
-        sweeps.sweep(pick(), GRID, **options, checkpoints=store, on_progress=stop)
-    store.close()
+        sweeps.sweep(training(), GRID, **options, checkpoints=store, on_progress=stop)
     store = Checkpoints(tmp_path / "checkpoints", {}, resume=True)
     assert store.latest()
-    resumed = sweeps.sweep(pick(), GRID, **options, checkpoints=store)
-    store.close()
+    resumed = sweeps.sweep(training(), GRID, **options, checkpoints=store)
     same(resumed, whole, rtol=0, atol=0)
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size < 100_000
@@ -305,22 +451,17 @@ def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(
 
 def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
     """Truth: what was begun; its checkpoint is left as it is."""
-    from spread_jax.checkpoints import CheckpointError, Checkpoints
 
     def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0, folder="long"):
         store = Checkpoints(tmp_path / folder, {}, resume=True)
-        try:
-            every = max(1, num_steps // 20)
-            return sweeps.sweep(
-                walk(num_steps),
-                grid,
-                num_seeds=num_seeds,
-                seed=seed,
-                record_every=every,
-                checkpoints=store,
-            )
-        finally:
-            store.close()
+        return sweeps.sweep(
+            walk(num_steps),
+            grid,
+            num_seeds=num_seeds,
+            seed=seed,
+            record_every=max(1, num_steps // 20),
+            checkpoints=store,
+        )
 
     begun = sweep()
     for other, words in (

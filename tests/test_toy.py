@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import command, toy
-from spread_jax import evaluation, sweeps
+from experiments import toy, two_modes
+from spread_jax import sweeps
+from spread_jax.cli import command
 
 
 def run_toy(*arguments, cwd=None):
@@ -142,7 +143,7 @@ def test_an_out_that_cannot_be_written_is_named(place, tmp_path):
     ("sigma", "words"), [(1.0, "costs only 0.0095 nats"), (1e-7, "float32"), (0.1, None), (0, None)]
 )
 def test_a_sigma_that_cannot_work_is_warned_of_with_its_number(sigma, words, capsys):
-    toy.warn_of_sigma(sigma, 0.1)
+    two_modes.warn_of_sigma(sigma, 0.1)
     warning = capsys.readouterr().err
     if words is None:
         assert warning == ""
@@ -155,7 +156,7 @@ def test_plain_vae_alone_has_no_divergence_and_no_floor(tmp_path, monkeypatch, c
     settings = toy.Settings(
         sigma_fix=0.0, steps=20, seeds=2, out=tmp_path, no_compilation_cache=True
     )
-    monkeypatch.setattr(command, "start_jax", lambda settings: None)
+    monkeypatch.setattr(toy, "start_jax", lambda settings: None)
     toy.run(settings)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["floor"] is None
@@ -173,7 +174,7 @@ def test_plain_vae_alone_has_no_divergence_and_no_floor(tmp_path, monkeypatch, c
 def test_variants_train(others):
     settings = toy.Settings(steps=50, **others)
     result = sweeps.sweep(
-        toy.two_mode_training(settings),
+        two_modes.make_training(settings, two_modes.make_model(settings)),
         {"sigma_fix": 0.1, "learning_rate": 1e-3, "data_std": 0.1},
         num_seeds=1,
     )
@@ -181,20 +182,9 @@ def test_variants_train(others):
     assert loss[-10:].mean() < loss[:10].mean()
 
 
-def test_files_appear_whole_or_not_at_all(tmp_path):
-    output = command.OutputFolder(tmp_path)
-    with pytest.raises(TypeError):
-        output.write_metrics({"not": {1, 2}})
-    assert not list(tmp_path.iterdir())
-    output.write_metrics({"a": [float("nan"), float("inf"), 1.0]})
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": [None, None, 1.0]}
-
-
 def test_the_failure_and_the_cure_in_4000_steps(short_toy):
     """Spread: bounded by the entropy of the spread data and near it. Plain: loss spikes."""
-    _, result = short_toy
-    dataset = evaluation.judge_two_modes(result.dataset, 0.1, 0.1)
-    plain, spread = (evaluation.over_seeds(dataset.sel(sigma_fix=s)) for s in (0.0, 0.1))
+    plain, spread = (two_modes.over_seeds_json(short_toy.sel(sigma_fix=s)) for s in (0.0, 0.1))
     assert spread["recovery_rate"] == 1
     assert spread["median_spread_kl"] < 0.02
     assert plain["recovery_rate"] < 0.5
@@ -203,29 +193,21 @@ def test_the_failure_and_the_cure_in_4000_steps(short_toy):
     assert plain["median_max_loss_rise"] > 10
     assert (plain["alarm_rate"], spread["alarm_rate"]) == (1, 0)
     # floor -0.7276; the mean of 400 late batches of 128 scatters by about 0.088 / 20
-    late = dataset["loss"].sel(sigma_fix=0.1).isel(step=slice(-100, None)).mean("step")
+    late = short_toy["loss"].sel(sigma_fix=0.1).isel(step=slice(-100, None)).mean("step")
     assert (late > -0.7276 - 5 * 0.088 / 20).all()
     assert (late < -0.7276 + 0.05).all()
 
 
 @pytest.mark.slow
-def test_the_cure_holds_at_every_sigma_in_full_length():
+def test_the_cure_holds_at_every_sigma_in_full_length(judged_two_modes):
     """The main claim, 48 seeds: ≥ 99 % at 0.03 to 0.5 (here: at most one seed missing in 192), the
     plain arm rarely; the issue's own 256 seeds a cell are `make toy`'s business."""
-    settings = toy.Settings()
-    dataset = sweeps.sweep(
-        toy.two_mode_training(settings),
-        {"sigma_fix": [0.0, 0.03, 0.1, 0.3, 0.5], "learning_rate": 1e-3, "data_std": 0.1},
-        num_seeds=48,
-        variables=toy.two_mode_variables(),
-    ).dataset
-    judged = {
-        s: evaluation.judge_two_modes(dataset.sel(sigma_fix=s), 0.1, s)
-        for s in (0.03, 0.1, 0.3, 0.5)
-    }
-    rates = [evaluation.over_seeds(cell) for cell in judged.values()]
+    judged = judged_two_modes([0.0, 0.03, 0.1, 0.3, 0.5], num_seeds=48)
+    plain, *rates = (
+        two_modes.over_seeds_json(judged.isel(sigma_fix=i))
+        for i in range(judged.sizes["sigma_fix"])
+    )
     assert sum(rate["recovery_rate"] for rate in rates) >= 4 - 1 / 48
     assert all(rate["median_spread_kl"] <= 0.01 for rate in rates)
-    plain = evaluation.over_seeds(evaluation.judge_two_modes(dataset.sel(sigma_fix=0.0), 0.1, 0.0))
     assert plain["recovery_rate"] <= 0.2
     assert plain["median_late_loss_std"] >= 20 * max(r["median_late_loss_std"] for r in rates)

@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from spread_jax import make_training
+from spread_jax import make_training, make_vae, model_training, rows, sweep
+from spread_jax.spreads import gaussian_spread
 
 KEY = jax.random.key(0)
 HYPER = {"learning_rate": jnp.float32(0.1), "bad_step": jnp.int32(-1)}
@@ -150,3 +151,76 @@ def test_a_schedule_sets_the_numbers_of_each_step():
     state, history = training.train(KEY, HYPER | {"scale": jnp.float32(3.0)})
     np.testing.assert_allclose(history["loss"], [3.0, 2.25, 1.5, 0.75])
     assert state.hyper["scale"] == 3
+
+
+def test_a_models_loss_is_its_negative_mean_bound_under_the_runs_own_noise(linear_vae):
+    """Truth: the model's bound on the step's own batch and key; any other loss of the bounds."""
+    x = jax.random.normal(KEY, (16, 3))
+    options = {"sample_batch": lambda key, data, hyper: x, "num_steps": 1}
+    hyper = {"sigma_fix": jnp.float32(0.3), "learning_rate": jnp.float32(0.1)}
+
+    def loss_of(training):
+        return training.train_step(training.init(KEY, hyper))[1]["loss"]
+
+    training = model_training(linear_vae.vae, **options)
+    state = training.init(KEY, hyper)
+    _, loss_key = jax.random.split(jax.random.fold_in(state.key, 0))
+    for noise in (None, lambda hyper: gaussian_spread(2 * hyper["sigma_fix"])):
+        sigma = 0.3 if noise is None else 0.6
+        bound = linear_vae.vae.bound(linear_vae.params, loss_key, x, gaussian_spread(sigma))
+        others = {} if noise is None else {"spread": noise}
+        found = loss_of(model_training(linear_vae.vae, **options, **others))
+        np.testing.assert_allclose(found, -bound.elbo.mean(), rtol=1e-6)
+        largest = model_training(
+            linear_vae.vae,
+            **options,
+            **others,
+            loss=lambda bound, hyper: hyper["sigma_fix"] * bound.kl.max(),
+        )
+        np.testing.assert_allclose(loss_of(largest), 0.3 * bound.kl.max(), rtol=1e-6)
+
+
+def test_adam_trains_a_model_unless_told_otherwise(linear_vae):
+    """Adam's first step is the learning rate in size, whatever the gradient; SGD's is not."""
+    x = jax.random.normal(KEY, (16, 3))
+    options = {"sample_batch": lambda key, data, hyper: x, "num_steps": 1}
+    hyper = {"sigma_fix": jnp.float32(0.3), "learning_rate": jnp.float32(0.1)}
+    for others in ({}, {"optimizer": lambda hyper: optax.sgd(hyper["learning_rate"])}):
+        training = model_training(linear_vae.vae, **options, **others)
+        state = training.init(KEY, hyper)
+        moved = jnp.abs(training.train_step(state)[0].params["w"] - state.params["w"])
+        is_adams = np.allclose(moved, 0.1, rtol=1e-3)
+        assert is_adams == (not others)
+
+
+def test_rows_are_drawn_from_the_data_with_replacement():
+    """Each of three rows a third of the time, within 5 standard errors of a binomial."""
+    data = jnp.arange(6.0).reshape(3, 2)
+    n = 9000
+    x = np.asarray(rows(n)(KEY, data, {}))
+    assert x.shape == (n, 2)
+    values, counts = np.unique(x, axis=0, return_counts=True)
+    np.testing.assert_array_equal(values, data)
+    assert (np.abs(counts - n / 3) < 5 * np.sqrt(n * 2 / 9)).all()
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("batch_size", [0, -3, 2.0, None])
+def test_batch_size_must_be_a_whole_number(batch_size):
+    with pytest.raises(ValueError, match="batch_size must be a whole number >= 1"):
+        rows(batch_size)
+
+
+def test_a_sweep_without_data_says_what_to_give():
+    vae = make_vae(3, latent_dim=1, hidden=(4,))
+    training = model_training(vae, sample_batch=rows(2), num_steps=1)
+    grid = {"sigma_fix": 0.1, "learning_rate": 1e-3}
+    with pytest.raises(ValueError, match="data=x"):
+        sweep(training, grid, num_seeds=1)
+
+
+def test_a_number_that_the_grid_lacks_is_named():
+    vae = make_vae(3, latent_dim=1, hidden=(4,))
+    training = model_training(vae, sample_batch=rows(2), num_steps=1)
+    with pytest.raises(ValueError, match="reads 'sigma_fix' from hyper"):
+        sweep(training, {"learning_rate": 1e-3}, num_seeds=1, data=jnp.zeros((4, 3)))

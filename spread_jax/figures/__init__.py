@@ -7,7 +7,6 @@ from spread_jax.figures.images import (
     arms_loss_figure,
     arms_sigma_figure,
     mosaics_figure,
-    sigma_fix_figure,
     sigma_maps_figure,
     table_samples_figure,
     traversal_figure,
@@ -15,21 +14,19 @@ from spread_jax.figures.images import (
 )
 from spread_jax.figures.learned import learned_figure
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
-from spread_jax.figures.style import ARMS, ArmStyle
 from spread_jax.figures.sweep import (
     distance_figure,
     loss_fan_figure,
     price_figure,
     recovery_figure,
     recovery_heat_map,
+    sigma_fix_figure,
     stability_figure,
 )
 from spread_jax.figures.throughput import throughput_figure
 from spread_jax.figures.toy import data_figure, loss_figure, samples_figure, sigma_figure
 
 __all__ = [
-    "ARMS",
-    "ArmStyle",
     "arms_loss_figure",
     "arms_sigma_figure",
     "baselines_figure",

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from spread_jax.diagnosis import Diagnosis
+from spread_jax.data import Diagnosis
 from spread_jax.figures.style import FOUND_COLOR, LOST_COLOR, NOISE_COLOR, PAGE, STYLE
 
 ZERO_SHOWN_AS = 1e-17  # on a log axis
@@ -86,8 +86,8 @@ def _draw_distances(axes: Axes, diagnosis: Diagnosis) -> None:
         return
     distances = diagnosis.distances
     positive = distances[distances > 0]
-    low, high = positive.min(), positive.max()
-    edges = np.geomspace(low, max(high, 1.01 * low), 41)
+    nearest = positive.min()
+    edges = np.geomspace(nearest, max(positive.max(), 1.01 * nearest), 41)
     for column, color, label in zip(
         distances.T, (FOUND_COLOR, LOST_COLOR), ("nearest", "tenth"), strict=True
     ):

@@ -1,11 +1,8 @@
 """Figures of models of images and tables: each takes results and returns a matplotlib Figure.
 
-A *dataset* is what ``experiments.fit`` writes as results.nc: curves with dims (cell, seed, step,
-pixel), a cell being an arm at one sigma_fix; pictures with dims (arm, picture, pixel), of each
-arm's cell ``shown_cell`` and first seed.
+A *dataset* holds the arms that are shown: curves with dims (cell, seed, step, pixel), one cell for
+each arm, and the pictures of the first seed with dims (cell, picture, pixel).
 """
-
-from collections.abc import Iterator, Mapping
 
 import matplotlib as mpl
 import numpy as np
@@ -21,8 +18,13 @@ from spread_jax.figures.style import (
     NOISE_COLOR,
     PAGE,
     STYLE,
-    arm_style,
+    arm_handles,
+    color_of,
+    label_of,
+    log_scale,
+    loss_limits,
     one_record,
+    shown_arms,
 )
 
 NUM_MAPS = 6
@@ -34,28 +36,24 @@ LINE_OF_BOUNDS = 8.5  # points, of numbers of 7
 def arms_loss_figure(dataset: xr.Dataset) -> Figure:
     """Training loss over steps, a panel per arm: mean and largest of every record, every seed.
 
-    The first fiftieth of the records is left out of the limits. ``dataset.attrs["floor"]`` is the
-    entropy of the spread data at ``attrs["sigma_fix"]``.
+    The first hundredth of the records is left out of the limits. ``floor`` ``[cell]`` is the
+    entropy of the spread data, NaN where an arm has none; it may be left out.
     """
     with mpl.rc_context(STYLE):
-        arms = list(_shown(dataset))
+        arms = shown_arms(dataset)
         figure = Figure((COLUMN, 0.5 + 1.15 * len(arms)), layout="constrained")
         panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (arm, runs) in zip(panels, arms, strict=True):
-            style, steps = arm_style(arm), runs["step"].values
-            mean = runs["loss"].transpose("seed", "step").values
-            top = runs["loss_max"].transpose("seed", "step").values
+        for axes, arm in zip(panels, arms, strict=True):
+            color, steps = color_of(arm), arm["step"].values
+            mean = arm["loss"].transpose("seed", "step").values
+            top = arm["loss_max"].transpose("seed", "step").values
             dot = one_record(steps)
-            axes.plot(steps, top.T, color=style.color, linewidth=0.4, alpha=0.4, **dot)
-            axes.plot(steps, mean.T, color=style.color, linewidth=0.8, **dot)
-            start = max(1, mean.shape[1] // 50) if mean.shape[1] > 1 else 0
-            seen = np.concatenate([mean[:, start:], top[:, start:]])
-            seen = seen[np.isfinite(seen)]
-            low, high = (seen.min(), seen.max()) if seen.size else (0.0, 1.0)
-            sigma = float(runs["cell_sigma_fix"])
-            if arm in ("spread_vae", "delta_vae") and sigma == dataset.attrs["sigma_fix"]:
-                floor = dataset.attrs["floor"]
-                low = min(low, floor)
+            axes.plot(steps, top.T, color=color, linewidth=0.4, alpha=0.4, **dot)
+            axes.plot(steps, mean.T, color=color, linewidth=0.8, **dot)
+            floor = float(arm["floor"]) if "floor" in arm else np.nan
+            known = np.isfinite(floor)
+            axes.set_ylim(loss_limits(mean, top, True, floor if known else None))
+            if known:
                 axes.axhline(floor, color=FLOOR_COLOR, linestyle="--", linewidth=1)
                 axes.annotate(
                     "floor, $H(\\tilde p_d)$ of the training data",
@@ -67,35 +65,39 @@ def arms_loss_figure(dataset: xr.Dataset) -> Figure:
                     fontsize=7,
                     color=FLOOR_COLOR,
                 )
-            margin = 0.06 * (high - low) or 1.0
-            title = style.label + (f", $\\sigma_{{fix}}$ = {sigma:g}" if sigma else "")
-            axes.set(xlim=(0, steps[-1]), ylim=(low - margin, high + margin), title=title)
+            axes.set(xlim=(0, steps[-1]), title=_title(arm))
         panels[-1].set_xlabel("optimizer steps")
         figure.supylabel("training loss (nats): mean, and largest of each record", fontsize=8)
     return figure
 
 
 def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
-    """Smallest and median σ of the decoder over steps, log axis, every seed of every arm."""
+    """Smallest and median σ of the decoder over steps, log axis, every seed of every arm that has
+    a σ."""
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 2.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        arms = [(arm, runs) for arm, runs in _shown(dataset) if arm != "delta_vae"]
+        arms = [arm for arm in shown_arms(dataset) if _has_sigma(arm)]
         for axes, key, title in zip(
             panels, ("min_sigma", "median_sigma"), ("smallest σ", "median σ"), strict=True
         ):
-            for arm, runs in arms:
-                sigma = runs[key].transpose("seed", "step").values.clip(LEAST_SIGMA)
-                color, dot = arm_style(arm).color, one_record(runs["step"].values)
-                axes.plot(runs["step"], sigma.T, color=color, linewidth=0.8, **dot)
-            axes.axhline(dataset.attrs["sigma_fix"], color=NOISE_COLOR, linestyle="--", linewidth=1)
-            axes.set(title=title, xlabel="optimizer steps", yscale="log")
+            for arm in arms:
+                sigma = arm[key].transpose("seed", "step").values.clip(LEAST_SIGMA)
+                dot = one_record(arm["step"].values)
+                axes.plot(arm["step"], sigma.T, color=color_of(arm), linewidth=0.8, **dot)
+                if arm["has_noise"]:
+                    noise = float(arm["sigma_fix"])
+                    axes.axhline(noise, color=NOISE_COLOR, linestyle="--", linewidth=1)
+            axes.set(title=title, xlabel="optimizer steps")
+            log_scale(axes)
             axes.set_xlim(0, dataset["step"].values[-1])
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
         panels[0].set_ylabel("σ of the decoder (data units)")
-        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm, _ in arms]
-        noise = "noise, $\\sigma_{fix}$"
-        handles.append(Line2D([], [], color=NOISE_COLOR, linestyle="--", label=noise))
+        noise_label = "noise, $\\sigma_{fix}$"
+        handles = [
+            *arm_handles(arms),
+            Line2D([], [], color=NOISE_COLOR, linestyle="--", label=noise_label),
+        ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -104,17 +106,15 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
     """The decoder's σ, pixel by pixel, at six moments of the first run; of a table, at all steps.
 
     Args:
-      dataset: see the module.
+      dataset: see the module; arms whose decoder has a σ for each pixel are shown.
       shape: height and width of the images, None for a table.
     """
-    arms = [(arm, runs) for arm, runs in _shown(dataset) if arm in ("vae", "spread_vae")]
-    maps = {
-        arm: np.log10(
-            runs["sigma"].isel(seed=0).transpose("step", "pixel").values.clip(LEAST_SIGMA)
-        )
-        for arm, runs in arms
-    }
-    every = np.concatenate(list(maps.values()))
+    arms = [arm for arm in shown_arms(dataset) if arm["variance"].item() == "each"]
+    maps = [
+        np.log10(arm["sigma"].isel(seed=0).transpose("step", "pixel").values.clip(LEAST_SIGMA))
+        for arm in arms
+    ]
+    every = np.concatenate(maps)
     every = every[np.isfinite(every)]
     low, high = (every.min(), every.max()) if every.size else (-1.0, 0.0)  # panels stay empty
     limits = {"vmin": float(low), "vmax": float(high)}
@@ -123,29 +123,29 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
         if shape is None:
             figure = Figure((PAGE, 2.6), layout="constrained")
             grid = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
-            for axes, (arm, _) in zip(grid, arms, strict=True):
+            for axes, arm, sigma in zip(grid, arms, maps, strict=True):
                 image = axes.imshow(
-                    maps[arm].T,
+                    sigma.T,
                     aspect="auto",
                     interpolation="nearest",
                     cmap="cividis",
-                    extent=(0, steps[-1], maps[arm].shape[1] - 0.5, -0.5),
+                    extent=(0, steps[-1], sigma.shape[1] - 0.5, -0.5),
                     **limits,
                 )
-                axes.set(title=arm_style(arm).label, xlabel="optimizer steps")
+                axes.set(title=label_of(arm), xlabel="optimizer steps")
                 axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, min_n_ticks=1))
             grid[0].set_ylabel("column")
         else:
             moments = np.unique(np.geomspace(1, len(steps), NUM_MAPS).round().astype(int) - 1)
             figure = Figure((PAGE, 0.4 + 1.15 * len(arms)), layout="constrained")
             panels = figure.subplots(len(arms), len(moments), squeeze=False)
-            for row, (arm, _) in zip(panels, arms, strict=True):
+            for row, arm, sigma in zip(panels, arms, maps, strict=True):
                 for axes, moment in zip(row, moments, strict=True):
-                    image = axes.imshow(maps[arm][moment].reshape(shape), cmap="cividis", **limits)
+                    image = axes.imshow(sigma[moment].reshape(shape), cmap="cividis", **limits)
                     _bare(axes)
-                    if arm == arms[0][0]:
-                        axes.set_title(f"step {steps[moment]:,}")
-                row[0].set_ylabel(arm_style(arm).label)
+                row[0].set_ylabel(label_of(arm))
+            for axes, moment in zip(panels[0], moments, strict=True):
+                axes.set_title(f"step {steps[moment]:,}")
         bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.01)
         bar.set_label("$\\log_{10}$ σ of the decoder")
     return figure
@@ -153,7 +153,7 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
 
 def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """Clean samples, spread samples and reconstructions of every arm, under held-out data."""
-    arms = list(dataset["arm"].values)
+    arms = shown_arms(dataset)
     columns = ("samples", "spread_samples", "reconstructions")
     titles = ("clean samples", "samples with the noise", "reconstructions of the data above")
     with mpl.rc_context(STYLE):
@@ -167,27 +167,27 @@ def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
             axes.set_title(title or "held-out data")
         panels[0, 0].set_ylabel("data")
         for row, arm in zip(panels[1:], arms, strict=True):
-            for axes, name, title in zip(row, columns, titles, strict=True):
-                _draw_mosaic(axes, dataset[name].sel(arm=arm).values, shape)
-                if arm == arms[0]:
-                    axes.set_title(title)
-            row[0].set_ylabel(arm_style(arm).label)
+            for axes, name in zip(row, columns, strict=True):
+                _draw_mosaic(axes, arm[name].values, shape)
+            row[0].set_ylabel(label_of(arm))
+        for axes, title in zip(panels[1], titles, strict=True):
+            axes.set_title(title)
     return figure
 
 
 def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """Decoder's means along the six latent dimensions that the posterior means vary in most."""
-    arms = list(dataset["arm"].values)
+    arms = shown_arms(dataset)
     with mpl.rc_context(STYLE):
         columns = min(3, len(arms))
         rows = -(-len(arms) // columns)
         figure = Figure((PAGE, 0.4 + 1.9 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, arm in zip(panels, arms, strict=False):
-            images = dataset["traversal"].sel(arm=arm).transpose("latent", "value", "pixel").values
+            images = arm["traversal"].transpose("latent", "value", "pixel").values
             latents, values, pixels = images.shape
             _draw_mosaic(axes, images.reshape(-1, pixels), shape, (latents, values))
-            axes.set_title(arm_style(arm).label)
+            axes.set_title(label_of(arm))
             axes.set_xlabel("$z_i$ from -2 to 2")
         for axes in panels[len(arms) :]:
             axes.remove()
@@ -197,8 +197,8 @@ def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
 
 def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """The ten held-out images of the worst plain bound, with the bound of each arm's first run."""
-    arms = list(dataset["arm"].values)
-    bounds = dataset["worst_bound"].transpose("arm", "worst_image").values
+    arms = shown_arms(dataset)
+    bounds = dataset["worst_bound"].transpose("cell", "worst_image").values
     with mpl.rc_context(STYLE):
         count = bounds.shape[1]
         image_height = min(1.2, 0.9 * PAGE / count * shape[0] / shape[1])
@@ -220,12 +220,12 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
                     (0, -2 - LINE_OF_BOUNDS * line),
                     xycoords="axes fraction",
                     textcoords="offset points",
-                    color=arm_style(arm).color,
+                    color=color_of(arm),
                     ha="center",
                     va="top",
                     fontsize=7,
                 )
-        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in arms]
+        handles = arm_handles(arms)
         figure.suptitle(
             "held-out images with the worst plain bound, and their bounds (nats)", fontsize=8
         )
@@ -238,20 +238,20 @@ def table_samples_figure(dataset: xr.Dataset) -> Figure:
     data = dataset["held_out"].values
     centre = data.mean(axis=0)
     directions = np.linalg.svd(data - centre, full_matrices=False)[2][:2].T
-    arms = list(dataset["arm"].values)
+    arms = shown_arms(dataset)
     with mpl.rc_context(STYLE):
         figure = Figure((PAGE, 2.4), layout="constrained")
         panels = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
         for axes, arm in zip(panels, arms, strict=True):
             for points, color, label in (
                 (data, DATA_COLOR, "held-out data"),
-                (dataset["samples"].sel(arm=arm).values, arm_style(arm).color, "samples"),
+                (arm["samples"].values, color_of(arm), "samples"),
             ):
                 shown = (points - centre) @ directions
                 if shown.shape[1] == 1:
                     shown = np.column_stack([shown, np.zeros(len(shown))])
                 axes.plot(*shown.T, ".", color=color, markersize=4, alpha=0.6, label=label)
-            axes.set_title(arm_style(arm).label)
+            axes.set_title(label_of(arm))
             axes.set_xlabel("first direction")
         panels[0].set_ylabel("second direction\n(column scales)")
         low, high = np.min((data - centre) @ directions), np.max((data - centre) @ directions)
@@ -265,55 +265,15 @@ def table_samples_figure(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def sigma_fix_figure(
-    dataset: xr.Dataset, reference: Mapping[str, float], suggested: list[float] | None
-) -> Figure:
-    """Quality of clean samples against σ_fix: every seed a dot, medians joined; held-out data.
-
-    Args:
-      dataset: ``frechet``, ``precision`` and ``recall`` [cell, seed].
-      reference: the same of held-out real data.
-      suggested: the range of suggest_sigma, shaded.
-    """
-    panels = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall"}
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 2.6), layout="constrained")
-        every = figure.subplots(1, 3)
-        names = dataset["cell_arm"].values
-        for axes, (key, label) in zip(every, panels.items(), strict=True):
-            for arm in dict.fromkeys(names):
-                of_arm = dataset.isel(cell=np.flatnonzero(names == arm)).sortby("cell_sigma_fix")
-                values = of_arm[key].transpose("cell", "seed").values
-                middle = np.nanmedian(values, axis=1)
-                sigmas, color = of_arm["cell_sigma_fix"].values, arm_style(arm).color
-                if sigmas[0] == 0:
-                    axes.axhline(middle[0], color=color, linewidth=1)
-                else:
-                    axes.plot(sigmas, values, ".", color=color, markersize=3, alpha=0.5)
-                    axes.plot(sigmas, middle, color=color, linewidth=1)
-            axes.axhline(reference[key], color=DATA_COLOR, linestyle=":", linewidth=1)
-            if suggested:
-                axes.axvspan(*suggested, color=NOISE_COLOR, alpha=0.15, linewidth=0)
-            axes.set(xscale="log", title=label, xlabel="$\\sigma_{fix}$ (data units)")
-            shown = np.unique(dataset["cell_sigma_fix"].values)
-            shown = shown[shown > 0]
-            axes.set_xticks(shown, [f"{sigma:g}" for sigma in shown], rotation=45)
-            axes.minorticks_off()
-        every[0].set_yscale("log")
-        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in dict.fromkeys(names)]
-        handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label="held-out data"))
-        if suggested:
-            handles.append(
-                Line2D([], [], color=NOISE_COLOR, alpha=0.3, linewidth=6, label="suggest_sigma")
-            )
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    return figure
+def _title(arm: xr.Dataset) -> str:
+    """The arm's label, and its noise where it has some."""
+    noise = f", $\\sigma_{{fix}}$ = {float(arm['sigma_fix']):g}" if arm["has_noise"] else ""
+    return label_of(arm) + noise
 
 
-def _shown(dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
-    """Each arm with the curves of its shown cell."""
-    for arm, cell in zip(dataset["arm"].values, dataset["shown_cell"].values, strict=True):
-        yield str(arm), dataset.isel(cell=int(cell))
+def _has_sigma(arm: xr.Dataset) -> bool:
+    """Whether its decoder has a σ that was watched."""
+    return "min_sigma" in arm and bool(arm["min_sigma"].notnull().any())
 
 
 def _bare(axes: Axes) -> None:

@@ -1,45 +1,43 @@
 """The figure of spreads that learn."""
 
-from collections.abc import Mapping
-
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import STYLE, say
+from spread_jax.aggregate import with_worst
+from spread_jax.figures.style import STYLE, color_of, label_of, mark_infinite, say, shown_arms
 
-ARM_COLORS = ("#666666", "#0072B2", "#009E73")
 
-
-def learned_figure(
-    dataset: xr.Dataset, data_labels: Mapping[str, str], arm_labels: Mapping[str, str]
-) -> Figure:
+def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figure:
     """Energy distance of clean samples, a dot per seed and the median, a panel per data set.
 
+    A run without a number is a triangle at the top.
+
     Args:
-      dataset: ``energy_distance`` [data, arm, seed].
-      data_labels, arm_labels: what stands above a panel, and below a column.
+      data: of each data set, ``energy_distance`` [cell, seed], and its name in ``attrs["data"]``.
+      summaries: :func:`spread_jax.over_seeds` of each.
     """
     with mpl.rc_context(STYLE):
-        names = [str(name) for name in dataset["data"].values]
-        arms = [str(arm) for arm in dataset["arm"].values]
-        figure = Figure((0.8 + 2.1 * len(names), 2.4), layout="constrained")
-        panels = figure.subplots(1, len(names), squeeze=False)[0]
-        for axes, name in zip(panels, names, strict=True):
-            distances = dataset["energy_distance"].sel(data=name).transpose("arm", "seed").values
-            for i, (distance, color) in enumerate(zip(distances, ARM_COLORS, strict=True)):
-                places = i + np.linspace(-0.2, 0.2, len(distance))
-                axes.plot(places, distance, ".", color=color, markersize=4, alpha=0.6)
-                known = distance[~np.isnan(distance)]
-                middle = np.median(known) if known.size else np.nan
-                axes.plot([i - 0.3, i + 0.3], [middle] * 2, color=color, linewidth=1.5)
-            labels = [arm_labels[arm].replace(" ", "\n", 1) for arm in arms]
-            axes.set(xticks=range(len(arms)), xticklabels=labels, title=data_labels[name])
-            axes.set_xlim(-0.5, len(arms) - 0.5)
-            largest = distances.max(initial=0.0, where=np.isfinite(distances))
+        figure = Figure((0.8 + 2.1 * len(data), 2.4), layout="constrained")
+        panels = figure.subplots(1, len(data), squeeze=False)[0]
+        for axes, dataset, summary in zip(panels, data, summaries, strict=True):
+            arms, every = shown_arms(dataset), with_worst(dataset["energy_distance"])
+            largest = every.values.max(initial=0.0, where=np.isfinite(every.values))
+            top = 1.08 * largest or 1.0
+            axes.set(title=dataset.attrs["data"], xlim=(-0.5, len(arms) - 0.5), ylim=(0, top))
             if largest == 0:
                 say(axes, "no finite distance above 0")
-            axes.set_ylim(0, 1.08 * largest or 1.0)
+            middles = summary["energy_distance"].sel(statistic="middle").values
+            for i, (arm, distance, middle) in enumerate(
+                zip(arms, every.values, middles, strict=True)
+            ):
+                color, places = color_of(arm), i + np.linspace(-0.2, 0.2, len(distance))
+                axes.plot(places, distance, ".", color=color, markersize=4, alpha=0.6)
+                mark_infinite(axes, places, distance, color)
+                height = [min(middle, top)] * 2
+                axes.plot([i - 0.3, i + 0.3], height, color=color, linewidth=1.5, clip_on=False)
+            labels = [label_of(arm).replace(" ", "\n", 1) for arm in arms]
+            axes.set_xticks(range(len(arms)), labels)
         panels[0].set_ylabel("energy distance (data units)")
     return figure

@@ -1,7 +1,5 @@
 """Figures of the deterministic linear models."""
 
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -9,48 +7,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spread_jax.figures.style import NOISE_COLOR, PAGE, STYLE, legend_below, log_scale
+from spread_jax.linear_comparison import ALGORITHMS
 
-METHODS = {
-    "em": ("ordinary EM", "#D55E00"),
-    "spread_em": ("isotropic spread EM", "#009E73"),
-    "structured_spread_em": ("structured spread EM", "#0072B2"),
-}
+COLORS = {"em": "#D55E00", "spread_em": "#009E73", "structured_spread_em": "#0072B2"}
 MODELS = {"pca": "PCA", "ica": "ICA"}
 REFERENCES = {"pca": ("eigen_error", "eigen-solution"), "ica": ("fastica_error", "FastICA, γ = 0")}
-LEAST_SHOWN = 1e-7  # of an error: float32 knows no less
+# of an error: float32 knows no less, and a run without a number is above all others
+LEAST_SHOWN, MOST_SHOWN = 1e-7, 1e3
 
 
-def error_against_gamma_figure(dataset: xr.Dataset) -> Figure:
-    """Error of A after the last iteration against γ, median and quartiles, PCA and ICA.
+def error_against_gamma_figure(summary: xr.Dataset) -> Figure:
+    """Error of A after the last iteration against γ, median and its interval, PCA and ICA.
 
     Args:
-      dataset: ``error`` [model, algorithm, gamma, seed, iteration], ``eigen_error`` [gamma, seed],
-        ``fastica_error`` [seed].
+      summary: :func:`spread_jax.over_seeds` of
+        :func:`spread_jax.linear_comparison.compare_linear_models`.
     """
-    order = np.argsort(-dataset["gamma"].values)
-    dataset = dataset.isel(gamma=order)
-    gammas = dataset["gamma"].values
+    summary = summary.sortby("gamma", ascending=False)
+    gammas = summary["gamma"].values
     with mpl.rc_context(STYLE):
         figure = Figure((PAGE, 2.6), layout="constrained")
         panels = figure.subplots(1, 2)
         for axes, (model, title) in zip(panels, MODELS.items(), strict=True):
-            last = dataset["error"].sel(model=model).isel(iteration=-1)
-            for i, (method, (label, color)) in enumerate(METHODS.items()):
-                errors = last.sel(algorithm=method).transpose("gamma", "seed").values
-                low, middle, high = np.quantile(
-                    np.maximum(errors, LEAST_SHOWN), [0.25, 0.5, 0.75], 1
-                )
+            last = summary["error"].sel(model=model).isel(iteration=-1)
+            for i, (method, label) in enumerate(ALGORITHMS.items()):
+                middle, low, high = _shown(last.sel(algorithm=method))
                 axes.errorbar(
                     np.arange(len(gammas)) + 0.08 * (i - 1),
                     middle,
                     [middle - low, high - middle],
-                    color=color,
+                    color=COLORS[method],
                     fmt="o-",
                     markersize=3,
                     linewidth=0.9,
                     label=label,
                 )
-            _draw_reference(axes, dataset, model)
+            _draw_reference(axes, summary, model)
             axes.set(
                 title=title,
                 xlim=(-0.5, len(gammas) - 0.5),
@@ -64,29 +56,28 @@ def error_against_gamma_figure(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def convergence_figure(dataset: xr.Dataset) -> Figure:
+def convergence_figure(summary: xr.Dataset, seconds: xr.DataArray) -> Figure:
     """Error of A against iterations and against seconds at the smallest γ, PCA above, ICA below.
 
-    Median and quartiles over seeds. Arguments as in :func:`error_against_gamma_figure`, and
-    ``seconds`` [model, algorithm, iteration] of one run.
+    Args:
+      summary: as in :func:`error_against_gamma_figure`.
+      seconds: of one run, ``[model, algorithm, iteration]``.
     """
-    gamma = float(dataset["gamma"].min())
-    dataset = dataset.isel(gamma=[int(np.argmin(dataset["gamma"].values))])
+    gamma = float(summary["gamma"].min())
+    summary = summary.sel(gamma=[gamma])
     with mpl.rc_context(STYLE):
         figure = Figure((PAGE, 4.2), layout="constrained")
         grid = figure.subplots(2, 2, sharey="row")
         for row, (model, title) in zip(grid, MODELS.items(), strict=True):
-            runs = dataset.sel(model=model)
-            for method, (label, color) in METHODS.items():
-                errors = runs["error"].sel(algorithm=method).isel(gamma=0)
-                errors = np.maximum(errors.transpose("iteration", "seed").values, LEAST_SHOWN)
-                low, middle, high = np.quantile(errors, [0.25, 0.5, 0.75], axis=1)
-                seconds = runs["seconds"].sel(algorithm=method).values
-                for axes, x in zip(row, (dataset["iteration"].values, seconds), strict=True):
-                    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-                    axes.plot(x, middle, color=color, linewidth=1, label=label)
+            for method, label in ALGORITHMS.items():
+                here = {"model": model, "algorithm": method}
+                middle, low, high = _shown(summary["error"].sel(here).isel(gamma=0))
+                times = (summary["iteration"].values, seconds.sel(here).values)
+                for axes, x in zip(row, times, strict=True):
+                    axes.fill_between(x, low, high, color=COLORS[method], alpha=0.2, linewidth=0)
+                    axes.plot(x, middle, color=COLORS[method], linewidth=1, label=label)
             for axes, name in zip(row, ("iterations", "seconds of one run"), strict=True):
-                _draw_reference(axes, dataset, model)
+                _draw_reference(axes, summary, model)
                 axes.set(xlabel=name, title=f"{title}, γ = {gamma:g}")
                 axes.set_xlim(left=0)
             row[0].set_ylabel("relative error of A")
@@ -95,16 +86,16 @@ def convergence_figure(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def _draw_reference(axes: Axes, dataset: xr.Dataset, model: str) -> None:
+def _shown(errors: xr.DataArray) -> np.ndarray:
+    """Middle, low and high, [3, ...], within what a log axis has room for."""
+    return errors.clip(LEAST_SHOWN, MOST_SHOWN).transpose("statistic", ...).values
+
+
+def _draw_reference(axes: Axes, summary: xr.Dataset, model: str) -> None:
     name, label = REFERENCES[model]
-    errors = dataset[name].median("seed").values
-    style: dict[str, Any] = {
-        "color": NOISE_COLOR,
-        "linestyle": "--",
-        "linewidth": 1,
-        "label": label,
-    }
-    if errors.size > 1:
-        axes.plot(np.arange(errors.size), np.maximum(errors, LEAST_SHOWN), **style)
+    middle = _shown(summary[name])[0]
+    if middle.size > 1:
+        (line,) = axes.plot(np.arange(middle.size), middle)
     else:
-        axes.axhline(max(float(errors.squeeze()), LEAST_SHOWN), **style)
+        line = axes.axhline(middle.item())
+    line.set(color=NOISE_COLOR, linestyle="--", linewidth=1, label=label)

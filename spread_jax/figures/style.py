@@ -1,16 +1,20 @@
-"""How every figure looks: widths, colours, and the name and colour of each arm.
+"""How every figure looks: widths and colours, and what it knows of the arms that it shows.
 
 Widths are those of a paper's columns, colours are Okabe and Ito's (safe for colour-blind
-readers), and an arm has the same colour everywhere.
+readers). An arm is known by its coordinates in the dataset, its label, its colour, whether it has
+noise and a floor, which :func:`spread_jax.comparison.describe` writes.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 COLUMN = 3.4  # inches
 PAGE = 7.0
@@ -33,40 +37,42 @@ FLOOR_COLOR = "#009E73"
 NOISE_COLOR = "#666666"
 FOUND_COLOR = "#0072B2"
 LOST_COLOR = "#D55E00"
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-class ArmStyle(NamedTuple):
-    """How an arm is named and coloured, everywhere."""
+def shown_arms(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """The dataset of each arm, with the coordinates of :func:`spread_jax.comparison.describe`.
 
-    label: str
-    color: str
-
-
-ARMS = {
-    "vae": ArmStyle("plain VAE", "#D55E00"),
-    "spread_vae": ArmStyle("spread VAE", "#0072B2"),
-    "spread_annealed": ArmStyle("annealed spread VAE", "#56B4E9"),
-    "variance_floor": ArmStyle("variance floor only", "#E69F00"),
-    "noise_only": ArmStyle("noise only", "#CC79A7"),
-    "clean_encoder": ArmStyle("clean encoder", "#666666"),
-    "soft_clip": ArmStyle("soft clip of log σ", "#B8860B"),
-    "shared_sigma": ArmStyle("one σ, learned", "#666666"),
-    "optimal_sigma": ArmStyle("one σ, analytic", "#666666"),
-    "fixed_sigma": ArmStyle("fixed σ", "#666666"),
-    "beta_vae": ArmStyle("β-VAE", "#666666"),
-    "gradient_clipping": ArmStyle("gradient clipping", "#666666"),
-    "learning_rate_decay": ArmStyle("learning-rate decay", "#666666"),
-    "wgan_gp": ArmStyle("WGAN-GP", "#666666"),
-    "deconvolution": ArmStyle("exact optimum (ceiling)", "#000000"),
-    "shared_variance": ArmStyle("shared variance", "#E69F00"),
-    "fixed_variance": ArmStyle("fixed variance", "#CC79A7"),
-    "delta_vae": ArmStyle("δ-VAE", "#009E73"),
-}
+    Where nothing describes the arms, they are the places of the first axis, each with its value as
+    a label and a colour of its own.
+    """
+    if "label" not in dataset.coords:
+        dim = str(next(dim for dim in dataset.dims if dim not in ("seed", "step")))
+        values = [f"{dim} {value:.3g}" for value in dataset[dim].values]
+        count = len(values)
+        dataset = dataset.assign_coords(
+            label=(dim, values),
+            color=(dim, [CYCLE[i % len(CYCLE)] for i in range(count)]),
+            has_noise=(dim, [True] * count),
+            has_floor=(dim, [False] * count),
+        )
+    dim = str(dataset["label"].dims[0])
+    return [dataset.isel({dim: i}) for i in range(dataset.sizes[dim])]
 
 
-def arm_style(name: str) -> ArmStyle:
-    """How an arm is drawn: one not of ours by its own name, in grey."""
-    return ARMS.get(name, ArmStyle(str(name), NOISE_COLOR))
+def label_of(arm: xr.Dataset) -> str:
+    """How the arm is named."""
+    return str(arm["label"].values)
+
+
+def color_of(arm: xr.Dataset) -> str:
+    """How the arm is coloured."""
+    return str(arm["color"].values)
+
+
+def arm_handles(arms: Sequence[xr.Dataset]) -> list[Line2D]:
+    """A line for each arm, for a legend."""
+    return [Line2D([], [], color=color_of(arm), label=label_of(arm)) for arm in arms]
 
 
 def loss_limits(
@@ -94,16 +100,44 @@ def say(axes: Axes, words: str) -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=axes.transAxes)
 
 
+def mark_infinite(
+    axes: Axes,
+    places: np.ndarray | float,
+    values: np.ndarray | float,
+    color: Any,
+    on_x: bool = False,
+) -> None:
+    """A triangle at the edge of the panel for each infinite value, a broken run's.
+
+    Args:
+      axes: whose limits are settled by what is finite.
+      places: of the values along the other axis.
+      values: of which those at ±inf are marked.
+      color: of the marks.
+      on_x: the values lie along x.
+    """
+    places, values = np.broadcast_arrays(places, values)
+    limits = axes.get_xlim() if on_x else axes.get_ylim()
+    for infinity, edge, marker in zip(
+        (-np.inf, np.inf), limits, "<>" if on_x else "v^", strict=True
+    ):
+        at = places[values == infinity]
+        edges = np.full(len(at), edge)
+        along = (edges, at) if on_x else (at, edges)
+        if at.size:  # nothing, unclipped, has no size that a layout could be made with
+            axes.plot(*along, marker, color=color, markersize=4, clip_on=False)
+    (axes.set_xlim if on_x else axes.set_ylim)(limits)
+
+
 def log_scale(axes: Axes) -> None:
-    """A log axis with plain numbers for decades, and for thirds where it spans few of them; of
-    data with nothing above 0 the axis stays linear."""
+    """A log axis with plain numbers for decades, and between them where it spans few; of data with
+    nothing above 0 the axis stays linear."""
     if not np.isfinite(axes.dataLim.minposy):
         return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(
-        mpl.ticker.LogLocator(subs=(1.0, 3.0) if high < 1e3 * low else (1.0,), numticks=8)
-    )
+    subs = (1.0, 2.0, 5.0) if high < 10 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 

@@ -7,67 +7,53 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from spread_jax.evaluation import wilson_interval
+from spread_jax.aggregate import with_worst
 from spread_jax.figures.style import (
-    ARMS,
     COLUMN,
+    DATA_COLOR,
     FLOOR_COLOR,
     LEGEND_ROW,
+    NOISE_COLOR,
     PAGE,
     STYLE,
+    arm_handles,
+    color_of,
     legend_below,
     log_scale,
     loss_limits,
+    mark_infinite,
     one_record,
+    shown_arms,
 )
 
 MANY_SIGMAS = 8  # above it their labels stand upright, over a page
 MANY_CELLS = 5  # above it a column of the paper has no room for a map's numbers
-MANY_RATES = 3  # above it the legend stands below
 
 
-def recovery_figure(dataset: xr.Dataset) -> Figure:
+def recovery_figure(summary: xr.Dataset) -> Figure:
     """Share of seeds that found both modes, with Wilson's 95 % interval, against σ_fix.
 
     Args:
-      dataset: a judged sweep, ``recovered`` [sigma_fix, learning_rate, seed].
+      summary: :func:`spread_jax.over_seeds` of a judged sweep, ``recovered`` among it.
     """
-    with mpl.rc_context(STYLE):
-        figure = _figure(dataset, 2.4)
-        axes = figure.subplots()
-        for label, runs, color, shift in _learning_rates(dataset):
-            found = runs["recovered"].transpose("sigma_fix", "seed").values
-            share = found.mean(axis=1)
-            low, high = np.transpose([wilson_interval(int(f.sum()), f.size) for f in found])
-            axes.errorbar(
-                np.arange(len(share)) + shift,
-                share,
-                # rounding may put the share a hair outside its own interval
-                np.maximum([share - low, high - share], 0),
-                color=color,
-                fmt="o",
-                markersize=3,
-                linewidth=0.8,
-                label=label,
-            )
-        axes.set(ylabel="seeds with both modes found", ylim=(-0.03, 1.03))
-        axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
-        _sigma_axis(axes, dataset)
-        if label:
-            _legend(figure, axes, dataset)
+    figure = _against_sigma(summary, {"recovered": "seeds that found\nboth modes"})
+    axes = figure.axes[0]
+    axes.set(yscale="linear", ylim=(-0.03, 1.03))
+    axes.yaxis.set_major_locator(mpl.ticker.AutoLocator())
+    axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
     return figure
 
 
-def distance_figure(dataset: xr.Dataset) -> Figure:
-    """Spread KL at the reference and clean energy distance against σ_fix, median and quartiles.
+def distance_figure(summary: xr.Dataset) -> Figure:
+    """Spread KL at the reference and clean energy distance against σ_fix, median and interval.
 
     Args:
-      dataset: a sweep on the two modes with ``spread_kl_at_reference``, of
-        :func:`spread_jax.evaluation.spread_kl_of_components`, and ``energy_distance``.
+      summary: :func:`spread_jax.over_seeds` of a judged sweep.
     """
     return _against_sigma(
-        dataset,
+        summary,
         {
             "spread_kl_at_reference": "spread KL\n(nats, at one σ)",
             "energy_distance": "energy distance\n(data units)",
@@ -75,40 +61,34 @@ def distance_figure(dataset: xr.Dataset) -> Figure:
     )
 
 
-def stability_figure(dataset: xr.Dataset) -> Figure:
-    """Late loss standard deviation and largest rise against σ_fix, median and quartiles.
+def stability_figure(summary: xr.Dataset) -> Figure:
+    """Late loss standard deviation and largest rise against σ_fix, median and interval.
 
     Args:
-      dataset: of any :func:`spread_jax.sweep` over ``sigma_fix``.
+      summary: :func:`spread_jax.over_seeds` of any :func:`spread_jax.sweep` over ``sigma_fix``.
     """
     return _against_sigma(
-        dataset,
+        summary,
         {"late_loss_std": "late loss std\n(nats)", "max_loss_rise": "largest rise\n(nats)"},
     )
 
 
-def price_figure(dataset: xr.Dataset, data_std: float, power: Mapping[float, float]) -> Figure:
+def price_figure(summary: xr.Dataset, power: Mapping[float, float]) -> Figure:
     """The price of a large σ_fix: errors of σ_x and of the modes, and what pulls modes apart.
 
     Args:
-      dataset: a sweep with ``mean`` and ``std`` at the last step.
-      data_std: the true σ_x.
+      summary: :func:`spread_jax.over_seeds` of a judged sweep, ``mode_error`` and ``std_error``
+        among it.
       power: σ_fix → spread KL of the merged solution, nats.
     """
-    last = dataset.isel(step=-1, dim=0)
-    side = np.sign(last["mean"] - last["mean"].mean("component"))
-    errors = dataset.assign(
-        mode_error=abs(last["mean"] - side).max("component"),
-        std_error=abs(last["std"] - data_std).max("component"),
-    )
+    labels = {
+        "mode_error": "error of the modes\n(data units)",
+        "std_error": "error of their σ\n(data units)",
+    }
+    figure = _against_sigma(summary, labels, extra_panels=1)
     with mpl.rc_context(STYLE):
-        labels = {
-            "mode_error": "error of the modes\n(data units)",
-            "std_error": "error of their σ\n(data units)",
-        }
-        figure = _against_sigma(errors, labels, extra_panels=1)
         axes = figure.axes[-1]
-        sigmas = list(map(float, dataset["sigma_fix"].values))
+        sigmas = list(map(float, summary["sigma_fix"].values))
         axes.plot(
             [sigmas.index(sigma) for sigma in power],
             list(power.values()),
@@ -119,45 +99,36 @@ def price_figure(dataset: xr.Dataset, data_std: float, power: Mapping[float, flo
         )
         axes.set_ylabel("cost of merging\n(nats)")
         log_scale(axes)
-        _sigma_axis(axes, dataset)
+        _sigma_axis(axes, summary)
     return figure
 
 
-def loss_fan_figure(dataset: xr.Dataset) -> Figure:
+def loss_fan_figure(fan: xr.Dataset) -> Figure:
     """Loss over steps, a panel per σ_fix, first rate: over the seeds, median and 5 % of a record's
-    mean and 95 % of its largest.
+    mean and 95 % of its largest; a run that broke counts as infinite.
 
     Args:
-      dataset: of any :func:`spread_jax.sweep` over ``sigma_fix``.
+      fan: :func:`spread_jax.aggregate.fan_over_seeds` of any sweep over ``sigma_fix``.
     """
-    dataset = _with_learning_rates(dataset).isel(learning_rate=0)
+    arms = shown_arms(_with_learning_rates(fan).isel(learning_rate=0))
     with mpl.rc_context(STYLE):
-        count = dataset.sizes["sigma_fix"]
+        count = len(arms)
         columns = 2 if count in (2, 4) else min(count, 3)
         rows = -(-count // columns)
         figure = Figure((COLUMN if columns == 1 else PAGE, 0.6 + 1.5 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
-        for axes, sigma in zip(panels, dataset["sigma_fix"].values, strict=False):
-            runs = dataset.sel(sigma_fix=sigma)
-            arm = ARMS["spread_vae" if sigma > 0 else "vae"]
-            top = runs["loss_max"].transpose("seed", "step").values
-            low, middle = np.nanquantile(
-                runs["loss"].transpose("seed", "step"), [0.05, 0.5], axis=0
+        for axes, arm in zip(panels, arms, strict=False):
+            steps, color = arm["step"].values, color_of(arm)
+            low, middle, high = (
+                arm[name].values for name in ("loss_low", "loss_middle", "loss_high")
             )
-            steps = runs["step"].values
-            axes.fill_between(
-                steps,
-                low,
-                np.nanquantile(top, 0.95, axis=0),
-                color=arm.color,
-                alpha=0.25,
-                linewidth=0,
-            )
-            axes.plot(steps, middle, color=arm.color, linewidth=0.9, **one_record(steps))
-            axes.set(title=f"$\\sigma_{{fix}}$ = {sigma:.3g}", xlim=(0, steps[-1]))
-            axes.set_ylim(
-                loss_limits(low[None], np.nanquantile(top, 0.95, axis=0)[None], sigma > 0)
-            )
+            limits = loss_limits(low[None], high[None], bool(arm["has_noise"]))
+            low, middle, high = np.clip([low, middle, high], *limits)  # a broken run is at the top
+            axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+            axes.plot(steps, middle, color=color, linewidth=0.9, **one_record(steps))
+            sigma = float(arm["sigma_fix"])
+            title = f"$\\sigma_{{fix}}$ = {sigma:.3g}"
+            axes.set(title=title, xlim=(0, steps[-1]), ylim=limits)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
             axes.tick_params(labelbottom=True)
         for axes in panels[count:]:
@@ -167,11 +138,16 @@ def loss_fan_figure(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def recovery_heat_map(dataset: xr.Dataset) -> Figure:
-    """Share of seeds that found both modes, learning rate × σ_fix."""
-    share = dataset["recovered"].mean("seed").transpose("learning_rate", "sigma_fix").values
+def recovery_heat_map(summary: xr.Dataset) -> Figure:
+    """Share of seeds that found both modes, learning rate × σ_fix.
+
+    Args:
+      summary: :func:`spread_jax.over_seeds` of a judged sweep, ``recovered`` among it.
+    """
+    rate = summary["recovered"].sel(statistic="middle")
+    share = rate.transpose("learning_rate", "sigma_fix").values
     with mpl.rc_context(STYLE):
-        width = PAGE if len(dataset["sigma_fix"]) > MANY_CELLS else COLUMN
+        width = PAGE if len(summary["sigma_fix"]) > MANY_CELLS else COLUMN
         figure = Figure((width, 1.3 + 0.35 * len(share)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -180,29 +156,91 @@ def recovery_heat_map(dataset: xr.Dataset) -> Figure:
                 column, row, f"{value:.0%}", ha="center", va="center", fontsize=7,
                 color="black" if value > 0.5 else "white",
             )  # fmt: skip
-        rates = [f"{rate:g}" for rate in dataset["learning_rate"].values]
+        rates = [f"{rate:g}" for rate in summary["learning_rate"].values]
         axes.set(yticks=range(len(rates)), yticklabels=rates, ylabel="learning rate")
-        _sigma_axis(axes, dataset)
+        _sigma_axis(axes, summary)
         bar = figure.colorbar(image, label="seeds recovered")
         bar.ax.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
         axes.spines[:].set_visible(False)
     return figure
 
 
-def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels: int = 0) -> Figure:
-    """A panel per variable: median over seeds and quartiles, log axis, against σ_fix."""
+def sigma_fix_figure(
+    dataset: xr.Dataset,
+    summary: xr.Dataset,
+    reference: Mapping[str, float],
+    suggested: list[float] | None,
+) -> Figure:
+    """Quality of clean samples against σ_fix: every seed a dot, medians joined; held-out data.
+
+    A run without a number is a triangle at the worse edge.
+
+    Args:
+      dataset: every cell's ``frechet``, ``precision`` and ``recall`` [cell, seed].
+      summary: :func:`spread_jax.over_seeds` of it.
+      reference: the same of held-out real data.
+      suggested: the range of suggest_sigma, shaded.
+    """
+    panels = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall"}
+    with mpl.rc_context(STYLE):
+        figure = Figure((PAGE, 2.6), layout="constrained")
+        every = figure.subplots(1, 3)
+        names = dataset["arm"].values
+        places = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+        for axes, (key, title) in zip(every, panels.items(), strict=True):
+            marks = []
+            for place in places:
+                cells = dataset.isel(cell=place)
+                color = str(cells["color"].values[0])
+                middle = summary[key].sel(statistic="middle").isel(cell=place).values
+                if not cells["has_noise"].values[0]:
+                    axes.axhline(middle[0], color=color, linewidth=1)
+                    continue
+                values = with_worst(cells[key]).transpose("cell", "seed").values
+                sigmas = cells["sigma_fix"].values
+                axes.plot(sigmas, values, ".", color=color, markersize=3, alpha=0.5)
+                axes.plot(sigmas, middle, color=color, linewidth=1)
+                marks.append((sigmas[:, None], values, color))
+            axes.axhline(reference[key], color=DATA_COLOR, linestyle=":", linewidth=1)
+            if suggested:
+                axes.axvspan(*suggested, color=NOISE_COLOR, alpha=0.15, linewidth=0)
+            axes.set(xscale="log", title=title, xlabel="$\\sigma_{fix}$ (data units)")
+            shown = np.unique(dataset["sigma_fix"].values)
+            shown = shown[shown > 0]
+            axes.set_xticks(shown, [f"{sigma:g}" for sigma in shown], rotation=45)
+            axes.minorticks_off()
+            if key == "frechet":
+                axes.set_yscale("log")
+            for mark in marks:
+                mark_infinite(axes, *mark)
+        handles = arm_handles([dataset.isel(cell=place[0]) for place in places])
+        handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label="held-out data"))
+        if suggested:
+            handles.append(
+                Line2D([], [], color=NOISE_COLOR, alpha=0.3, linewidth=6, label="suggest_sigma")
+            )
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _against_sigma(summary: xr.Dataset, labels: Mapping[str, str], extra_panels: int = 0) -> Figure:
+    """A panel per variable: its middle and interval over the seeds, log axis, against σ_fix."""
     with mpl.rc_context(STYLE):
         count = len(labels) + extra_panels
-        figure = _figure(dataset, 0.7 + 1.3 * count)
+        figure = _figure(summary, 0.7 + 1.3 * count)
         panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, label) in zip(panels, labels.items(), strict=False):
-            for rate_label, runs, color, shift in _learning_rates(dataset):
-                values = runs[name].transpose("sigma_fix", "seed").values
-                low, middle, high = _quartiles(values)
+            marks = []
+            for rate_label, cells, color, shift in _learning_rates(summary):
+                values = cells[name].transpose("statistic", "sigma_fix").values
+                middle, low, high = np.where(np.isfinite(values), values, np.nan)
+                places = np.arange(len(middle)) + shift
+                marks.append((places, values, color))
                 axes.errorbar(
-                    np.arange(len(middle)) + shift,
+                    places,
                     middle,
-                    [middle - low, high - middle],
+                    # rounding may put the middle a hair outside its own interval
+                    np.fmax([middle - low, high - middle], 0),
                     color=color,
                     fmt="o",
                     markersize=3,
@@ -211,18 +249,17 @@ def _against_sigma(dataset: xr.Dataset, labels: Mapping[str, str], extra_panels:
                 )
             axes.set_ylabel(label)
             log_scale(axes)
-        _sigma_axis(panels[-1], dataset)
-        if rate_label:
-            _legend(figure, panels[0], dataset)
+            for places, values, color in marks:
+                mark_infinite(axes, places, values[0], color)
+                broken = ~np.isfinite(values).all(axis=0)
+                _, *ends = np.clip(values[:, broken], *axes.get_ylim())
+                axes.vlines(places[broken], *ends, color=color, linewidth=0.8)
+        _sigma_axis(panels[-1], summary)
+        if _num_rates(summary) > 1:
+            legend_below(figure, panels[:1], _legend_columns(summary))
+        else:
+            panels[0].set_title(rate_label)
     return figure
-
-
-def _quartiles(values: np.ndarray) -> np.ndarray:
-    """``[3, sigma_fix]`` over the seeds; a run without a number counts as the largest."""
-    values = np.where(np.isfinite(values), values, np.inf)
-    with np.errstate(invalid="ignore"):  # inf - inf between two of them
-        quartiles = np.quantile(values, [0.25, 0.5, 0.75], axis=1)
-    return np.where(np.isfinite(quartiles), quartiles, np.inf)
 
 
 def _with_learning_rates(dataset: xr.Dataset) -> xr.Dataset:
@@ -250,20 +287,17 @@ def _learning_rates(
         )
 
 
+def _num_rates(dataset: xr.Dataset) -> int:
+    return _with_learning_rates(dataset).sizes["learning_rate"]
+
+
 def _figure(dataset: xr.Dataset, height: float) -> Figure:
     """A figure of panels ``height`` high in all, with room for many σ_fix and learning rates."""
     many = len(dataset["sigma_fix"]) > MANY_SIGMAS
-    rates = _with_learning_rates(dataset).sizes["learning_rate"]
-    rows = -(-rates // _legend_columns(dataset)) if rates > MANY_RATES else 0
+    rates = _num_rates(dataset)
+    rows = -(-rates // _legend_columns(dataset)) if rates > 1 else 0
     size = (PAGE if many else COLUMN, height + (0.3 if many else 0.0) + LEGEND_ROW * rows)
     return Figure(size, layout="constrained")
-
-
-def _legend(figure: Figure, axes: Axes, dataset: xr.Dataset) -> None:
-    if _with_learning_rates(dataset).sizes["learning_rate"] > MANY_RATES:
-        legend_below(figure, np.array([axes]), _legend_columns(dataset))
-    else:
-        axes.legend()
 
 
 def _legend_columns(dataset: xr.Dataset) -> int:

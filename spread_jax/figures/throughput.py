@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import ARMS, COLUMN, FLOOR_COLOR, NOISE_COLOR, STYLE
+from spread_jax.figures.style import COLUMN, CYCLE, FLOOR_COLOR, NOISE_COLOR, STYLE
 
 
 def throughput_figure(throughput: Mapping[str, Mapping[int, float]], limit: float) -> Figure:
@@ -17,7 +17,7 @@ def throughput_figure(throughput: Mapping[str, Mapping[int, float]], limit: floa
       limit: run-steps per second if the networks' multiply-adds ran as fast as a large matrix
         product.
     """
-    colors = (ARMS["spread_vae"].color, ARMS["vae"].color, NOISE_COLOR)
+    colors = (*CYCLE[:2], NOISE_COLOR)
     thin: dict[str, Any] = {"linewidth": 1, "markersize": 3}
     with mpl.rc_context(STYLE):
         figure = Figure((COLUMN, 2.6), layout="constrained")

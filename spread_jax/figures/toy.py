@@ -1,7 +1,5 @@
 """Figures of the failure case: the data, the loss, the samples and the learned σ."""
 
-from collections.abc import Mapping
-
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -16,10 +14,13 @@ from spread_jax.figures.style import (
     FLOOR_COLOR,
     NOISE_COLOR,
     STYLE,
-    arm_style,
+    arm_handles,
+    color_of,
+    label_of,
     loss_limits,
     one_record,
     say,
+    shown_arms,
 )
 
 
@@ -40,29 +41,29 @@ def data_figure(x: np.ndarray) -> Figure:
     return figure
 
 
-def loss_figure(arms: Mapping[str, xr.Dataset], floor: float | None) -> Figure:
+def loss_figure(dataset: xr.Dataset, floor: float | None = None) -> Figure:
     """Training loss over steps, a panel per arm: every seed faint, the first one strong.
 
     Args:
-      arms: name → dataset with ``loss`` and ``loss_max`` ``[seed, step]``.
-      floor: entropy of the spread data, below which the spread loss cannot fall; None if none.
+      dataset: arms with ``loss`` and ``loss_max`` ``[..., seed, step]``.
+      floor: entropy of the spread data, drawn where an arm has a floor; None if it is not known.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure((COLUMN, 3.4), layout="constrained")
+        arms = shown_arms(dataset)
+        figure = Figure((COLUMN, 0.4 + 1.5 * len(arms)), layout="constrained")
         panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (arm, runs) in zip(panels, arms.items(), strict=True):
-            style = arm_style(arm)
-            steps = runs["step"].values
-            top = runs["loss_max"].transpose("seed", "step").values
-            mean = runs["loss"].transpose("seed", "step").values
-            _draw_runs(axes, steps, top, style.color)
-            axes.plot(steps, mean[0], color=style.color, linewidth=0.9, **one_record(steps))
-            axes.set(ylabel="loss (nats)", title=style.label, xlim=(0, steps[-1]))
-            bounded = arm == "spread_vae"
-            axes.set_ylim(loss_limits(mean, top, bounded, floor if bounded else None))
-            if bounded and floor is not None:
+        for axes, arm in zip(panels, arms, strict=True):
+            color, steps = color_of(arm), arm["step"].values
+            top = arm["loss_max"].transpose("seed", "step").values
+            mean = arm["loss"].transpose("seed", "step").values
+            own_floor = floor if arm["has_floor"] else None
+            _draw_runs(axes, steps, top, color)
+            axes.plot(steps, mean[0], color=color, linewidth=0.9, **one_record(steps))
+            axes.set(ylabel="loss (nats)", title=label_of(arm), xlim=(0, steps[-1]))
+            axes.set_ylim(loss_limits(mean, top, bool(arm["has_noise"]), own_floor))
+            if own_floor is not None:
                 axes.axhline(
-                    floor,
+                    own_floor,
                     color=FLOOR_COLOR,
                     linestyle="--",
                     linewidth=1,
@@ -73,31 +74,30 @@ def loss_figure(arms: Mapping[str, xr.Dataset], floor: float | None) -> Figure:
     return figure
 
 
-def samples_figure(
-    x: np.ndarray, samples: Mapping[str, np.ndarray], rates: Mapping[str, float]
-) -> Figure:
+def samples_figure(x: np.ndarray, dataset: xr.Dataset, summary: xr.Dataset) -> Figure:
     """Clean samples of each arm over the data: in the plane above, along the line below.
 
     Args:
       x: data, ``[n, 2]``.
-      samples: arm → clean samples of the first seed, ``[n, 2]``; what is not finite is left out.
-      rates: arm → share of seeds that recovered both modes, for the titles.
+      dataset: arms with ``samples`` of the first seed ``[..., point, dim]``; what is not finite is
+        left out.
+      summary: :func:`spread_jax.over_seeds` of the same arms, whose ``recovered`` is the rate of
+        the titles.
     """
     with mpl.rc_context(STYLE):
+        arms, rates = shown_arms(dataset), shown_arms(summary)
         figure = Figure((COLUMN, 3.0), layout="constrained")
-        grid = figure.subplots(2, len(samples), sharex=True, sharey="row", squeeze=False)
+        grid = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
         reach = _reach(x)
         edges = np.linspace(-reach, reach, 65)
         height = 0.01
-        for (plane, density), (arm, points) in zip(grid.T, samples.items(), strict=True):
-            style = arm_style(arm)
+        for (plane, density), arm, rate in zip(grid.T, arms, rates, strict=True):
+            color, points = color_of(arm), arm["samples"].transpose("point", "dim").values
             points = points[np.isfinite(points).all(axis=1)]
             height = max(height, np.abs(points[:, 1]).max(initial=0.0))
             if not len(points):
                 say(plane, "no finite sample")
-            plane.plot(
-                *points.T, ".", color=style.color, markersize=2, alpha=0.4, markeredgewidth=0
-            )
+            plane.plot(*points.T, ".", color=color, markersize=2, alpha=0.4, markeredgewidth=0)
             plane.plot(
                 x[:300, 0],
                 np.full(len(x[:300]), 0.06),
@@ -107,9 +107,10 @@ def samples_figure(
                 markeredgewidth=0.3,
                 transform=plane.get_xaxis_transform(),
             )
-            plane.set_title(f"{style.label}\nfound: {rates[arm]:.0%} of seeds", fontsize=7)
+            found = float(rate["recovered"].sel(statistic="middle"))
+            plane.set_title(f"{label_of(arm)}\nfound: {found:.0%} of seeds", fontsize=7)
             _draw_density(density, x[:, 0], edges, DATA_COLOR)
-            _draw_density(density, points[:, 0], edges, style.color)
+            _draw_density(density, points[:, 0], edges, color)
             density.set_xlabel("$x_1$ (data units)")
         grid[0, 0].set(ylabel="$x_2$ (data units)", xlim=(-reach, reach))
         grid[0, 0].set_ylim(-1.2 * height, 1.2 * height)
@@ -119,21 +120,22 @@ def samples_figure(
     return figure
 
 
-def sigma_figure(arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: float) -> Figure:
+def sigma_figure(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> Figure:
     """The decoder's clean σ_x and σ_y over steps, log axis; every seed faint, the first strong.
 
     Args:
-      arms: name → dataset with ``std`` ``[seed, step, component, dim]``.
+      dataset: arms with ``std`` ``[..., seed, step, component, dim]``.
       data_std: the true σ_x; the true σ_y is 0.
       sigma_fix: standard deviation of the noise, drawn for scale where it is not 0.
     """
     with mpl.rc_context(STYLE):
+        arms = shown_arms(dataset)
         figure = Figure((COLUMN, 2.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for i, axes in enumerate(panels):
-            for arm, runs in arms.items():
-                steps, color = runs["step"].values, arm_style(arm).color
-                std = runs["std"].isel(dim=i).transpose("component", "seed", "step").values
+            for arm in arms:
+                steps, color = arm["step"].values, color_of(arm)
+                std = arm["std"].isel(dim=i).transpose("component", "seed", "step").values
                 for component in std:
                     _draw_runs(axes, steps, component, color)
                     axes.plot(steps, component[0], color=color, linewidth=0.9, **one_record(steps))
@@ -142,12 +144,11 @@ def sigma_figure(arms: Mapping[str, xr.Dataset], data_std: float, sigma_fix: flo
             axes.set_title(f"$\\sigma_{{x_{i + 1}}}$ of the decoder")
         panels[0].set_ylabel("standard deviation (data units)")
         panels[0].axhline(data_std, color=DATA_COLOR, linestyle=":", linewidth=1)
-        if sigma_fix:
-            panels[1].axhline(sigma_fix, color=NOISE_COLOR, linestyle="--", linewidth=1)
-        handles = [Line2D([], [], **arm_style(arm)._asdict()) for arm in arms]
+        handles = arm_handles(arms)
         truth = "truth, left (right: 0)"
         handles.append(Line2D([], [], color=DATA_COLOR, linestyle=":", label=truth))
         if sigma_fix:
+            panels[1].axhline(sigma_fix, color=NOISE_COLOR, linestyle="--", linewidth=1)
             handles.append(
                 Line2D([], [], color=NOISE_COLOR, linestyle="--", label="noise, $\\sigma_{fix}$")
             )

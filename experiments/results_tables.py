@@ -1,0 +1,191 @@
+"""The tables of README and docs: functions from the metrics of a table's runs to its rows.
+
+A row is its cells with " | " between them, and the first row holds the titles.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from experiments.baselines_report import arms as all_arms
+from experiments.learned_spread import TITLES
+from experiments.results_runs import SETTINGS, TOYS
+from spread_jax.cli.tables import fill, number_text
+
+Metrics = dict[str, Any]
+SAMPLES = {"Fréchet distance": "frechet", "precision": "precision", "recall": "recall"}
+MEANS = {f"{title}, means": f"{key}_of_means" for title, key in SAMPLES.items()}
+BOUNDS = {
+    "held-out bound, nats": "test_bound",
+    "worst held-out image, nats": "worst_test_bound",
+    "largest rise of the loss, nats": "max_loss_rise",
+    "smallest σ of the decoder": "last_min_sigma",
+    "median σ of the decoder": "last_median_sigma",
+}
+BIAS = {
+    "floor only (σ_fix on the model)": "variance_floor",
+    "noise only (σ_fix on the data)": "noise_only",
+    "spread (on both)": "spread_vae",
+    "spread, σ_fix annealed to a tenth": "spread_annealed",
+}
+SLOPES = {
+    "KL, nats": "kl",
+    "Jensen-Shannon, nats": "js",
+    "total variation": "tv",
+    "squared Hellinger": "hellinger",
+}
+RATIOS = {
+    "64 runs, beside the PyTorch loop": "{ratio_to_loop:.1f}",
+    "64 runs, beside PyTorch with stacked weights": "{ratio_to_stacked:.1f}",
+    "64 runs, beside the matrix-product limit": "{fraction_of_limit:.2f}",
+    "one run of 784-400-20, beside the faster PyTorch": "{ratio_to_faster:.2f}",
+}
+
+
+def row(label: str, template: str, *cells: Metrics) -> str:
+    """A row whose cells are the template filled by each of ``cells``."""
+    return " | ".join([label, *(fill(template, numbers) for numbers in cells)])
+
+
+def toy(with_plain: Metrics, *runs: Metrics) -> Iterator[str]:
+    yield "σ_fix | both modes found | median spread KL, nats | late loss std, nats"
+    plain = "{recovered} |  | {median_late_loss_std:.2f}"
+    spread = "{recovered} | {median_spread_kl:.4f} | {median_late_loss_std:.3f}"
+    yield row("0 (plain VAE)", plain, with_plain["arms"]["vae"])
+    for run in runs:
+        yield row(f"{run['config']['sigma_fix']:g}", spread, run["arms"]["spread_vae"])
+
+
+def settings(*runs: Metrics) -> Iterator[str]:
+    yield "flags | plain VAE: found both | late loss std | largest rise | spread VAE"
+    plain = "{vae[recovered]} | {vae[median_late_loss_std]:.1f} | {vae[median_max_loss_rise]:.0f}"
+    for flags, run in zip(SETTINGS.values(), runs, strict=True):
+        label = f"`{flags}`" if flags else "(defaults)"
+        yield row(label, plain + " | {spread_vae[recovered]}", run["arms"])
+
+
+def fresh(baselines: Metrics) -> list[Metrics]:
+    """The cells of two modes with fresh data."""
+    return [cell for cell in baselines["rows"] if cell["data_std"] and not cell["data_size"]]
+
+
+def bias(baselines: Metrics) -> Iterator[str]:
+    yield "data std 0.05, σ_fix 0.1 | predicted σ_x | learned σ_x | found both"
+    rate = "{recovered_rate:.0%} [{recovered_interval[0]:.0%}, {recovered_interval[1]:.0%}]"
+    cells = {cell["arm"]: cell for cell in fresh(baselines) if cell["data_std"] == 0.05}
+    for label, arm in BIAS.items():
+        yield row(label, "{predicted_sigma_x:.4f} | {median_sigma_x:.4f} | " + rate, cells[arm])
+
+
+def by_arm(cells: list[Metrics], key: str, title: str, template: str, truth: str) -> Iterator[str]:
+    """A row for each arm, a column for each value of ``key``; true samples below."""
+    columns = {cell[key]: cell for cell in cells}
+    yield row("", title, *columns.values())
+    for arm in dict.fromkeys(cell["arm"] for cell in cells):
+        of_arm = {cell[key]: cell for cell in cells if cell["arm"] == arm}
+        yield row(all_arms()[arm].label, template, *(of_arm[value] for value in columns))
+    yield row("*truth against truth*", truth, *columns.values())
+
+
+def arms(baselines: Metrics) -> Iterator[str]:
+    title, truth = (
+        "std {data_std:g}: σ_x, found both, W2",
+        "{data_std:g}, , {wasserstein_truth:.4f}",
+    )
+    template = "{median_sigma_x:.4f}, {recovered_rate:.0%}, {median_wasserstein:.4f}"
+    return by_arm(fresh(baselines), "data_std", title, template, truth)
+
+
+def curves(baselines: Metrics) -> Iterator[str]:
+    cells = [cell for cell in baselines["rows"] if cell["data"] in ("ring", "spiral")]
+    template = "{median_wasserstein:.3f}, {median_energy_distance:.3f}, {median_off_data:.3f}"
+    truth = "{wasserstein_truth:.3f}, {energy_distance_truth:.3f}, 0"
+    return by_arm(cells, "data", "{data}: W2, energy distance, off data", template, truth)
+
+
+def fit(rows: dict[str, str], run: Metrics) -> Iterator[str]:
+    titles = [
+        all_arms()[arm].label + (f", σ_fix {cell['sigma_fix']:g}" if cell["sigma_fix"] else "")
+        for arm, cell in run["arms"].items()
+    ]
+    yield " | ".join(["median of 3 seeds", *titles, "held-out data"])
+    for title, key in rows.items():
+        real = number_text(run["reference"][key]) if key in run["reference"] else ""
+        yield row(title, f"{{median_{key}}}", *run["arms"].values()) + f" | {real}"
+
+
+def sigma(run: Metrics) -> Iterator[str]:
+    yield row("σ_fix", "{sigma_fix:g}", *(c for c in run["cells"] if c["arm"] == "spread_vae"))
+    for label, arm in (("spread", "spread_vae"), ("fixed variance", "fixed_variance")):
+        cells = [cell for cell in run["cells"] if cell["arm"] == arm]
+        for title, key in SAMPLES.items():
+            yield row(f"{label}: {title}", f"{{median_{key}}}", *cells)
+
+
+def learned(run: Metrics) -> Iterator[str]:
+    yield " | ".join(["", *next(iter(run["data"].values()))])
+    for data, cells in run["data"].items():
+        fixed, *others = (
+            {**cell, "seeds": len(cell["energy_distance"])} for cell in cells.values()
+        )
+        label = row(TITLES[data], "{median_energy_distance:.3f}", fixed)
+        yield row(label, "{median_energy_distance:.3f}, {seeds_better} of {seeds}", *others)
+
+
+def slopes(divergences: Metrics) -> Iterator[str]:
+    largest = divergences["largest_slope"]
+    sigmas = [sigma for sigma in largest["tv"] if float(sigma)]
+    yield " | ".join(["largest slope per data unit", *(f"σ_fix {sigma}" for sigma in sigmas)])
+    for title, name in SLOPES.items():
+        yield " | ".join([title, *(f"{largest[name][sigma]:.3g}" for sigma in sigmas)])
+
+
+def linear(run: Metrics) -> Iterator[str]:
+    methods = "ordinary EM | isotropic | structured"
+    yield f"γ | PCA: {methods} | eigen-solution | ICA: {methods}"
+    names = [f"median_{name}_error" for name in ("em", "spread_em", "structured_spread_em")]
+    pca, ica = run["pca"], run["ica"]
+    columns = [*map(pca.get, [*names, "median_eigen_error"]), *map(ica.get, names)]
+    for gamma, *errors in zip(pca["gamma"], *columns, strict=True):
+        yield row(f"{gamma:g}", "{error:.3g}", *({"error": error} for error in errors))
+
+
+def ratios(sweep: Metrics, fit: Metrics) -> Iterator[str]:
+    yield " | times as fast"
+    yield from (row(label, template, {**fit, **sweep}) for label, template in RATIOS.items())
+
+
+def throughput(sweep: Metrics) -> Iterator[str]:
+    yield "runs | this sweep, run-steps/s | of that at 64 | PyTorch, stacked"
+    relative, stacked = sweep["throughput_relative"], sweep["throughput_stacked"]
+    for n, here in sweep["throughput"].items():
+        yield f"{int(n):,} | {here:,.0f} | {relative[n]:.2f} | {stacked[n]:,.0f}"
+
+
+def scaling(sweep: Metrics) -> Iterator[str]:
+    yield "varied | value | µs per run-step | ps per multiply-add | kB per run"
+    for axis, of_axis in sweep["scaling"].items():
+        for i, r in enumerate(of_axis["rows"]):
+            time, work = 1e6 * r["seconds_per_run_step"], 1e12 * r["seconds_per_multiply_add"]
+            numbers = f"{r['value']:,} | {time:,.1f} | {work:.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
+            yield f"{'' if i else axis} | {numbers}"
+
+
+TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
+    "toy": ("README.md", ["toy-0.1", *TOYS], toy),
+    "settings": ("README.md", list(SETTINGS), settings),
+    "bias": ("README.md", ["baselines"], bias),
+    "arms": ("docs/results.md", ["baselines"], arms),
+    "curves": ("docs/results.md", ["baselines"], curves),
+    "digits": ("docs/images.md", ["digits"], partial(fit, BOUNDS | SAMPLES)),
+    "mnist": ("docs/images.md", ["mnist"], partial(fit, BOUNDS | SAMPLES)),
+    "sigma": ("docs/images.md", ["mnist-5k"], sigma),
+    "best": ("docs/images.md", ["mnist-5k"], partial(fit, SAMPLES | MEANS)),
+    "learned": ("docs/noise_laws.md", ["learned"], learned),
+    "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
+    "linear": ("docs/linear.md", ["linear"], linear),
+    "ratios": ("docs/benchmarks.md", ["benchmark-sweep", "benchmark-fit"], ratios),
+    "throughput": ("docs/benchmarks.md", ["benchmark-sweep"], throughput),
+    "scaling": ("docs/benchmarks.md", ["benchmark-sweep"], scaling),
+}
+"""Between ``<!-- NAME -->`` and ``<!-- end -->`` of a page: the page, the runs, what makes rows."""

@@ -1,0 +1,170 @@
+"""What runs say over the seeds: the one aggregator, by which a broken run counts as the worst."""
+
+import functools
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+STATISTICS = ("middle", "low", "high")
+
+
+def over_seeds(judged: xr.Dataset) -> xr.Dataset:
+    """The middle of every metric over the seeds, with its 95 % interval.
+
+    A run without a number counts as the worst in the metric's direction, as the largest where the
+    metric has none. Of numbers the middle is the median, and the interval runs between two order
+    statistics that hold the true median with at least 95 %; with fewer than 6 seeds there are no
+    such, and it is their range. Of bools it is the rate, with Wilson's interval.
+
+    Args:
+      judged: variables with the dim ``seed``; curves over ``step``, and samples, are left out.
+
+    Returns:
+      The same variables, with the dim ``statistic``, of middle, low and high, in place of seed.
+
+    Examples:
+      >>> kl = [0.3, 0.1, np.nan, 0.2, 0.4, 0.6, 0.5]  # of seven runs, one of them broken
+      >>> judged = xr.Dataset({"kl": ("seed", kl, {"better": "lower"})})
+      >>> print(sj.over_seeds(judged)["kl"].values)
+      [0.4 0.1 inf]
+
+    References:
+      David, Nagaraja, "Order Statistics", 3rd edition (2003), section 7.1, for the interval.
+    """
+    found = {
+        name: (
+            (*(dim for dim in variable.dims if dim != "seed"), "statistic"),
+            np.apply_along_axis(
+                _middle_and_interval,
+                -1,
+                with_worst(variable).transpose(..., "seed").values,
+                _worst(variable),
+            ),
+            variable.attrs,
+        )
+        for name, variable in judged.data_vars.items()
+        if "seed" in variable.dims and "step" not in variable.dims
+    }
+    labels = judged.drop_dims("seed").coords
+    return xr.Dataset(found, {**labels, "statistic": list(STATISTICS)}, judged.attrs)
+
+
+def fan_over_seeds(runs: xr.Dataset) -> xr.Dataset:
+    """``loss_low``, ``loss_middle`` and ``loss_high`` ``[..., step]``, in nats: over the seeds, 5 %
+    and 50 % of a record's mean loss and 95 % of its largest; a loss that is not finite is inf.
+
+    Args:
+      runs: of any sweep, ``loss`` and ``loss_max`` ``[..., seed, step]``.
+    """
+    curves = {
+        "loss_low": ("loss", 0.05),
+        "loss_middle": ("loss", 0.5),
+        "loss_high": ("loss_max", 0.95),
+    }
+    found = {}
+    with np.errstate(invalid="ignore"):  # inf - inf between two broken runs
+        for name, (curve, share) in curves.items():
+            spread = with_worst(runs[curve]).quantile(share, "seed", keep_attrs=True)
+            found[name] = spread.fillna(np.inf).drop_vars("quantile")
+    return xr.Dataset(found)
+
+
+def best(judged: xr.Dataset, name: str, dim: str) -> int:
+    """The place along ``dim`` where a metric's middle over the seeds is best; of equals the first.
+
+    Args:
+      judged: on validation data, with ``name`` of dims (dim, seed).
+
+    Examples:
+      >>> kl = [[0.3, 0.5, 0.4], [0.2, 0.3, 0.1], [0.0, np.nan, np.nan]]  # of three cells
+      >>> judged = xr.Dataset({"kl": (("cell", "seed"), kl, {"better": "lower"})})
+      >>> sj.best(judged, "kl", "cell")  # two of the last cell's runs are broken
+      1
+    """
+    middle = over_seeds(judged[[name]])[name].sel(statistic="middle").transpose(dim).values
+    return int(np.argmax(middle) if judged[name].attrs["better"] == "higher" else np.argmin(middle))
+
+
+def per_seed_json(cell: xr.Dataset) -> dict[str, list]:
+    """Each metric's list over the seeds, for metrics.json; None for what is no finite number.
+
+    Args:
+      cell: metrics with the one dim ``seed``.
+    """
+    return {str(name): finite(cell[name].values.tolist()) for name in over_seeds(cell)}
+
+
+def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
+    """``median_<name>`` and ``<name>_interval`` of each metric, for metrics.json; of a bool
+    ``<name>_rate``. None for what is no finite number.
+
+    Args:
+      cell: metrics with the one dim ``seed``.
+    """
+    found: dict[str, Any] = {}
+    for name, statistics in over_seeds(cell).items():
+        middle, *interval = finite(statistics.values.tolist())
+        found[f"{name}_rate" if cell[name].dtype == bool else f"median_{name}"] = middle
+        found[f"{name}_interval"] = interval
+    return found
+
+
+def finite(values: list) -> list:
+    """The list with None for what is no finite number."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _worst(variable: xr.DataArray) -> float:
+    """The worst in the metric's direction, the largest where it has none."""
+    return -np.inf if variable.attrs.get("better") == "higher" else np.inf
+
+
+def with_worst(variable: xr.DataArray) -> xr.DataArray:
+    """The metric with ±inf, the worst in its direction, where a run has no number."""
+    return variable if variable.dtype == bool else variable.fillna(_worst(variable))
+
+
+def _middle_and_interval(values: np.ndarray, worst: float) -> list[float]:
+    if values.dtype == bool:
+        return [float(values.mean()), *wilson_interval(int(values.sum()), len(values))]
+    ordered = np.sort(values)
+    n = len(ordered)
+    low_middle, high_middle = ordered[(n - 1) // 2], ordered[n // 2]
+    # the two in the middle may both be infinite; where their signs differ they have no mean
+    middle = worst if -low_middle == high_middle == np.inf else (low_middle + high_middle) / 2
+    rank = _rank_of_interval(n)
+    return [float(middle), float(ordered[rank]), float(ordered[n - 1 - rank])]
+
+
+@functools.cache
+def _rank_of_interval(n: int) -> int:
+    """The largest r with P(Binomial(n, 1/2) <= r) <= 2.5 %: then [x_r, x_{n-1-r}], counted from 0,
+    holds the median with 95 % or more; 0 where there is none."""
+    below, rank = 0, -1
+    while below + math.comb(n, rank + 1) <= 0.025 * 2**n:
+        rank += 1
+        below += math.comb(n, rank)
+    return max(rank, 0)
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """(p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson's 95 % interval of a rate p.
+
+    As :func:`scipy.stats.binomtest` gives it; importing scipy.stats would cost a command 0.6 s.
+
+    Raises:
+      ValueError: if there are no trials, or not from 0 to ``trials`` successes.
+
+    References:
+      Wilson, "Probable inference, the law of succession, and statistical inference", JASA (1927).
+    """
+    if not (trials >= 1 and 0 <= successes <= trials):
+        raise ValueError(f"there must be 0 to n successes in n >= 1, got {successes} in {trials}")
+    rate, z_squared = successes / trials, NormalDist().inv_cdf(0.975) ** 2
+    centre = (rate + z_squared / (2 * trials)) / (1 + z_squared / trials)
+    variance = rate * (1 - rate) / trials + z_squared / (4 * trials**2)
+    half = math.sqrt(z_squared * variance) / (1 + z_squared / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)

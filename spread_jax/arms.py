@@ -1,0 +1,191 @@
+"""The arms of a comparison: the spread VAE and its honest alternatives, in one table.
+
+An arm is a structure, which is a program, and numbers, by which the cells of a program differ. A
+new arm is an entry of ARMS; what it is called decides nothing.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from spread_jax.gan import gan_training
+from spread_jax.models.vae import VAE
+from spread_jax.spreads import Spread, gaussian_spread, no_spread
+from spread_jax.training import Hyper, Training, model_training
+
+Variance = Literal["each", "shared", "none", "optimal", "gan"]
+"""Of a decoder; ``optimal``: of :class:`OptimalVarianceVAE`; ``gan``: without a likelihood."""
+
+
+class Structure(NamedTuple):
+    """What arms of one program share.
+
+    Attributes:
+      variance: the decoder's.
+      min_std: added to the decoder's standard deviation, in data units.
+      clean_encoder: the encoder sees the clean x, and the noise on the data is integrated.
+      beta: weight of the KL.
+      max_grad_norm: to which the gradient is clipped, inf if it is not.
+      learning_rate_end: share of the learning rate that is left at the last step.
+    """
+
+    variance: Variance = "each"
+    min_std: float = 0.0
+    clean_encoder: bool = False
+    beta: float = 1.0
+    max_grad_norm: float = math.inf
+    learning_rate_end: float = 1.0
+
+
+class Arm(NamedTuple):
+    """A way to train a generative model.
+
+    Attributes:
+      label, color: how tables and figures show it.
+      data, model: noise on the data and on the model, as shares of sigma_fix.
+      end: share of both noises that is left at the last step.
+      structure: which program it belongs to.
+    """
+
+    label: str
+    color: str = "#666666"
+    data: float = 0.0
+    model: float = 0.0
+    end: float = 1.0
+    structure: Structure = Structure()
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether sigma_fix changes anything."""
+        return self.data > 0 or self.model > 0
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether its loss cannot fall below the entropy of the spread data."""
+        return self.data == self.model > 0 and self.end == 1 and not self.structure.clean_encoder
+
+    def cells(self, sigma_fix: Sequence[float]) -> list[dict[str, float]]:
+        """The numbers of a run at each sigma_fix; one cell, at 0, for an arm without noise.
+
+        A GAN has no such numbers.
+        """
+        if self.structure.variance == "gan":
+            return [{}]
+        shares = {"noise_on_data": self.data, "noise_on_model": self.model, "noise_end": self.end}
+        return [{"sigma_fix": s, **shares} for s in (sigma_fix if self.has_noise else (0.0,))]
+
+    def predicted_std(self, data_std: float, sigma_fix: float) -> float:
+        """√max(0, s² + noise on the data² - noise on the model²): the σ along the line of the two
+        modes at the arm's optimum, in data units.
+
+        With one σ for both dimensions, of which the data fill one, s/√2; without a σ, 0.
+        """
+        variance = self.structure.variance
+        if variance in ("shared", "optimal"):
+            return data_std / math.sqrt(2)
+        if variance == "none":
+            return 0.0
+        noise = (self.data**2 - self.model**2) * (self.end * sigma_fix) ** 2
+        return max(math.sqrt(max(0.0, data_std**2 + noise)), self.structure.min_std)
+
+
+ARMS = {
+    "vae": Arm("plain VAE", "#D55E00"),
+    "spread_vae": Arm("spread VAE", "#0072B2", data=1, model=1),
+    "spread_annealed": Arm("annealed spread VAE", "#56B4E9", data=1, model=1, end=0.1),
+    "delta_vae": Arm("δ-VAE", "#009E73", data=1, model=1, structure=Structure("none")),
+    "variance_floor": Arm("variance floor only", "#E69F00", model=1),
+    "noise_only": Arm("noise only", "#CC79A7", data=1),
+    "clean_encoder": Arm("clean encoder", data=1, model=1, structure=Structure(clean_encoder=True)),
+    "soft_clip": Arm("soft clip of log σ", "#B8860B", structure=Structure(min_std=math.exp(-6))),
+    "shared_variance": Arm("one σ, learned", "#E69F00", structure=Structure("shared")),
+    "optimal_variance": Arm("one σ, analytic", structure=Structure("optimal")),
+    "fixed_variance": Arm("fixed σ", "#CC79A7", model=1, structure=Structure("none")),
+    "beta_vae": Arm("β-VAE", structure=Structure(beta=4.0)),
+    "gradient_clipping": Arm("gradient clipping", structure=Structure(max_grad_norm=1.0)),
+    "learning_rate_decay": Arm("learning-rate decay", structure=Structure(learning_rate_end=0.0)),
+    "wgan_gp": Arm("WGAN-GP", structure=Structure("gan")),
+}
+
+
+def spread_of(
+    structure: Structure, noise: Callable[[ArrayLike], Spread] = gaussian_spread
+) -> Callable[[Hyper], Spread]:
+    """``(hyper) -> Spread``: ``noise_on_data`` times ``sigma_fix`` on the data, and on the model.
+
+    For a clean encoder the noise on the data is integrated, E_n log N(x + σε; μ, V) =
+    log N(x; μ, V) - Σ_i σ² / 2V_i: a valid bound, whose merged solution is a stable fixed point.
+
+    Args:
+      structure: of the arms.
+      noise: standard deviation → noise law.
+    """
+
+    if structure.variance == "gan":
+        return lambda hyper: no_spread()
+
+    def spread(hyper: Hyper) -> Spread:
+        on_data = jnp.multiply(hyper["noise_on_data"], hyper["sigma_fix"])
+        on_model = jnp.multiply(hyper["noise_on_model"], hyper["sigma_fix"])
+        both = Spread(noise(on_data).sample, noise(on_model).log_prob)
+        if not structure.clean_encoder:
+            return both
+
+        def log_prob(y: Array, mean: Array, var: Array | None) -> Array:
+            assert var is not None, "a clean encoder is compared with a decoder that has a variance"
+            ratio = jnp.square(on_data) / (var + jnp.square(on_model))
+            return both.log_prob(y, mean, var) - 0.5 * jnp.sum(ratio, axis=-1)
+
+        return Spread(no_spread().sample, log_prob)
+
+    return spread
+
+
+def arm_training(
+    structure: Structure,
+    model: VAE,
+    *,
+    num_steps: int,
+    noise: Callable[[ArrayLike], Spread] = gaussian_spread,
+    **training: Any,
+) -> Training:
+    """The training of all arms of a structure, by Adam.
+
+    Its hyper is what :meth:`Arm.cells` gives, and ``learning_rate``.
+
+    Args:
+      structure: of the arms.
+      model: with a decoder of that structure; for ``gan`` its encoder is the critic.
+      num_steps: length of a run.
+      noise: standard deviation → noise law.
+      **training: ``sample_batch`` and more, as in :func:`spread_jax.model_training`.
+    """
+    if structure.variance == "gan":
+        return gan_training(model, num_steps=num_steps, **training)
+
+    def optimizer(hyper: Hyper) -> optax.GradientTransformation:
+        rate = hyper["learning_rate"]
+        if structure.learning_rate_end != 1:
+            rate = optax.cosine_decay_schedule(rate, num_steps, structure.learning_rate_end)
+        if structure.max_grad_norm == math.inf:
+            return optax.adam(rate)
+        return optax.chain(optax.clip_by_global_norm(structure.max_grad_norm), optax.adam(rate))
+
+    def schedule(step: Array, hyper: Hyper) -> Hyper:
+        share = optax.cosine_decay_schedule(1.0, num_steps, hyper["noise_end"])(step)
+        return {**hyper, "sigma_fix": share * hyper["sigma_fix"]}
+
+    return model_training(
+        model,
+        num_steps=num_steps,
+        spread=spread_of(structure, noise),
+        optimizer=optimizer,
+        loss=lambda bound, hyper: jnp.mean(structure.beta * bound.kl - bound.log_lik),
+        schedule=schedule,
+        **training,
+    )

@@ -1,0 +1,128 @@
+"""How a command starts, is stopped, and ends."""
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tyro
+
+from spread_jax.cli.settings import BadInputError, CacheSettings, DistributedSettings, Settings
+
+if TYPE_CHECKING:
+    from spread_jax.sweeps import Checkpoints, Progress
+
+    OnProgress = Callable[[Progress], None]
+
+HEARTBEAT_SECONDS = 30  # a process that hears nothing of another for so long stops
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> None:
+    """Parses the command line and runs; bad input ends with one line on stderr and status 2."""
+    settings = tyro.cli(
+        settings_type,
+        prog=f"python -m {_module()}",
+        description=" ".join((settings_type.__doc__ or "").split()),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        settings.check()
+        run(settings)
+    except BadInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def start_jax(settings: CacheSettings) -> None:
+    """Before JAX's first use: a CPU device per core, and the cache of compiled programs.
+
+    With :class:`DistributedSettings` that ask for it, joins the other processes.
+    """
+    import jax
+
+    from spread_jax.sweeps import use_all_cores
+
+    use_all_cores()
+    if not settings.no_compilation_cache:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "spread_jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if not (isinstance(settings, DistributedSettings) and settings.distributed):
+        return
+    try:
+        jax.distributed.initialize(
+            settings.coordinator,
+            settings.num_processes,
+            settings.process_id,
+            # otherwise the coordinator listens on every interface
+            coordinator_bind_address=settings.coordinator if settings.process_id == 0 else None,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError:  # nothing was detected
+        accepted = "used under Slurm, Open MPI or on a TPU pod, or with --coordinator HOST:PORT "
+        raise BadInputError(
+            "--distributed", "", accepted + "--num-processes N --process-id I"
+        ) from None
+
+
+class _StoppedError(Exception):
+    """Ctrl-C or SIGTERM, told at a moment when everything is whole."""
+
+
+@contextlib.contextmanager
+def checkpoints(
+    out: Path, settings: dict[str, Any], *, resume: bool
+) -> Iterator[tuple["Checkpoints", Callable[["OnProgress"], "OnProgress"]]]:
+    """Yields checkpoints under ``out``, and what makes an ``on_progress`` hear a stop.
+
+    A stop by Ctrl-C (status 130) or SIGTERM (143) leaves the newest checkpoint whole and says how
+    to go on; at the second Ctrl-C it is at once. A checkpoint that cannot be used is bad input.
+    """
+    from spread_jax.sweeps import CheckpointError, Checkpoints
+
+    heard: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        heard.append(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stoppable(on_progress: "OnProgress") -> "OnProgress":
+        def stop_if_told(progress: "Progress") -> None:
+            on_progress(progress)
+            if heard:
+                raise _StoppedError
+
+        return stop_if_told
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield Checkpoints(out / "checkpoints", settings, resume=resume), stoppable
+    except _StoppedError:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        again = shlex.join(["python", "-m", _module(), *arguments, "--resume"])
+        told = f"stopped; all finished chunks of steps are saved. To go on:\n  {again}"
+        print(told, file=sys.stderr)
+        raise SystemExit(128 + heard[0]) from None
+    except CheckpointError as error:
+        accepted = f"a folder that checkpoints can use: {error}"
+        raise BadInputError("--out", out, accepted) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _module() -> str:
+    """``experiments.toy``: what follows ``python -m``."""
+    return ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])

@@ -1,0 +1,163 @@
+"""The files that a command writes: whole or not at all, JSON without NaN, metrics.json last."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import spread_jax
+from spread_jax.cli.settings import BadInputError
+from spread_jax.cores import num_cores
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+
+def already_done(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether ``out`` holds the finished results of these settings; says so if it does."""
+    try:
+        before = json.loads((out / "metrics.json").read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    done = json.loads(json.dumps(identity)) == {name: before.get(name) for name in identity}
+    if done:
+        print(f"done already: {out}/ holds the results of these settings")
+    return done
+
+
+class OutputFolder:
+    """A folder whose files appear whole or not at all; metrics.json, written last, means done."""
+
+    def __init__(self, path: Path) -> None:
+        """Makes the folder, and forgets an earlier run's metrics.json.
+
+        Raises:
+          BadInputError: if the folder cannot be made or written.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+            (path / "metrics.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise BadInputError(
+                "--out", path, f"a folder that can be written ({error.strerror})"
+            ) from None
+
+    @contextlib.contextmanager
+    def _whole(self, name: str) -> Iterator[Path]:
+        part = self.path / f".{name}.part"
+        try:
+            yield part
+            part.replace(self.path / name)
+        except OSError as error:
+            accepted = f"a folder that {name} can be written to ({error.strerror})"
+            raise BadInputError("--out", self.path, accepted) from None
+        finally:
+            part.unlink(missing_ok=True)
+
+    def write_figure(self, name: str, figure: "Figure") -> None:
+        """A PNG of 200 dots per inch."""
+        with self._whole(name) as part:
+            figure.savefig(part, format="png", dpi=200)
+
+    def write_dataset(self, name: str, dataset: "xr.Dataset") -> None:
+        """A netCDF file of version 3."""
+        with self._whole(name) as part:
+            dataset.to_netcdf(part, engine="scipy")
+
+    def write_params(self, name: str, params: Any) -> None:
+        """Every leaf under its path, ``encoder/params/...``, with leading axes (grid, seed)."""
+        import jax
+        import numpy as np
+
+        leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
+        with self._whole(name) as part, part.open("wb") as file:
+            np.savez(file, **arrays)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """metrics.json, the last file of a run."""
+        self.write_json("metrics.json", metrics)
+
+    def finish(
+        self, config: Any, started: float, compile_seconds: float, results: dict[str, Any]
+    ) -> None:
+        """metrics.json of a training command, and a line that says where everything is.
+
+        Args:
+          config: the settings, a dataclass, or as a dict with what else tells runs apart.
+          started: by ``time.perf_counter``.
+          compile_seconds: of all programs.
+          results: what the command found.
+        """
+        self.write_metrics(
+            {
+                "config": config if isinstance(config, dict) else dataclasses.asdict(config),
+                "environment": jax_environment(started, compile_seconds),
+                **results,
+            }
+        )
+        print(f"written to {self.path}/")
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Strict JSON: a number that is not finite becomes null."""
+        with self._whole(name) as part:
+            part.write_text(json.dumps(strict(value), indent=1, allow_nan=False) + "\n")
+
+
+def digest(dataset: "xr.Dataset") -> str:
+    """SHA-256 over the variables in name order: equal for runs of equal numbers."""
+    sha = hashlib.sha256()
+    for name in sorted(map(str, dataset.data_vars)):
+        sha.update(name.encode())
+        sha.update(dataset[name].values.tobytes())
+    return sha.hexdigest()
+
+
+def strict(value: Any) -> Any:
+    """JSON's own types; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: strict(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def jax_environment(started: float, compile_seconds: float) -> dict[str, Any]:
+    """Versions, device and timings, for metrics.json; ``started`` by ``time.perf_counter``."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        **host_environment(started, ("jax", "flax", "optax", "numpy")),
+        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+        "compile_seconds": compile_seconds,
+    }
+
+
+def host_environment(started: float, packages: Iterable[str]) -> dict[str, Any]:
+    """What a command without JAX can say of where it ran, for metrics.json."""
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "spread_jax": spread_jax.__version__,
+            **{package: metadata.version(package) for package in packages},
+        },
+        "cores": num_cores(),
+        "wall_seconds": time.perf_counter() - started,
+    }

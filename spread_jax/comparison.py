@@ -1,0 +1,329 @@
+"""A comparison of arms: their programs, their cells as one dataset, and how it is judged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+from jaxtyping import Array, PyTree
+
+from spread_jax import metrics
+from spread_jax.aggregate import best
+from spread_jax.arms import Arm, Structure, arm_training, spread_of
+from spread_jax.data.datasets import Dataset
+from spread_jax.entropy import spread_entropy_of_points
+from spread_jax.guard import data_scale
+from spread_jax.judgement import MAX_SAMPLES, Metric, each_run, judge, judge_samples
+from spread_jax.models.optimal_variance import optimal_variance_vae
+from spread_jax.models.vae import VAE
+from spread_jax.pictures import pictures
+from spread_jax.sample_quality import Classifier, quality_metrics, train_classifier
+from spread_jax.spreads import Spread, gaussian_spread
+from spread_jax.sweeps import Sweep, Variable
+from spread_jax.training import Hyper, Training
+
+
+class Program(NamedTuple):
+    """The arms of one structure: cells of one training.
+
+    Attributes:
+      model: what they train.
+      training: its hyper holds the numbers of the cells.
+      spread: ``(hyper) -> Spread``, for :func:`spread_jax.judge`.
+      cells: for :func:`spread_jax.sweep`, with the name of their ``arm``.
+    """
+
+    model: VAE
+    training: Training
+    spread: Callable[[Hyper], Spread]
+    cells: list[dict[str, Any]]
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of its arms, each once."""
+        return list(dict.fromkeys(cell["arm"] for cell in self.cells))
+
+
+SIGMA_VARIABLES = {
+    "sigma": Variable(("pixel",), "geometric mean of the σ of the decoder", "data units"),
+    "min_sigma": Variable((), "smallest σ of the decoder", "data units"),
+    "median_sigma": Variable((), "median σ of the decoder", "data units"),
+}
+"""Labels of what :func:`spread_jax.models.vae.watch_sigma` observes."""
+
+
+def programs(
+    arms: Mapping[str, Arm],
+    make_model: Callable[[Structure], VAE],
+    *,
+    sigma_fix: Sequence[float],
+    others: Sequence[Mapping[str, float]],
+    observe: Callable[[VAE], Callable[[PyTree], dict[str, Array]]],
+    noise: Callable[[ArrayLike], Spread] = gaussian_spread,
+    **training: Any,
+) -> list[Program]:
+    """What trains these arms, a program for each structure among them.
+
+    Args:
+      arms: name → arm.
+      make_model: ``(structure) -> VAE``, its decoder as the structure says.
+      sigma_fix: at which each arm that has noise is trained.
+      others: the numbers of a cell beside the arm's own, ``learning_rate`` among them; each arm is
+        trained at all of these.
+      observe: ``(model) -> observe``.
+      noise: standard deviation → noise law.
+      **training: ``sample_batch``, ``num_steps`` and more, as in
+        :func:`spread_jax.model_training`.
+    """
+    found = []
+    for structure in dict.fromkeys(arm.structure for arm in arms.values()):
+        model = make_model(structure)
+        if structure.variance == "optimal":
+            model = optimal_variance_vae(model)
+        cells = [
+            {"arm": name, **cell, **other}
+            for name, arm in arms.items()
+            if arm.structure == structure
+            for cell in arm.cells(sigma_fix)
+            for other in others
+        ]
+        options = {**training, "noise": noise, "observe": observe(model)}
+        trained = arm_training(structure, model, **options)
+        found.append(Program(model, trained, spread_of(structure, noise), cells))
+    return found
+
+
+def together(parts: Sequence[xr.Dataset], arms: Mapping[str, Arm]) -> xr.Dataset:
+    """The judged cells of several programs as one dataset, in the order of the arms, described.
+
+    A number that one program did not have or record is NaN in its cells, and what it did not ask
+    is False.
+    """
+    numbers = dict.fromkeys(
+        str(name)
+        for part in parts
+        for name, values in part.coords.items()
+        if values.dims == ("cell",) and values.dtype.kind == "f"
+    )
+    parts = [
+        part.assign_coords(
+            {n: ("cell", np.full(part.sizes["cell"], np.nan)) for n in numbers if n not in part}
+        )
+        for part in parts
+    ]
+    dataset = xr.concat(
+        parts, "cell", join="outer", data_vars="all", coords="minimal", compat="override"
+    )
+    for name in {name for part in parts for name in part if part[name].dtype == bool}:
+        dataset[name] = dataset[name].fillna(False).astype(bool)
+    place = list(arms).index
+    order = sorted(range(dataset.sizes["cell"]), key=lambda i: place(str(dataset["arm"].values[i])))
+    dataset = dataset.isel(cell=order)
+    return describe(dataset, [arms[name] for name in dataset["arm"].values])
+
+
+def best_cells(judged: xr.Dataset, name: str) -> list[int]:
+    """For each arm, in order, its cell with the best middle of a metric over the seeds.
+
+    Args:
+      judged: on validation data, with the coordinate ``arm`` along the dim ``cell``.
+      name: of the metric.
+    """
+    names = judged["arm"].values
+    found = []
+    for arm in dict.fromkeys(names):
+        cells = np.flatnonzero(names == arm)
+        found.append(int(cells[best(judged[[name]].isel(cell=cells), name, "cell")]))
+    return found
+
+
+def describe(judged: xr.Dataset, arms: Sequence[Arm], dim: str = "cell") -> xr.Dataset:
+    """Says how the arm of every place along ``dim`` is shown: all that figures know of an arm."""
+    structures = [arm.structure for arm in arms]
+    return judged.assign_coords(
+        label=(dim, [arm.label for arm in arms]),
+        color=(dim, [arm.color for arm in arms]),
+        has_noise=(dim, [arm.has_noise for arm in arms]),
+        has_floor=(dim, [arm.has_floor for arm in arms]),
+        variance=(dim, [structure.variance for structure in structures]),
+    )
+
+
+def judge_on_data(
+    program: Program,
+    runs: Sweep,
+    data: Dataset,
+    *,
+    classifier: Classifier | None = None,
+    iw_samples: int = 64,
+    seed: int = 0,
+) -> xr.Dataset:
+    """All that is said of VAEs with a Gaussian latent on a real data set, in its test part.
+
+    Metrics of the bounds, of the decoder's σ as :func:`spread_jax.models.vae.watch_sigma` recorded
+    it, of clean samples, and, under names that end in ``_of_means``, of the decoder's means. What
+    :func:`best_cells` may choose by is ``validation_frechet``, or ``validation_energy_distance``
+    where there is no classifier: the same of the validation part.
+
+    Args:
+      program, runs: what was trained.
+      data: what it was trained on.
+      classifier: of the same data, in whose features images are judged.
+      iw_samples: draws of z in the importance-weighted bound.
+      seed: of the judge's draws.
+    """
+
+    def noise_on_model(hyper: Mapping[str, float]) -> float:
+        return hyper["noise_on_model"] * hyper["sigma_fix"]
+
+    quality = quality_metrics(classifier, data.train[:MAX_SAMPLES]) if classifier else []
+    every = [
+        metrics.NONFINITE,
+        *metrics.BOUNDS,
+        metrics.importance_weighted(iw_samples),
+        *metrics.runaway_alarm("min_sigma", data_scale(data.train), noise_on_model),
+        metrics.last("min_sigma", "smallest decoder σ, last step"),
+        metrics.last("median_sigma", "median decoder σ, last step"),
+        metrics.ENERGY_DISTANCE,
+        *quality,
+    ]
+    of_means = [
+        metric._replace(name=f"{metric.name}_of_means", long_name=f"{metric.long_name}, means")
+        for metric in quality
+    ]
+    measure = (quality or [metrics.ENERGY_DISTANCE])[0]
+    chooser = measure._replace(name=f"validation_{measure.name}")
+
+    def judged(model: VAE, of: Sequence[Metric], part: Literal["validation", "test"]) -> xr.Dataset:
+        return judge(model, runs, data, of, spread=program.spread, part=part, seed=seed)
+
+    means = judged(program.model.without_variance(), of_means, "test")
+    return (
+        judged(program.model, every, "test")
+        .assign({metric.name: means[metric.name] for metric in of_means})
+        .assign({chooser.name: judged(program.model, [chooser], "validation")[chooser.name]})
+    )
+
+
+class Comparison(NamedTuple):
+    """What is known of arms on a real data set.
+
+    Attributes:
+      cells: every cell, judged on test data.
+      shown: the arms, each at its cell that is best on validation data, with their pictures.
+      reference: what real data score by the same metrics of samples.
+      accuracy: the classifier's on test data; None without labels.
+    """
+
+    cells: xr.Dataset
+    shown: xr.Dataset
+    reference: dict[str, float]
+    accuracy: float | None
+
+
+def compare_on_data(
+    trained: Sequence[tuple[Program, Sweep]],
+    arms: Mapping[str, Arm],
+    data: Dataset,
+    *,
+    iw_samples: int = 64,
+    count: int = 32,
+    seed: int = 0,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Comparison:
+    """Judges every run, by a classifier of the same data where they have labels, and chooses.
+
+    Args:
+      trained: programs and their runs.
+      arms: name → arm, the plain one first.
+      data: what they were trained on.
+      iw_samples, seed: as in :func:`judge_on_data`.
+      count: as in :func:`pictures_of_arms`.
+      on_stage: is told what is being done.
+    """
+    classifier, accuracy, quality = None, None, []
+    if data.train_labels is not None:
+        on_stage("training a classifier, to judge samples by")
+        classifier = train_classifier(jax.random.key(0), data.train, data.train_labels)
+        quality = quality_metrics(classifier, data.train[:MAX_SAMPLES])
+        if data.test_labels is not None:
+            accuracy = classifier.accuracy(data.test, data.test_labels)
+    parts = []
+    for program, runs in trained:
+        on_stage(f"judging {', '.join(program.arms)}")
+        parts.append(
+            judge_on_data(
+                program, runs, data, classifier=classifier, iw_samples=iw_samples, seed=seed
+            )
+        )
+    cells = together(parts, arms)
+    on_stage("drawing pictures")
+    measure = (quality or [metrics.ENERGY_DISTANCE])[0].name
+    chosen = cells.isel(cell=best_cells(cells, f"validation_{measure}"))
+    shown = pictures_of_arms(trained, chosen, data, count=count, seed=seed)
+    reference = {
+        **judge_samples(data.test[:MAX_SAMPLES], data, quality),
+        **judge_samples(data.train, data, [metrics.ENERGY_DISTANCE]),
+    }
+    return Comparison(cells, shown, reference, accuracy)
+
+
+def with_floors(shown: xr.Dataset, x: np.ndarray) -> xr.Dataset:
+    """``shown`` with ``floor [cell]``, in nats: the entropy of the spread data, where an arm has it
+    for a floor of its loss; NaN elsewhere. For Gaussian noise.
+
+    Args:
+      shown: described cells, each with its ``sigma_fix``.
+      x: the training data, ``[n, dim]``.
+    """
+    cells = zip(shown["sigma_fix"].values, shown["has_floor"].values, strict=True)
+    floors = [
+        spread_entropy_of_points(jax.random.key(0), jnp.asarray(x), float(sigma))
+        if has_floor
+        else np.nan
+        for sigma, has_floor in cells
+    ]
+    return shown.assign(floor=("cell", floors))
+
+
+def pictures_of_arms(
+    trained: Sequence[tuple[Program, Sweep]],
+    shown: xr.Dataset,
+    data: Dataset,
+    *,
+    count: int = 32,
+    num_worst: int = 10,
+    seed: int = 0,
+) -> xr.Dataset:
+    """``shown`` with the :func:`spread_jax.pictures.pictures` of each arm's first run.
+
+    Args:
+      trained: programs and their runs.
+      shown: one cell for each arm, the plain one first.
+      data: whose test part is reconstructed.
+      count: pictures of each kind.
+      num_worst: test points of the first arm's worst bounds, with every arm's bound of them.
+      seed: of the judge's draws.
+    """
+    x = data.test[:count]
+    first = {}
+    for program, runs in trained:
+        every = list(each_run(program.model, runs, data, spread=program.spread, seed=seed))
+        per_cell = every[:: runs.dataset.sizes["seed"]]
+        for cell, run in zip(program.cells, per_cell, strict=True):
+            first[cell["arm"], cell["sigma_fix"]] = run
+    noise = np.asarray(jax.random.normal(jax.random.key(0), x.shape))
+    noise = float(shown["sigma_fix"].max()) * noise
+    cells = zip(shown["arm"].values, shown["sigma_fix"].values, strict=True)
+    drawn = xr.concat([pictures(first[cell], noise, count) for cell in cells], "cell")
+    bounds = drawn["bound"].values
+    worst = np.argsort(bounds[0])[:num_worst]
+    return shown.assign(drawn.drop_vars("bound")).assign(
+        held_out=(("picture", "pixel"), x),
+        held_out_spread=(("picture", "pixel"), x + noise),
+        worst=(("worst_image", "pixel"), data.test[worst]),
+        worst_bound=(("cell", "worst_image"), bounds[:, worst]),
+    )

@@ -1,0 +1,268 @@
+"""Arrays and tables of finite numbers, read from the user's own files."""
+
+import gzip
+import itertools
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+FORMATS = ".npy, .npz, .csv, .parquet or IDX (also .gz)"
+
+IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+LARGEST = 1e150
+GZIP_MAGIC = b"\x1f\x8b"
+
+Content = TypeVar("Content")
+
+
+class DataFileError(ValueError):
+    """A file that holds no table of finite numbers."""
+
+    def __init__(self, path: Path, accepted: str) -> None:
+        """``accepted`` says what would do, and what is there instead."""
+        super().__init__(f"{path}: must be {accepted}")
+        self.path = path
+        self.accepted = accepted
+
+
+def as_table(x: ArrayLike) -> np.ndarray:
+    """x as ``[rows, columns]``, its numbers unchanged: real, finite, at least 2 rows, 1 column.
+
+    A vector is one column; of an array with more axes (images), the first is rows and the others
+    are columns. Booleans become 0 and 1.
+
+    Raises:
+      ValueError: naming what x is instead.
+    """
+    if np.ma.is_masked(x):  # NumPy would take what lies under the mask
+        raise ValueError("must be finite numbers, not an array with masked entries: fill them")
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise ValueError("must be rows of equal length, not ragged") from None
+    if x.dtype == bool:
+        x = x.astype(np.uint8)
+    if x.dtype.kind not in "iuf":
+        raise ValueError(f"must be an array of real numbers, not of dtype {x.dtype}")
+    if x.size == 0:
+        raise ValueError(f"must be data, not an empty array (shape {x.shape})")
+    if x.ndim == 0 or len(x) < 2:
+        raise ValueError(f"must be data of 2 rows or more, not of shape {x.shape}")
+    x = x.reshape(len(x), -1)
+    if x.dtype.kind == "f":
+        if x.dtype.itemsize > 8:
+            x = x.astype(np.float64)
+        finite = np.isfinite(x)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"must be finite numbers: row {row}, column {column} (from 0) is {x[row, column]}"
+            )
+        if max(float(x.max()), -float(x.min())) > LARGEST:
+            raise ValueError(f"must be numbers up to {LARGEST:g}, whose squares are finite")
+    return x
+
+
+def read_array(path: Path | str) -> np.ndarray:
+    """The one array in a file, of any shape and dtype, unchecked; formats of :func:`read_table`.
+
+    Raises:
+      DataFileError: if there is no such file, or it is damaged, of another format or a pickle.
+    """
+    return _read(path, _array_of)
+
+
+def read_table(path: Path | str) -> np.ndarray:
+    """The table ``[rows, columns]`` of finite numbers in a file, in the file's own units and dtype.
+
+    ``.npy``; ``.npz`` with one array; ``.csv`` (commas, with or without a line of names);
+    ``.parquet`` (needs pyarrow: the ``data`` extra); IDX, the format of MNIST, also ``.gz``.
+    Shapes as in :func:`as_table`.
+
+    Raises:
+      DataFileError: if there is no such file, or it is damaged, of another format, a pickle,
+        ragged, empty, or holds text, objects, NaN or infinity.
+
+    Examples:
+      >>> np.savetxt("points.csv", [[1, 2], [3, 4]], delimiter=",")
+      >>> print(sj.read_table("points.csv"))
+      [[1. 2.]
+       [3. 4.]]
+    """
+    return _read(path, lambda path: as_table(_array_of(path)))
+
+
+def read_archive(path: Path | str) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file by name, of any shape and dtype, unchecked.
+
+    Raises:
+      DataFileError: if there is no such file, or it is damaged, no .npz, or holds a pickle.
+    """
+    return _read(path, _read_archive)
+
+
+@contextmanager
+def errors_that_name(path: Path, kind: str = "a file") -> Iterator[None]:
+    """Whatever is wrong inside becomes a DataFileError that names the path."""
+    try:
+        yield
+    except DataFileError:
+        raise
+    except OSError as error:
+        accepted = f"{kind} that can be read ({error.strerror or 'damaged'})"
+        raise DataFileError(path, accepted) from None
+    except ValueError as error:
+        raise DataFileError(path, str(error).removeprefix("must be ")) from None
+
+
+def _read(path: Path | str, read: Callable[[Path], Content]) -> Content:
+    path = Path(path)
+    with errors_that_name(path):
+        if path.is_dir():
+            raise ValueError("must be a file, not a folder")
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ValueError("must be an ordinary file, not a pipe or device")
+        if size == 0:
+            raise ValueError("must be a file of data, not an empty one")
+        return read(path)
+
+
+def _array_of(path: Path) -> np.ndarray:
+    return _READERS.get(path.suffix.lower(), _read_idx)(path)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError("must be a .npy file of numbers, not a pickle or another format")
+        file.seek(0)
+        return _load_array(file)
+
+
+def _load_array(file: Any) -> np.ndarray:
+    try:
+        return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+        if "Object arrays" in str(error):
+            raise ValueError("must be an array of numbers, not of Python objects") from None
+        raise ValueError("must be a whole .npy file; this one is damaged or cut short") from None
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    arrays = _read_archive(path)
+    if len(arrays) != 1:
+        held = ", ".join(arrays) or "none"
+        raise ValueError(f"must be a .npz file with one array; this one holds: {held}")
+    return next(iter(arrays.values()))
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.namelist():
+                with archive.open(entry) as file:
+                    arrays[entry.removesuffix(".npy")] = _load_array(file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        raise ValueError("must be a whole .npz file; this one is damaged or no .npz") from None
+    return arrays
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            lines = (line for line in file if line.strip())
+            first = next(lines, "")
+            if not any(_is_number(field) for field in first.split(",")):  # a line of names
+                first = next(lines, "")
+            if first:
+                rows = itertools.chain([first], lines)
+                return np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
+    except UnicodeDecodeError:
+        raise ValueError("must be a .csv file of text in UTF-8") from None
+    except ValueError as error:
+        message = str(error).split("; use")[0]
+        raise ValueError(
+            f"must be a .csv file of numbers, rows of equal length: {message}"
+        ) from None
+    raise ValueError("must be a .csv file with rows of numbers; this one has none")
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field.strip().strip('"'))
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> np.ndarray:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ValueError(
+            "must be another format, or pyarrow installed: pip install 'spread_jax[data]'"
+        ) from None
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException:
+        raise ValueError(
+            "must be a whole .parquet file; this one is damaged or no .parquet"
+        ) from None
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count:
+            raise ValueError(f"must be finite numbers: column {name!r} has missing values")
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise ValueError(f"must be numbers: column {name!r} is of type {column.type}")
+    if not table.column_names:
+        raise ValueError("must be data, not a table without columns")
+    return np.column_stack([column.to_numpy() for column in table.columns])
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    return parse_idx(decompressed(path))
+
+
+def decompressed(path: Path) -> bytes:
+    """All bytes of a file, of a .gz those inside it.
+
+    Raises:
+      ValueError: if it is a damaged .gz.
+    """
+    content = path.read_bytes()
+    try:
+        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise ValueError("must be a whole .gz file; this one is damaged or cut short") from None
+
+
+def parse_idx(content: bytes) -> np.ndarray:
+    """The array in the bytes of an IDX file: 0, 0, type, number of axes, their lengths, numbers.
+
+    Raises:
+      ValueError: if its first bytes are of another format, or promise another length.
+    """
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
+        raise ValueError(f"must be {FORMATS}")
+    ndim, dtype = content[3], np.dtype(IDX_TYPES[content[2]])
+    start = 4 + 4 * ndim
+    shape = tuple(int(n) for n in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
+    if len(content) != start + dtype.itemsize * math.prod(shape):
+        raise ValueError(
+            f"must be a whole IDX file: its first bytes promise shape {shape}, "
+            f"which its {len(content):,} bytes do not hold"
+        )
+    numbers = np.frombuffer(content, dtype, offset=start)
+    return numbers.reshape(shape).astype(dtype.newbyteorder("="))
+
+
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}

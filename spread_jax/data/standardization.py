@@ -1,0 +1,72 @@
+"""Columns of mean 0 and standard deviation 1, and back."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spread_jax.data.files import as_table
+
+Floats = NDArray[np.float64]
+
+
+class Standardization(NamedTuple):
+    """x ↦ (x - mean) / scale, column by column, and back.
+
+    Attributes:
+      mean: ``[columns]``, data units.
+      scale: ``[columns]``, the standard deviation, and 1 where the column is constant.
+      constant_columns: the columns, from 0, that hold one value only.
+    """
+
+    mean: Floats
+    scale: Floats
+    constant_columns: list[int]
+
+    def apply(self, x: ArrayLike) -> Floats:
+        """(x - mean) / scale."""
+        return (np.asarray(x, np.float64) - self.mean) / self.scale
+
+    def inverse(self, z: ArrayLike) -> Floats:
+        """mean + scale z: back to data units."""
+        return self.mean + self.scale * np.asarray(z, np.float64)
+
+
+def standardize(x: ArrayLike) -> tuple[Floats, Standardization]:
+    """z = (x - mean) / std, column by column; a constant column becomes 0, with scale 1.
+
+    ``scaling.inverse(z)`` is x again, and ``scaling.constant_columns`` says where scale 1 stands
+    for a standard deviation of 0.
+
+    Args:
+      x: data, ``[rows, columns]``, any units.
+
+    Returns:
+      z, float64, and the scaling.
+
+    Raises:
+      ValueError: if x is no table of finite numbers with at least two rows.
+
+    Examples:
+      >>> z, scaling = sj.standardize([[1.0, 5.0], [3.0, 5.0]])
+      >>> print(z, scaling.constant_columns)
+      [[-1.  0.]
+       [ 1.  0.]] [1]
+    """
+    x = as_table(x)
+    scaling = scaling_of(x)
+    return scaling.apply(x), scaling
+
+
+def scaling_of(x: np.ndarray) -> Standardization:
+    """The scaling of :func:`standardize`, of a checked table."""
+    low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    constant = low == high
+    # in units of the largest value, so that no square over- or underflows
+    unit = np.maximum(np.abs(low), np.abs(high))
+    unit[unit == 0] = 1
+    mean, scale = low.copy(), np.ones(x.shape[1])
+    for j in np.flatnonzero(~constant):
+        column = x[:, j] / unit[j]
+        mean[j], scale[j] = unit[j] * column.mean(), unit[j] * column.std()
+    return Standardization(mean, scale, np.flatnonzero(constant).tolist())

@@ -1,0 +1,285 @@
+"""From trained runs to numbers: metrics, each a value, and the one judge that applies them."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, PyTree
+from numpy.typing import NDArray
+
+from spread_jax.data.datasets import Dataset
+from spread_jax.models.model import Model
+from spread_jax.objectives import Bound
+from spread_jax.spreads import Spread
+from spread_jax.sweeps import Sweep
+from spread_jax.training import Hyper, sigma_fix_spread
+
+MAX_SAMPLES = 3_000  # clean samples of a run
+POINTS_AT_ONCE = 1_000
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class OfModel(Protocol[T_co]):
+    """What a metric may ask of a trained model; compiled once for all runs of the model."""
+
+    def __call__(self, model: Any, params: PyTree, spread: Spread, /, *arguments: Any) -> T_co:
+        """``(model, params, spread, *arrays) -> arrays``."""
+
+
+class Run:
+    """One finished run, as a metric sees it; what is dear is computed once, when it is asked for.
+
+    Attributes:
+      params: the final parameters.
+      hyper: the numbers of the run.
+      curves: what was recorded along the run, name → ``[record, ...]``, with ``step`` itself.
+      data: the data set.
+      held_out: the part of it that the run is judged on, ``[n, dim]``.
+      num_samples: how many clean samples it is judged by.
+    """
+
+    def __init__(
+        self,
+        params: PyTree,
+        hyper: Mapping[str, float],
+        curves: Mapping[str, np.ndarray],
+        data: Dataset,
+        held_out: np.ndarray,
+        num_samples: int,
+        evaluate: Callable,
+        seed: int,
+    ) -> None:
+        """Computes nothing yet; ``evaluate`` is :func:`_evaluation`'s."""
+        self.params, self.hyper, self.curves = params, hyper, curves
+        self.data, self.held_out, self.num_samples = data, held_out, num_samples
+        self._evaluate, self._key = evaluate, jax.random.key(seed)
+        self._known: dict[Callable, Any] = {}
+
+    def once(self, function: "Callable[[Run], T]") -> T:
+        """``function(run)``, computed at the first call: for what several metrics share."""
+        if function not in self._known:
+            self._known[function] = function(self)
+        return self._known[function]
+
+    def ask(self, function: OfModel[T], *arguments: Any) -> T:
+        """``function(model, params, spread, *arguments)`` of this run, NumPy leaves."""
+        return jax.device_get(self._evaluate(function, self.params, self.hyper, *arguments))
+
+    def ask_of_points(
+        self, function: OfModel[T], x: np.ndarray, at_once: int = POINTS_AT_ONCE
+    ) -> T:
+        """``function(model, params, spread, key, x)`` of all points, some at a time.
+
+        Every batch has one size and a key of its own, so that one program serves them all.
+
+        Args:
+          function: its leaves have the leading axis of x.
+          x: ``[n, dim]``.
+          at_once: points in a batch; bounds the memory.
+        """
+        at_once = min(at_once, len(x))
+        parts = []
+        for i, start in enumerate(range(0, len(x), at_once)):
+            points = jnp.asarray(x[np.arange(start, start + at_once) % len(x)])
+            parts.append(self.ask(function, jax.random.fold_in(self._key, i), points))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(x)], *parts)
+
+    @functools.cached_property
+    def samples(self) -> NDArray[np.float32]:
+        """Clean samples, ``[num_samples, dim]``; all runs draw with one key."""
+        return np.asarray(self.ask(_sampler(self.num_samples), self._key))
+
+    def bound(self, x: np.ndarray) -> Bound:
+        """The model's bound of every row of ``x``, leaves ``[n, ...]``, in nats."""
+        return jax.tree.map(jnp.asarray, self.ask_of_points(_bound, x))
+
+
+def _bound(model: Model, params: PyTree, spread: Spread, key: Array, x: Array) -> Bound:
+    return model.bound(params, key, x, spread)
+
+
+@functools.cache
+def _sampler(n: int) -> OfModel[Array]:
+    return lambda model, params, spread, key: model.sample(params, key, n, spread)
+
+
+def _evaluation(model: Model, spread: Callable[[Hyper], Spread]) -> Callable:
+    """``(function, params, hyper, *arguments) -> function(model, params, spread, *arguments)``,
+    compiled once for each function."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def evaluate(function: OfModel[T], params: PyTree, hyper: Hyper, *arguments: Any) -> T:
+        return function(model, params, spread(hyper), *arguments)
+
+    return evaluate
+
+
+class Metric(NamedTuple):
+    """A number that judges a run.
+
+    Attributes:
+      name: of the variable in the judged dataset.
+      units: nats, data units, "1" for a share or a count.
+      better: which direction is better, and so which is worst for a run without a number; "" where
+        neither is.
+      function: ``(run) -> number``; a bool where the metric is whether something holds, whose mean
+        over seeds is a rate; NaN where the run has no such number; inf for a step that never came.
+      long_name: what a table or a figure says; by default the name.
+    """
+
+    name: str
+    units: str
+    better: Literal["lower", "higher", ""]
+    function: Callable[[Run], Any]
+    long_name: str = ""
+
+
+def judge(
+    model: Model,
+    runs: Sweep,
+    data: Dataset,
+    metrics: Sequence[Metric],
+    *,
+    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
+    part: Literal["validation", "test"] = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """The runs' dataset, with a variable for each metric, dims (grid axes or cell, seed).
+
+    Choose on ``part="validation"``, with :func:`best`; report on ``part="test"``.
+
+    Args:
+      model: that was trained.
+      runs: what :func:`spread_jax.sweep` returned.
+      data: whose held-out part the runs are judged on.
+      metrics: what to judge by, each name once.
+      spread: ``(hyper) -> Spread``, as the training had it.
+      part: of the data.
+      num_samples: clean samples of each run; by default as many as the part has rows, at most
+        3,000.
+      seed: of the samples and of the bounds' draws, which are the same for all runs.
+
+    Raises:
+      ValueError: if two metrics, or a metric and a variable of the runs, have one name.
+
+    Examples:
+      >>> data = sj.problems.ring().dataset(jax.random.key(0))
+      >>> vae = sj.make_vae(2, latent_dim=2, hidden=(16,))
+      >>> training = sj.model_training(vae, sample_batch=sj.rows(64), num_steps=10)
+      >>> grid = {"sigma_fix": [0.1, 0.3], "learning_rate": 1e-3}
+      >>> runs = sj.sweep(training, grid, num_seeds=3, data=data.train)
+      >>> off_ring = sj.Metric(
+      ...     "off_ring", "data units", "lower",
+      ...     lambda run: np.abs(np.linalg.norm(run.samples, axis=1) - 1).mean(),
+      ... )
+      >>> judged = sj.judge(vae, runs, data, [off_ring])
+      >>> dict(judged["off_ring"].sizes), dict(sj.over_seeds(judged)["off_ring"].sizes)
+      ({'sigma_fix': 2, 'seed': 3}, {'sigma_fix': 2, 'statistic': 3})
+    """
+    names = [metric.name for metric in metrics]
+    taken = {name for name in names if names.count(name) > 1 or name in runs.dataset}
+    if taken:
+        raise ValueError(f"these names are taken: {', '.join(sorted(taken))}")
+    lead = runs.dataset["first_nonfinite_step"].dims
+    shape = tuple(runs.dataset.sizes[dim] for dim in lead)
+    every = each_run(
+        model, runs, data, spread=spread, part=part, num_samples=num_samples, seed=seed
+    )
+    values = [[metric.function(run) for metric in metrics] for run in every]
+    judged = {}
+    for metric, column in zip(metrics, zip(*values, strict=True), strict=True):
+        long_name = metric.long_name or metric.name.replace("_", " ")
+        attrs = {"long_name": long_name, "units": metric.units, "better": metric.better}
+        judged[metric.name] = (lead, np.array(column).reshape(shape), attrs)
+    return runs.dataset.assign(judged)
+
+
+def each_run(
+    model: Model,
+    runs: Sweep,
+    data: Dataset,
+    *,
+    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
+    part: Literal["validation", "test"] = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+) -> Iterator[Run]:
+    """The runs one by one, in the order of the dataset's axes; arguments as in :func:`judge`."""
+    held_out = data.validation if part == "validation" else data.test
+    lead = runs.dataset["first_nonfinite_step"].dims
+    curves = {
+        str(name): variable.transpose(*lead, "step", ...).values
+        for name, variable in runs.dataset.data_vars.items()
+        if "step" in variable.dims
+    }
+    evaluate = _evaluation(model, spread)
+    for index in np.ndindex(*(runs.dataset.sizes[dim] for dim in lead)):
+        yield Run(
+            jax.tree.map(lambda leaf, index=index: leaf[index], runs.stacked_params),
+            # the shortest decimal of a float32: 0.1 as it was given, not 0.10000000149
+            {name: float(str(numbers[index])) for name, numbers in runs.hyper.items()},
+            {"step": runs.dataset["step"].values, **{n: c[index] for n, c in curves.items()}},
+            data,
+            held_out,
+            num_samples or min(len(held_out), MAX_SAMPLES),
+            evaluate,
+            seed,
+        )
+
+
+def first_samples(
+    model: Model,
+    runs: Sweep,
+    data: Dataset,
+    n: int,
+    *,
+    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
+    seed: int = 0,
+) -> xr.DataArray:
+    """Clean samples of the first seed of every cell, ``[grid axes or cell, point, dim]``."""
+    *lead, seed_dim = runs.dataset["first_nonfinite_step"].dims
+    first = runs._replace(
+        dataset=runs.dataset.isel({seed_dim: [0]}),
+        **jax.tree.map(
+            lambda leaf: leaf.take([0], axis=len(lead)),
+            {"stacked_params": runs.stacked_params, "hyper": runs.hyper},
+        ),
+    )
+    every = each_run(model, first, data, spread=spread, num_samples=n, seed=seed)
+    values = np.stack([run.samples for run in every])
+    shape = tuple(first.dataset.sizes[dim] for dim in lead)
+    attrs = {"long_name": "clean samples of the first seed", "units": "data units"}
+    return xr.DataArray(
+        values.reshape(*shape, *values.shape[1:]), dims=(*lead, "point", "dim"), attrs=attrs
+    )
+
+
+def judge_samples(
+    samples: np.ndarray,
+    data: Dataset,
+    metrics: Sequence[Metric],
+    hyper: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """The metrics of points that stand in place of a run's samples: what real data would score.
+
+    Args:
+      samples: ``[n, dim]``.
+      data: as in :func:`judge`, its test part.
+      metrics: that look at samples only.
+      hyper: the numbers of the run, where the metrics ask for them.
+    """
+    run = Run({}, hyper or {}, {}, data, data.test, len(samples), _no_model, 0)
+    run.samples = samples
+    return {metric.name: float(metric.function(run)) for metric in metrics}
+
+
+def _no_model(*arguments: Any) -> Any:
+    raise ValueError("these are samples without a model: give metrics of samples only")

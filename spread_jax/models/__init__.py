@@ -1,0 +1,1 @@
+"""Models that can be trained through a spread: VAEs, mixtures, any density; a file each."""

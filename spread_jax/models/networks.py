@@ -1,0 +1,232 @@
+"""Flax Linen encoders and decoders, used through ``init`` and ``apply`` only."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Activation = Callable[[Array], Array]
+Variance = Literal["each", "shared", "none"]
+"""Of a decoder: one for each dimension and z; one number for all; or none, a deterministic one."""
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation: ``[..., in] -> [..., hidden[-1]]``."""
+
+    hidden: Sequence[int]
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        for width in self.hidden:
+            x = self.activation(nn.Dense(width)(x))
+        return x
+
+
+class BernoulliEncoder(nn.Module):
+    """q(z|y) = Bernoulli(logits(y)): ``y [..., dim] -> logits [..., latent_dim]``."""
+
+    hidden: Sequence[int]
+    latent_dim: int = 1
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(self, y: Float[Array, "*batch dim"]) -> Float[Array, "*batch latent_dim"]:
+        return nn.Dense(self.latent_dim)(MLP(self.hidden, self.activation)(y))
+
+
+class GaussianEncoder(nn.Module):
+    """q(z|y) = N(mean(y), diag exp log_var(y)): ``y [..., dim] -> (mean, log_var)``."""
+
+    hidden: Sequence[int]
+    latent_dim: int
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(
+        self, y: Float[Array, "*batch dim"]
+    ) -> tuple[Float[Array, "*batch latent_dim"], Float[Array, "*batch latent_dim"]]:
+        features = MLP(self.hidden, self.activation)(y)
+        return nn.Dense(self.latent_dim)(features), nn.Dense(self.latent_dim)(features)
+
+
+class GaussianDecoder(nn.Module):
+    """p(x|z) = N(mean(z), diag var(z)): ``z [..., latent_dim] -> (mean, var)``, each [..., dim].
+
+    The variance is exp of a head with a constant bias and, by default, a zero kernel, so that it
+    starts at exp(initial_log_var) for every z. That start is part of the method: from variance 1
+    each component explains all the data, and the modes are merged on most seeds. A ``shared``
+    variance is one learned number; with ``none``, var is None and x = mean(z). ``min_std``, if it
+    is not 0, is added to the standard deviation, in data units: a soft clip of log σ from below.
+
+    References:
+      Rybkin, Daniilidis, Levine, "Simple and Effective VAE Training with Calibrated Decoders",
+      ICML 2021, for the soft clip log σ -> -6 + softplus(log σ + 6), which is σ -> σ + e^-6.
+    """
+
+    hidden: Sequence[int]
+    dim: int
+    activation: Activation = nn.relu
+    initial_log_var: float = -3.0
+    zero_log_var_kernel: bool = True
+    variance: Variance = "each"
+    min_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_variance(self.variance)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "*batch latent_dim"]
+    ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"] | None]:
+        features = MLP(self.hidden, self.activation)(z)
+        log_var = None
+        if self.variance == "each":
+            log_var = nn.Dense(
+                self.dim,
+                kernel_init=nn.initializers.zeros
+                if self.zero_log_var_kernel
+                else nn.initializers.lecun_normal(),
+                bias_init=nn.initializers.constant(self.initial_log_var),
+            )(features)
+        mean = nn.Dense(self.dim)(features)
+        if self.variance == "shared":
+            log_var = _shared_log_var(self, mean)
+        if log_var is None:
+            return mean, None
+        if self.min_std == 0:
+            return mean, jnp.exp(log_var)
+        return mean, jnp.square(jnp.exp(log_var / 2) + self.min_std)
+
+
+class ConvGaussianEncoder(nn.Module):
+    """q(z|y) of an image: twice, blocks of 2 x 2 pixels become channels and a 3 x 3 convolution
+    follows; then a dense layer and two heads.
+
+    ``y [..., height width] -> (mean, log_var)``, each ``[..., latent_dim]``. Sides that 4 does not
+    divide get zeros. There is no stride: on a CPU the gradient of a strided convolution takes XLA
+    20 times as long.
+    """
+
+    shape: tuple[int, int]
+    latent_dim: int
+    channels: Sequence[int] = (8, 16)
+    width: int = 128
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(
+        self, y: Float[Array, "*batch dim"]
+    ) -> tuple[Float[Array, "*batch latent_dim"], Float[Array, "*batch latent_dim"]]:
+        x = y.reshape(-1, *self.shape, 1)
+        x = jnp.pad(x, ((0, 0), *((0, -side % 4) for side in self.shape), (0, 0)))
+        for channels in self.channels:
+            x = self.activation(nn.Conv(channels, (3, 3))(_blocks_to_channels(x)))
+        x = x.reshape(*y.shape[:-1], -1)
+        features = self.activation(nn.Dense(self.width)(x))
+        return nn.Dense(self.latent_dim)(features), nn.Dense(self.latent_dim)(features)
+
+
+class ConvGaussianDecoder(nn.Module):
+    """p(x|z) of an image: :class:`ConvGaussianEncoder` backwards.
+
+    ``z [..., latent_dim] -> (mean, var)``, each ``[..., height width]``; the variance is that of
+    :class:`GaussianDecoder`.
+    """
+
+    shape: tuple[int, int]
+    channels: Sequence[int] = (16, 8)
+    width: int = 128
+    activation: Activation = nn.relu
+    initial_log_var: float = -3.0
+    variance: Variance = "each"
+
+    def __post_init__(self) -> None:
+        _check_variance(self.variance)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "*batch latent_dim"]
+    ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"] | None]:
+        height, width = (-(-side // 4) for side in self.shape)
+        x = MLP((self.width, height * width * self.channels[0]), self.activation)(z)
+        x = x.reshape(-1, height, width, self.channels[0])
+        x = self.activation(nn.Conv(4 * self.channels[1], (3, 3))(x))
+        x = _channels_to_blocks(x)
+
+        def head(**options: Any) -> Array:
+            image = _channels_to_blocks(nn.Conv(4, (3, 3), **options)(x))
+            image = image[:, : self.shape[0], : self.shape[1], 0]
+            return image.reshape(*z.shape[:-1], -1)
+
+        mean, log_var = head(), None
+        if self.variance == "each":
+            log_var = head(
+                kernel_init=nn.initializers.zeros,
+                bias_init=nn.initializers.constant(self.initial_log_var),
+            )
+        if self.variance == "shared":
+            log_var = _shared_log_var(self, mean)
+        return mean, None if log_var is None else jnp.exp(log_var)
+
+
+def _blocks_to_channels(x: Array) -> Array:
+    """``[n, 2 height, 2 width, channels] -> [n, height, width, 4 channels]``."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // 2, width // 2, 4 * channels)
+
+
+def _channels_to_blocks(x: Array) -> Array:
+    """The inverse of :func:`_blocks_to_channels`."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * height, 2 * width, channels // 4)
+
+
+def _check_variance(variance: str) -> None:
+    if variance not in get_args(Variance):
+        raise ValueError(
+            f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}"
+        )
+
+
+def _shared_log_var(decoder: GaussianDecoder | ConvGaussianDecoder, mean: Array) -> Array:
+    start = nn.initializers.constant(decoder.initial_log_var)
+    return jnp.broadcast_to(decoder.param("log_var", start, ()), mean.shape)
+
+
+class InjectiveMean(nn.Module):
+    """f(x) = x + c(x) with Lipschitz constant of c below 1: ``x [..., dim] -> [..., dim]``.
+
+    c is an MLP with tanh between its layers. Flax's spectral normalisation divides each kernel by
+    an estimate of its largest singular value, so that each layer's Lipschitz constant is
+    ``layer_bound``; then ‖f(a) - f(b)‖ >= (1 - layer_bound^layers) ‖a - b‖, and f is injective.
+
+    The power iteration's vector lives in the collection ``batch_stats``; with ``update_stats``
+    and ``mutable=["batch_stats"]`` it goes on from call to call, as Flax describes.
+    ``power_steps`` iterations in each call keep its estimate, which comes from below, within the
+    room that ``layer_bound`` leaves to 1, also without.
+
+    References:
+      Behrmann, Grathwohl, Chen, Duvenaud, Jacobsen, "Invertible residual networks", ICML 2019;
+      Miyato, Kataoka, Koyama, Yoshida, "Spectral normalization for GANs", ICLR 2018.
+    """
+
+    hidden: Sequence[int]
+    layer_bound: float = 0.9
+    power_steps: int = 10
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*batch dim"], update_stats: bool = False
+    ) -> Float[Array, "*batch dim"]:
+        c = x
+        for i, width in enumerate((*self.hidden, x.shape[-1])):
+            layer = nn.SpectralNorm(nn.Dense(width), n_steps=self.power_steps)
+            c = self.layer_bound * layer(c if i == 0 else jnp.tanh(c), update_stats=update_stats)
+        return x + c

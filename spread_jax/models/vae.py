@@ -1,0 +1,209 @@
+"""VAEs: any encoder, decoder and latent; and ready ones from this package's networks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from spread_jax import objectives
+from spread_jax.latents import Latent, gaussian_latent
+from spread_jax.models.networks import (
+    ConvGaussianDecoder,
+    ConvGaussianEncoder,
+    GaussianDecoder,
+    GaussianEncoder,
+    Variance,
+)
+from spread_jax.objectives import Bound
+from spread_jax.spreads import Spread
+
+Network = Literal["mlp", "conv"]
+
+
+class VAE(NamedTuple):
+    """p(x) = ∫ N(x; mean(z), diag var(z)) p(z) dz, with q(z|y): a :class:`spread_jax.Model`.
+
+    Attributes:
+      init: ``(key) -> params``.
+      encode: ``(params, y [..., dim]) -> posterior``, as ``latent`` expects it.
+      decode: ``(params, z [..., latent_dim]) -> (mean, var)``, var None if deterministic.
+      latent: prior and posterior family.
+    """
+
+    init: Callable[[PRNGKeyArray], PyTree]
+    encode: Callable[[PyTree, Array], PyTree]
+    decode: Callable[[PyTree, Array], tuple[Array, Array | None]]
+    latent: Latent
+
+    def bound(
+        self, params: PyTree, key: PRNGKeyArray, x: Float[Array, "*batch dim"], spread: Spread
+    ) -> Bound:
+        """The spread ELBO of each point: :func:`spread_jax.spread_elbo`."""
+        return objectives.spread_elbo(
+            key,
+            x,
+            encode=lambda y: self.encode(params, y),
+            decode=lambda z: self.decode(params, z),
+            latent=self.latent,
+            spread=spread,
+        )
+
+    def importance_weighted_bound(
+        self,
+        params: PyTree,
+        key: PRNGKeyArray,
+        x: Float[Array, "*batch dim"],
+        spread: Spread,
+        num_samples: int,
+    ) -> Float[Array, "*batch"]:
+        """:func:`spread_jax.importance_weighted_bound`, all draws of z decoded together."""
+        return objectives.importance_weighted_bound(
+            key,
+            x,
+            encode=lambda y: self.encode(params, y),
+            decode=lambda z: self.decode(params, z),
+            latent=self.latent,
+            spread=spread,
+            num_samples=num_samples,
+            samples_at_once=num_samples,  # a convolution in a loop is slow on a CPU
+        )
+
+    def sample(
+        self, params: PyTree, key: PRNGKeyArray, n: int, spread: Spread | None = None
+    ) -> Float[Array, "n dim"]:
+        """z ~ p(z), x ~ p(x|z): clean points, whatever the spread."""
+        del spread  # the decoder is a model of the clean data
+        return objectives.sample(
+            key, n, decode=lambda z: self.decode(params, z), latent=self.latent
+        )
+
+    def without_variance(self) -> "VAE":
+        """The same model with x = mean(z): its samples are the decoder's means."""
+        return self._replace(decode=lambda params, z: (self.decode(params, z)[0], None))
+
+
+def linen_vae(encoder: nn.Module, decoder: nn.Module, latent: Latent, *, dim: int) -> VAE:
+    """A VAE of two Flax Linen modules, ``y -> posterior`` and ``z -> (mean, var)``.
+
+    Its parameters are ``{"encoder": ..., "decoder": ...}``, as the modules' own ``init`` makes
+    them.
+
+    Args:
+      encoder: as :class:`spread_jax.models.networks.GaussianEncoder`.
+      decoder: as :class:`spread_jax.models.networks.GaussianDecoder`.
+      latent: prior and posterior family, which the encoder's posterior must be of.
+      dim: of the data.
+
+    Examples:
+      >>> from spread_jax.models import networks
+      >>> vae = sj.linen_vae(
+      ...     networks.BernoulliEncoder((16,)),
+      ...     networks.GaussianDecoder((16,), dim=2),
+      ...     sj.bernoulli_latent(),
+      ...     dim=2,
+      ... )
+      >>> vae.sample(vae.init(jax.random.key(0)), jax.random.key(1), 5).shape
+      (5, 2)
+    """
+    latent_dim = jax.eval_shape(lambda key: latent.sample_prior(key, 1), jax.random.key(0)).shape[1]
+
+    def init(key: PRNGKeyArray) -> PyTree:
+        encoder_key, decoder_key = jax.random.split(key)
+        return {
+            "encoder": encoder.init(encoder_key, jnp.zeros((1, dim))),
+            "decoder": decoder.init(decoder_key, jnp.zeros((1, latent_dim))),
+        }
+
+    # Linen's types allow for collections that change, which these modules do not have
+    encode: Callable[..., Any] = encoder.apply
+    decode: Callable[..., Any] = decoder.apply
+    return VAE(
+        init,
+        lambda params, y: encode(params["encoder"], y),
+        lambda params, z: decode(params["decoder"], z),
+        latent,
+    )
+
+
+def make_vae(
+    dim: int,
+    *,
+    latent_dim: int,
+    variance: Variance = "each",
+    hidden: Sequence[int] = (400,),
+    network: Network = "mlp",
+    shape: tuple[int, int] | None = None,
+    min_std: float = 0.0,
+) -> VAE:
+    """p(z) = N(0, I), q(z|y) = N(mean(y), diag var(y)), p(x|z) = N(mean(z), diag var(z)).
+
+    Args:
+      dim: of the data.
+      latent_dim: of z.
+      variance: the decoder's, see :class:`spread_jax.models.networks.GaussianDecoder`.
+      hidden: widths of the hidden layers of an MLP's encoder and decoder.
+      network: ``conv``: :class:`spread_jax.models.networks.ConvGaussianEncoder` and its decoder.
+      shape: height and width of the images, which ``conv`` needs.
+      min_std: added to an MLP decoder's standard deviation, in data units.
+
+    Raises:
+      ValueError: if ``variance`` or ``network`` is not one of those, ``conv`` gets no shape, or
+        ``latent_dim`` is below 1.
+
+    Examples:
+      >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))
+      >>> params = vae.init(jax.random.key(0))
+      >>> mean, var = vae.decode(params, jnp.zeros((5, 10)))
+      >>> mean.shape, var.shape
+      ((5, 64), (5, 64))
+    """
+    if network not in get_args(Network):
+        raise ValueError(f"network must be one of {', '.join(get_args(Network))}, got {network!r}")
+    latent = gaussian_latent(latent_dim)
+    if network == "mlp":
+        return linen_vae(
+            GaussianEncoder(hidden, latent_dim),
+            GaussianDecoder(hidden, dim, variance=variance, min_std=min_std),
+            latent,
+            dim=dim,
+        )
+    if shape is None:
+        raise ValueError("a convolution needs images: give their shape")
+    return linen_vae(
+        ConvGaussianEncoder(shape, latent_dim),
+        ConvGaussianDecoder(shape, variance=variance),
+        latent,
+        dim=dim,
+    )
+
+
+def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Callable[[PyTree], dict[str, Array]]:
+    """``(params) -> σ of the decoder``, at the posterior means of some points: to be observed.
+
+    For a posterior whose first part is its mean, as :func:`spread_jax.gaussian_latent`'s. A median
+    costs more than a step, so record seldom.
+
+    Args:
+      vae: the model.
+      points: where to look, in data units.
+
+    Returns:
+      ``sigma [dim]``, the geometric mean over the points, ``min_sigma`` and ``median_sigma``, in
+      data units; nothing for a deterministic decoder.
+    """
+
+    def observe(params: PyTree) -> dict[str, Array]:
+        var = vae.decode(params, vae.encode(params, points)[0])[1]
+        if var is None:
+            return {}
+        sigma = jnp.sqrt(var)
+        return {
+            "sigma": jnp.exp(jnp.log(sigma).mean(axis=0)),
+            "min_sigma": sigma.min(),
+            "median_sigma": jnp.median(sigma),
+        }
+
+    return observe

@@ -1,0 +1,59 @@
+"""What figures of images and tables show of a trained VAE: samples, reconstructions, traversals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, PyTree
+
+from spread_jax.judgement import Run
+from spread_jax.models.vae import VAE
+from spread_jax.spreads import Spread
+
+NUM_TRAVERSED = 6  # latent dimensions
+TRAVERSED = np.linspace(-2, 2, 9)  # standard deviations of the prior
+
+
+def pictures(run: Run, noise: np.ndarray, count: int) -> xr.Dataset:
+    """Arrays that figures show of a run of a VAE with a Gaussian latent.
+
+    Args:
+      run: as :func:`spread_jax.judgement.each_run` yields it.
+      noise: of the samples that are shown with noise, ``[count, dim]``.
+      count: pictures of each kind.
+
+    Returns:
+      ``samples``, ``spread_samples`` and ``reconstructions`` (the decoder's means at the posterior
+      means of held-out data, spread as the run's data were) [picture, pixel]; ``traversal``, the
+      decoder's means along the latent dimensions that the posterior means vary in most [latent,
+      value, pixel]; and ``bound`` of every held-out row [row].
+    """
+    x = run.held_out[:count]
+    samples = run.samples[: len(x)]
+    bound = run.bound(run.held_out)
+    spread_of_means = np.asarray(bound.posterior[0]).std(axis=0)
+    largest = np.argsort(-spread_of_means)[:NUM_TRAVERSED]
+    z = np.zeros((len(largest), len(TRAVERSED), len(spread_of_means)), np.float32)
+    for row, latent in enumerate(largest):
+        z[row, :, latent] = TRAVERSED
+    return xr.Dataset(
+        {
+            "samples": (("picture", "pixel"), samples),
+            "spread_samples": (("picture", "pixel"), samples + noise[: len(x)]),
+            "reconstructions": (
+                ("picture", "pixel"),
+                run.ask(_reconstruct, jax.random.key(0), jnp.asarray(x)),
+            ),
+            "traversal": (("latent", "value", "pixel"), run.ask(_decode, jnp.asarray(z))),
+            "bound": ("row", np.asarray(bound.elbo)),
+        },
+        coords={"value": TRAVERSED},
+    )
+
+
+def _reconstruct(vae: VAE, params: PyTree, spread: Spread, key: Array, x: Array) -> Array:
+    return vae.decode(params, vae.encode(params, spread.sample(key, x))[0])[0]
+
+
+def _decode(vae: VAE, params: PyTree, spread: Spread, z: Array) -> Array:
+    return vae.decode(params, z)[0]

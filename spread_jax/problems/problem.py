@@ -1,0 +1,161 @@
+"""What a data law on a thin set offers, and its isometric copy in a higher dimension."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from numpy.typing import NDArray
+
+from spread_jax.data.datasets import Dataset
+from spread_jax.judgement import Metric, Run, judge_samples
+from spread_jax.latents import Latent
+from spread_jax.metrics import energy_distance, of_samples, wasserstein
+from spread_jax.models.networks import GaussianDecoder
+from spread_jax.models.vae import VAE, linen_vae
+from spread_jax.training import Hyper
+
+
+class Problem(NamedTuple):
+    """A data law on a thin set of the plane, the latent that suits it, and its distance.
+
+    Attributes:
+      name: of the law.
+      sample: ``(key, n) -> x [n, 2]``, independent points.
+      sample_evenly: the same with equally many points from each mode, where there are modes.
+      distance: ``(x [..., 2]) -> [...]``, from the set, in data units.
+      latent: prior and posterior family.
+      even_latent: the same, its prior as even as ``sample_evenly``; to judge samples with.
+      encoder: ``(hidden widths) ->`` a Linen module for q(z|y) of that latent.
+    """
+
+    name: str
+    sample: Callable[[PRNGKeyArray, int], Array]
+    sample_evenly: Callable[[PRNGKeyArray, int], Array]
+    distance: Callable[[Array | np.ndarray], Array]
+    latent: Latent
+    even_latent: Latent
+    encoder: Callable[[Sequence[int]], nn.Module]
+
+    def vae(self, hidden: Sequence[int] = (64,), **decoder: Any) -> VAE:
+        """A VAE of dense layers with the law's latent.
+
+        Args:
+          hidden: widths of the hidden layers.
+          **decoder: options of :class:`spread_jax.models.networks.GaussianDecoder`.
+        """
+        network = GaussianDecoder(hidden, dim=2, **decoder)
+        return linen_vae(self.encoder(hidden), network, self.latent, dim=2)
+
+    def batches(self, batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
+        """A ``sample_batch`` that draws fresh points at every step."""
+        return lambda key, data, hyper: self.sample(key, batch_size)
+
+    def dataset(self, key: PRNGKeyArray, train: int = 10_000, held_out: int = 500) -> Dataset:
+        """Points to train on, and evenly drawn ones for validation and test, without labels."""
+        keys = jax.random.split(key, 3)
+        validation, test = (self.sample_evenly(part_key, held_out) for part_key in keys[1:])
+        x = self.sample(keys[0], train)
+        return Dataset(self.name, np.asarray(x), np.asarray(validation), np.asarray(test))
+
+
+def problem_metrics(
+    problem: Callable[[Hyper], Problem], num_samples: int, max_matched: int = 250
+) -> list[Metric]:
+    """Of clean samples of a law: energy distance and W2 to one evenly drawn true sample, and the
+    mean distance from the law's set.
+
+    Args:
+      problem: ``(hyper) -> Problem`` that a run was trained on.
+      num_samples: of the true sample; judge as many.
+      max_matched: points of W2 at most, whose time is their cube.
+    """
+
+    @functools.cache
+    def points_of(*hyper: tuple[str, float]) -> NDArray[np.float32]:
+        return np.asarray(problem(dict(hyper)).sample_evenly(_true_key(0), num_samples))
+
+    def truth(run: Run) -> NDArray[np.float32]:
+        return points_of(*sorted(run.hyper.items()))
+
+    def off_data(run: Run) -> float:
+        return float(problem(run.hyper).distance(jnp.asarray(run.samples)).mean())
+
+    return [
+        of_samples(
+            "energy_distance",
+            "data units",
+            energy_distance,
+            "energy distance of clean samples to true ones",
+            truth=truth,
+        ),
+        of_samples(
+            "wasserstein",
+            "data units",
+            wasserstein,
+            "W2 of clean samples to true ones",
+            max_matched,
+            truth,
+        ),
+        Metric("off_data", "data units", "lower", off_data, "mean distance from the data's set"),
+    ]
+
+
+def true_scores(problem: Problem, num_samples: int, num_seeds: int) -> xr.Dataset:
+    """What true samples of a law score by :func:`problem_metrics`, ``[seed]``.
+
+    Args:
+      problem: the law.
+      num_samples: of each sample.
+      num_seeds: independent samples.
+    """
+    metrics, data = (
+        problem_metrics(lambda hyper: problem, num_samples),
+        problem.dataset(_true_key(0), 2, 2),
+    )
+    scores = [
+        judge_samples(
+            np.asarray(problem.sample_evenly(_true_key(1 + i), num_samples)), data, metrics
+        )
+        for i in range(num_seeds)
+    ]
+    return xr.Dataset(
+        {
+            m.name: ("seed", [score[m.name] for score in scores], {"better": m.better})
+            for m in metrics
+        }
+    )
+
+
+def _true_key(i: int) -> PRNGKeyArray:
+    """No run's."""
+    return jax.random.key(2**31 - 1 - i)
+
+
+def embed(
+    rotation_key: PRNGKeyArray, x: Float[Array, "*batch plane_dim"], dim: int
+) -> Float[Array, "*batch dim"]:
+    """x ↦ x Q with orthonormal rows Q, uniform over rotations: an isometric copy of x in R^dim.
+
+    The same key gives the same rotation.
+
+    Raises:
+      ValueError: if ``dim`` is below the last axis of ``x``.
+
+    Examples:
+      >>> x = sj.sample_ring(jax.random.key(0), 1000)
+      >>> high = sj.embed(jax.random.key(1), x, dim=20)
+      >>> high.shape, int(jnp.linalg.matrix_rank(high))
+      ((1000, 20), 2)
+    """
+    plane_dim = x.shape[-1]
+    if dim < plane_dim:
+        raise ValueError(f"dim must be at least {plane_dim}, the dimension of x, got {dim}")
+    q, r = jnp.linalg.qr(jax.random.normal(rotation_key, (dim, plane_dim)))
+    # the sign of r's diagonal makes the law of q uniform (Mezzadri 2007, arXiv math-ph/0609050)
+    return x @ (q * jnp.sign(jnp.diagonal(r))[None]).T

@@ -1,0 +1,137 @@
+"""The one call for many runs: a grid of numbers × seeds in, labelled results out."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import PyTree
+
+from spread_jax.sweeps.checkpoints import Checkpoints
+from spread_jax.sweeps.engine import Progress, train_runs
+from spread_jax.sweeps.labels import Grid, Variable, default_record_every, label, lay_out, select
+from spread_jax.training import Training
+
+
+class Sweep(NamedTuple):
+    """Finished runs.
+
+    Attributes:
+      dataset: curves with dims (grid axes or ``cell``, seed, step, ...) and numbers per run with
+        dims (grid axes or ``cell``, seed); every variable has ``long_name`` and ``units``, and
+        ``better`` where lower or higher is.
+      stacked_params: the final parameters, NumPy leaves with leading axes (grid axes or ``cell``,
+        seed).
+      hyper: the numbers that the runs were given, float32 with the same leading axes.
+      compile_seconds: spent before the first step.
+      train_seconds: spent in the steps.
+    """
+
+    dataset: xr.Dataset
+    stacked_params: PyTree
+    hyper: dict[str, np.ndarray]
+    compile_seconds: float
+    train_seconds: float
+
+    def params(self, **labels: Any) -> PyTree:
+        """The final parameters of the runs with these labels: ``params(sigma_fix=0.1, seed=3)``.
+
+        A label is any coordinate of the runs, or a constant of the grid; numbers agree to 1e-6 of
+        their size. An axis that a label reduces to one place is dropped; the others stay, in order.
+
+        Raises:
+          ValueError: if no run has such a label, value, or values together.
+        """
+        indices, dropped = select(self.dataset, labels)
+        return jax.tree.map(
+            lambda leaf: leaf[np.ix_(*indices)].squeeze(axis=dropped), self.stacked_params
+        )
+
+
+def sweep(
+    training: Training,
+    grid: Grid,
+    *,
+    num_seeds: int,
+    seed: int = 0,
+    record_every: int | None = None,
+    variables: Mapping[str, Variable] | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoints: Checkpoints | None = None,
+    data: PyTree = None,
+) -> Sweep:
+    """Trains every point of ``grid`` from ``num_seeds`` seeds, as one compiled program.
+
+    A run depends on its own seed and numbers alone: run i of any grid point starts from
+    ``jax.random.key(seed + i)``, and can be repeated alone. Its digits can differ between
+    programs that train another number of runs per device, or have fewer runs than there are
+    devices, since XLA then reorders sums.
+
+    Args:
+      training: what to train; its ``hyper`` is a dict with the numbers of ``grid``.
+      grid: name → values, an axis of the results; or name → one value, the same for all runs.
+        Or a list of cells, each name → one value, for what is no product: an axis ``cell`` of the
+        results, with every name a coordinate. A name whose values are strings is only that.
+      num_seeds: runs per grid point.
+      seed: the first seed.
+      record_every: steps per point of the recorded curves; must divide ``training.num_steps``.
+        By default the curves have 1,000 points or a little more, fewer from 1,000 runs on.
+      variables: labels of what ``training.observe`` returns.
+      on_progress: called once all is compiled, and after every chunk of every group of runs, about
+        20 times for each group.
+      checkpoints: where to save after every chunk, and what to go on from.
+      data: as in :func:`train_runs`.
+
+    Raises:
+      ValueError: if ``num_seeds``, ``seed`` or a value of the grid cannot be used, an axis is empty
+        or has the name of another, cells differ in their names, the training reads a name that the
+        grid does not give or does not read one that it gives, or ``record_every`` does not divide.
+      CheckpointError: if a checkpoint cannot be read or written, or is of other runs.
+
+    Examples:
+      >>> training = sj.make_training(
+      ...     init_params=lambda key: jax.random.normal(key),
+      ...     loss_fn=lambda params, key, x, hyper: (x - params) ** 2,
+      ...     sample_batch=lambda key, data, hyper: hyper["target"],
+      ...     optimizer=lambda hyper: optax.adam(0.1),
+      ...     num_steps=200,
+      ... )
+      >>> done = sj.sweep(training, {"target": [1.0, 2.0, 3.0]}, num_seeds=4)
+      >>> dict(done.dataset["loss"].sizes)
+      {'target': 3, 'seed': 4, 'step': 200}
+      >>> print(done.params(target=2.0).mean().round())  # over the seeds
+      2.0
+    """
+    whole = isinstance(seed, int | np.integer) and isinstance(num_seeds, int | np.integer)
+    if not (whole and num_seeds >= 1 and 0 <= seed <= 2**32 - num_seeds):
+        raise ValueError(
+            "num_seeds must be a whole number >= 1, and seed one from 0 to 2^32 - num_seeds, got "
+            f"{num_seeds} and {seed}"
+        )
+    seeds = seed + np.arange(num_seeds)
+    layout = lay_out(grid, seeds)
+    if record_every is None:
+        record_every = default_record_every(training.num_steps, math.prod(layout.shape))
+    finished = train_runs(
+        training,
+        np.broadcast_to(seeds, layout.shape).ravel(),
+        {name: numbers.ravel() for name, numbers in layout.hyper.items()},
+        record_every=record_every,
+        on_progress=on_progress,
+        checkpoints=checkpoints,
+        data=data,
+    )
+    params, statistics, curves = jax.tree.map(
+        lambda leaf: leaf.reshape(*layout.shape, *leaf.shape[1:]),
+        (finished.state.params, finished.state.loss_statistics, finished.history),
+    )
+    dataset = label(
+        layout,
+        curves=curves,
+        statistics=statistics,
+        record_every=record_every,
+        variables=variables or {},
+    )
+    return Sweep(dataset, params, layout.hyper, finished.compile_seconds, finished.train_seconds)

@@ -1,0 +1,171 @@
+"""The loop over chunks of steps: many runs, spread over all devices, told of and saved."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from spread_jax.sweeps.checkpoints import CheckpointError, Checkpoints
+from spread_jax.sweeps.groups import (
+    Groups,
+    OneRunPerDevice,
+    bytes_per_run,
+    initialiser,
+    stepper,
+    trace,
+)
+from spread_jax.training import Training, TrainState
+
+NUM_CHUNKS = 20
+
+
+class Progress(NamedTuple):
+    """Where a sweep stands, told once it is compiled and after every chunk of every group.
+
+    Attributes:
+      done, total: run-steps, the steps of all runs added up.
+      num_nonfinite: runs that have stopped, at a loss that is not finite.
+      history: the curves of the chunks that all runs have done, ``[run, record, ...]``; empty
+        before the first.
+    """
+
+    done: int
+    total: int
+    num_nonfinite: int
+    history: Mapping[str, np.ndarray]
+
+
+class FinishedRuns(NamedTuple):
+    """What :func:`train_runs` returns: NumPy leaves with a leading axis of runs.
+
+    ``state.key`` holds the raw data of the runs' keys.
+    """
+
+    state: TrainState
+    history: dict[str, np.ndarray]
+    compile_seconds: float
+    train_seconds: float
+
+
+def train_runs(
+    training: Training,
+    seeds: np.ndarray,
+    hyper: PyTree,
+    *,
+    record_every: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoints: Checkpoints | None = None,
+    data: PyTree = None,
+) -> FinishedRuns:
+    """Trains run i from ``key(seeds[i])`` with the i-th numbers of ``hyper``, for all i at once.
+
+    The runs are spread over all devices of all processes, in groups small enough for the cache;
+    the last group is padded. Steps come in chunks, called from Python: so progress can be told,
+    and after each chunk there is a checkpoint.
+
+    Args:
+      training: what to train.
+      seeds: ``[run]``, integers from 0.
+      hyper: leaves ``[run]``.
+      record_every: steps per point of the recorded curves.
+      on_progress: called after every chunk of every group.
+      checkpoints: where to save after every chunk, and what to go on from.
+      data: a data set that all runs share, arrays, in place of what ``training`` would make; it
+        lies once on each device, and is no part of a checkpoint.
+
+    Raises:
+      ValueError: if ``record_every`` does not divide the steps, or ``hyper`` has a number that
+        nothing reads or misses one that is read.
+      CheckpointError: if a checkpoint cannot be read or written.
+    """
+    if record_every < 1 or training.num_steps % record_every:
+        raise ValueError(
+            f"record_every must be at least 1 and divide the {training.num_steps} steps, got "
+            f"{record_every}"
+        )
+    start = time.perf_counter()
+    num_runs, num_records = len(seeds), training.num_steps // record_every
+    runs = (seeds.astype(np.uint32), hyper)
+    init_run, step = initialiser(training), stepper(training)
+    record, has_convolution = trace(training, init_run, step, runs, data)
+    # the program scans over the steps of many runs, but for what a CPU is slow at in a scan
+    groups: Any = (
+        OneRunPerDevice(num_runs, step)
+        if has_convolution and jax.default_backend() == "cpu"
+        else Groups(num_runs, bytes_per_run(init_run, runs))
+    )
+    longest = math.ceil(num_records / NUM_CHUNKS)
+    chunks = [min(longest, num_records - first) for first in range(0, num_records, longest)]
+    # asked before compiling: processes that meet here first meet while they are still in step
+    done = (checkpoints and checkpoints.latest()) or 0
+
+    inputs = groups.to_devices(runs)
+    init = groups.compile(init_run, inputs[0])
+    states = [init(group) for group in inputs]
+    shared = groups.to_every_device(data)
+    run = {
+        length: groups.compile_records(training, states[0], shared, length, record_every)
+        for length in set(chunks)
+    }
+    # the whole curves at once: to append chunk by chunk would hold them twice
+    whole = {
+        name: np.empty((num_runs, num_records, *number.shape), number.dtype)
+        for name, number in record.items()
+    }
+    records = sum(chunks[:done])
+
+    def history() -> dict[str, np.ndarray]:
+        return {name: curve[:, :records] for name, curve in whole.items() if records}
+
+    length_of_run = np.array([training.num_steps, record_every])
+    if checkpoints and done:
+        begun = groups.to_host(states)
+        saved, curves, saved_length = checkpoints.restore((begun, history(), length_of_run))
+        same = jax.tree.map(
+            np.array_equal,
+            (saved.hyper, saved.key, saved_length),
+            (begun.hyper, begun.key, length_of_run),
+        )
+        if not all(jax.tree.leaves(same)):
+            raise CheckpointError(
+                f"{checkpoints.folder}: was begun with other numbers of the grid, other seeds or "
+                "another number of steps; take another folder, or resume=False to start again"
+            )
+        states = groups.to_devices(saved)
+        for name, curve in history().items():
+            curve[...] = curves[name]
+    compile_seconds = time.perf_counter() - start
+
+    start = time.perf_counter()
+
+    def tell(records_ahead: int = 0) -> None:
+        curves = history()
+        # a run that has stopped has a loss of NaN from then on
+        num_nonfinite = int(np.isnan(curves["loss"][:, -1]).sum()) if curves else 0
+        run_steps = (num_runs * records + records_ahead) * record_every
+        on_progress(Progress(run_steps, num_runs * training.num_steps, num_nonfinite, curves))
+
+    try:
+        tell()
+        for chunk, length in list(enumerate(chunks, start=1))[done:]:
+            parts = []
+            for i in range(len(states)):
+                states[i], part = run[length](states[i], shared)
+                parts.append(jax.block_until_ready(part))
+                if i + 1 < len(states):
+                    tell((i + 1) * groups.size * length)
+            for name, curve in groups.to_host(parts).items():
+                whole[name][:, records : records + length] = curve
+            records += length
+            tell()
+            if checkpoints:
+                checkpoints.save(chunk, (groups.to_host(states), history(), length_of_run))
+    finally:
+        if checkpoints:
+            checkpoints.wait()
+    train_seconds = time.perf_counter() - start
+    return FinishedRuns(groups.to_host(states), whole, compile_seconds, train_seconds)

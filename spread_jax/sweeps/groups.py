@@ -1,0 +1,244 @@
+"""What is compiled for one run and for a group, and how runs come to the devices and back."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+
+from spread_jax.sweeps.compiler import UNOPTIMIZED, compile_program, cpu_options
+from spread_jax.training import Hyper, Training, TrainState
+
+# Runs at once on a CPU device: as many as have their parameters and optimizer's state in its cache,
+# but enough to share what starting each operation costs. An accelerator wants all that it can get
+CACHE_BYTES = 2 * 2**20
+MIN_RUNS_PER_DEVICE, MAX_RUNS_PER_DEVICE = 4, 32
+MAX_RUNS_PER_ACCELERATOR = 4096
+
+
+def initialiser(training: Training) -> Any:
+    """``(seed, hyper) -> state``, jitted, so that it is traced once whoever asks."""
+    return jax.jit(lambda run: _to_raw(training.init(jax.random.key(run[0]), run[1])))
+
+
+def stepper(training: Training) -> Any:
+    """``(state, shared) -> (state, loss)``, jitted, on a state with raw key data."""
+
+    def step(state: TrainState, shared: PyTree) -> tuple[TrainState, Array]:
+        state, metrics = training.train_step(_to_typed(state, shared))
+        return _to_raw(state, shared), metrics["loss"]
+
+    return jax.jit(step)
+
+
+def _to_raw(state: TrainState, shared: PyTree = None) -> TrainState:
+    """With raw key data, numbers that any array or file can hold, and without the shared data."""
+    data = state.data if shared is None else None
+    return state._replace(key=jax.random.key_data(state.key), data=data)
+
+
+def _to_typed(state: TrainState, shared: PyTree) -> TrainState:
+    """The inverse of :func:`_to_raw`."""
+    data = state.data if shared is None else shared
+    return state._replace(key=jax.random.wrap_key_data(state.key), data=data)
+
+
+def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: PyTree) -> int:
+    """Of the parameters and the optimizer's state, which every step reads and writes."""
+    state = jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs))
+    touched = jax.tree.leaves((state.params, state.opt_state))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in touched)
+
+
+def trace(
+    training: Training, init_run: Any, step: Any, runs: tuple[PyTree, Hyper], shared: PyTree
+) -> tuple[dict[str, Any], bool]:
+    """Shapes of a record of one run, and whether a step holds a convolution, also backwards.
+
+    Raises:
+      ValueError: if the training reads a number that ``hyper`` does not have, or nothing reads
+        one that it has.
+    """
+    paths = jax.tree_util.tree_flatten_with_path(runs[1])[0]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    try:
+        start = init_run.trace(jax.tree.map(lambda leaf: leaf[0], runs))
+        one_step = step.trace(start.out_info, shared)
+    except KeyError as error:
+        (key,) = error.args
+        if not isinstance(key, str) or key in names:
+            raise
+        raise ValueError(
+            f"the training reads {key!r} from hyper, which the grid does not give; the grid gives "
+            f"{', '.join(names) or 'nothing'}"
+        ) from error
+    begin, go_on = start.jaxpr.jaxpr, one_step.jaxpr.jaxpr
+    read, read_later = (
+        {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+        for jaxpr in (begin, go_on)
+    )
+    # numbers that the start passes on as they are come out of it as the same variables
+    passed = zip(begin.outvars, go_on.invars, strict=False)
+    read |= {id(variable) for variable, taken in passed if id(taken) in read_later}
+    is_read = {name: id(taken) in read for name, taken in zip(names, begin.invars[1:], strict=True)}
+    if not all(is_read.values()):
+        raise ValueError(
+            f"the training does not read {', '.join(n for n in names if not is_read[n])} from "
+            f"hyper; of the grid it reads {', '.join(n for n in names if is_read[n]) or 'nothing'}"
+        )
+
+    def record(state: TrainState, loss: Array) -> dict[str, Array]:
+        return {"loss": loss, "loss_max": loss, **training.observe(state.params)}
+
+    # as printed, a step names its operations at every depth
+    return jax.eval_shape(record, *one_step.out_info), "conv_general_dilated" in str(go_on)
+
+
+class Groups:
+    """Runs, split into groups of one size that are each spread evenly over all devices.
+
+    Fewer runs than devices leave devices idle; on a CPU their cores help with each operation.
+    """
+
+    def __init__(self, num_runs: int, bytes_per_run: int) -> None:
+        """Groups for so many runs of that size, on the devices of all processes."""
+        # with several processes each needs a part in every program
+        devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:num_runs]
+        on_cpu = devices[0].platform == "cpu"
+        fitting = CACHE_BYTES // max(1, bytes_per_run)
+        power = 2 ** max(0, fitting.bit_length() - 1)  # so that most grids need little padding
+        in_cache = min(max(power, MIN_RUNS_PER_DEVICE), MAX_RUNS_PER_DEVICE)
+        most = in_cache if on_cpu else MAX_RUNS_PER_ACCELERATOR
+        self.num_devices = len(devices)
+        self.size = min(most, math.ceil(num_runs / self.num_devices)) * self.num_devices
+        self._num_runs = num_runs
+        # the padding repeats the first runs, and is dropped by to_host
+        padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
+        self._members = padded.reshape(-1, self.size)
+        # no make_mesh, vmapped training fails on the Explicit axes that it defaults to
+        mesh = Mesh(devices, ("run",))
+        self._by_run = NamedSharding(mesh, PartitionSpec("run"))
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        larger = in_cache < MAX_RUNS_PER_DEVICE
+        self.options = cpu_options(larger, self.num_devices) if on_cpu else {}
+
+    def compile(self, function: Callable, example: PyTree) -> jax.stages.Compiled:
+        """``function`` of one run, called once, compiled for a group."""
+        program = jax.jit(jax.vmap(function), in_shardings=self._by_run, out_shardings=self._by_run)
+        return compile_program(program.lower(example), {**self.options, **UNOPTIMIZED})
+
+    def compile_records(
+        self, training: Training, state: TrainState, shared: PyTree, length: int, record_every: int
+    ) -> jax.stages.Compiled:
+        """``(state of a group, shared data) -> (state, history)``, ``length`` records further."""
+
+        def run(state: TrainState, shared: PyTree) -> tuple[TrainState, dict[str, Array]]:
+            state = _to_typed(state, shared)
+            state, history = training.run(state, length * record_every, record_every)
+            return _to_raw(state, shared), history
+
+        program = jax.jit(
+            jax.vmap(run, in_axes=(0, None)),
+            in_shardings=(self._by_run, self._everywhere),
+            out_shardings=self._by_run,
+        )
+        return compile_program(program.lower(state, shared), self.options)
+
+    def to_every_device(self, data: PyTree) -> PyTree:
+        return jax.device_put(data, self._everywhere)
+
+    def to_devices(self, runs: PyTree) -> list[PyTree]:
+        """NumPy leaves ``[run, ...]`` → for each group, arrays spread over the devices."""
+
+        def place(leaf: np.ndarray) -> jax.Array:
+            return jax.make_array_from_callback(leaf.shape, self._by_run, lambda index: leaf[index])
+
+        return [
+            jax.tree.map(lambda leaf, member=member: place(leaf[member]), runs)
+            for member in self._members
+        ]
+
+    def to_host(self, groups: list[PyTree]) -> PyTree:
+        """The inverse of :meth:`to_devices`, on every process."""
+        if jax.process_count() > 1:
+            groups = [multihost_utils.process_allgather(group, tiled=True) for group in groups]
+        return jax.tree.map(
+            lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: self._num_runs],
+            *groups,
+        )
+
+
+class OneRunPerDevice:
+    """Runs in groups of one for each device, each step called from Python: a group is a list.
+
+    For convolutions on a CPU: in a scan XLA takes 20 times as long for them, and for vmapped
+    kernels longer still.
+    """
+
+    def __init__(self, num_runs: int, step: Any) -> None:
+        """Groups for so many runs, on the devices of this process; ``step`` is a stepper."""
+        self._devices = jax.local_devices()[:num_runs]
+        self.size = len(self._devices)
+        self._num_runs = num_runs
+        self._step = step
+
+    def compile(self, function: Callable, example: list) -> Callable[[list], list]:
+        """``function`` of one run, called once, for a group."""
+        lowered = jax.jit(function).lower(self._on_first(example[0]))  # once for all devices
+        program = compile_program(lowered, UNOPTIMIZED)
+        return lambda group: [
+            jax.device_put(program(self._on_first(run)), device)
+            for run, device in zip(group, self._devices, strict=False)
+        ]
+
+    def _on_first(self, tree: PyTree) -> PyTree:
+        return jax.device_put(tree, self._devices[0])
+
+    def compile_records(
+        self, training: Training, states: list, shared: list, length: int, record_every: int
+    ) -> Callable[[list, list], tuple[list, list]]:
+        """``(states of a group, shared data) -> (states, histories)``, ``length`` records on."""
+        step, observe = self._step, jax.jit(training.observe)
+        for state, data in zip(states, shared, strict=False):  # compiles
+            jax.block_until_ready(step(state, data))
+        jax.block_until_ready(observe(self._on_first(states[0].params)))
+
+        def run(states: list, shared: list) -> tuple[list, list]:
+            histories: list[list] = [[] for _ in states]
+            for _ in range(length):
+                losses: list[list] = [[] for _ in states]
+                for _ in range(record_every):
+                    # the devices work at the same time: a call returns before its step is done
+                    for i, state in enumerate(states):
+                        states[i], loss = step(state, shared[i])
+                        losses[i].append(loss)
+                for i, state in enumerate(states):
+                    loss = np.array(losses[i])
+                    record = {"loss": loss.mean(), "loss_max": loss.max()}
+                    histories[i].append({**record, **observe(self._on_first(state.params))})
+            return states, [jax.tree.map(lambda *x: np.stack(x), *history) for history in histories]
+
+        return run
+
+    def to_devices(self, runs: PyTree) -> list[list]:
+        """NumPy leaves ``[run, ...]`` → for each group, a run for each device."""
+        placed = [
+            jax.device_put(jax.tree.map(lambda leaf, run=run: leaf[run], runs), device)
+            for run, device in zip(
+                range(self._num_runs), itertools.cycle(self._devices), strict=False
+            )
+        ]
+        return [placed[first : first + self.size] for first in range(0, self._num_runs, self.size)]
+
+    def to_every_device(self, data: PyTree) -> list:
+        return [jax.device_put(data, device) for device in self._devices]
+
+    def to_host(self, groups: list[list]) -> PyTree:
+        """The inverse of :meth:`to_devices`."""
+        runs = [run for group in groups for run in group]
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *runs)

@@ -1,0 +1,119 @@
+"""What every command shares: its files, its progress."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spread_jax import sweeps
+from spread_jax.cli import command
+from spread_jax.cli.output import OutputFolder, already_done
+from spread_jax.cli.progress import alarm_once
+
+
+def test_no_module_brings_jax():
+    """Help and a wrong flag answer at once, JAX's import alone takes longer."""
+    names = ("command", "output", "progress", "settings")
+    imports = "; ".join(f"import spread_jax.cli.{name}" for name in names)
+    check = f"{imports}; import sys; assert not {{'jax', 'numpy', 'xarray'}} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+COMMANDS = sorted(
+    path.stem
+    for path in (Path(__file__).parents[1] / "experiments").glob("*.py")
+    if "main(Settings, run)" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_brings_no_jax(name):
+    """What makes help answer at once; test_toy times it."""
+    check = f"""
+import runpy, sys
+sys.argv = ["{name}.py", "--help"]
+try:
+    runpy.run_module("experiments.{name}", run_name="__main__")
+except SystemExit as exit:
+    assert not exit.code
+assert not {{"jax", "numpy", "xarray", "matplotlib"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "(default:" in done.stdout
+
+
+def test_a_command_ends_with_its_metrics_and_says_where(tmp_path, capsys):
+    output = OutputFolder(tmp_path)
+    output.finish({"steps": 3}, time.perf_counter(), 1.5, {"arms": {}})
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == ["config", "environment", "arms"]
+    assert metrics["config"] == {"steps": 3}
+    assert metrics["environment"]["compile_seconds"] == 1.5
+    assert capsys.readouterr().out == f"written to {tmp_path}/\n"
+
+
+def test_a_stop_is_heard_after_the_chunk_and_checkpoints_stay(tmp_path, monkeypatch, capsys):
+    """The handlers are as before afterwards; a second signal would be theirs."""
+    monkeypatch.setattr(sys, "argv", ["experiments/sweep.py", "--seeds", "2"])
+    before, told = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with command.checkpoints(tmp_path, {}, resume=False) as (_, stoppable):
+            on_progress = stoppable(told.append)
+            on_progress("first")
+            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is before
+            on_progress("second")
+            told.append("not reached")
+
+    with pytest.raises(SystemExit) as exit:
+        work()
+    assert told == ["first", "second"]
+    assert exit.value.code == 128 + signal.SIGTERM
+    error = capsys.readouterr().err
+    assert "python -m experiments.sweep --seeds 2 --resume" in error
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path):
+    output = OutputFolder(tmp_path)
+    with pytest.raises(TypeError):
+        output.write_metrics({"not": {1, 2}})
+    assert not list(tmp_path.iterdir())
+    output.write_metrics({"a": [float("nan"), float("inf"), 1.0]})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": [None, None, 1.0]}
+
+
+def test_what_is_done_is_left_as_it_is_only_with_the_same_settings(tmp_path, capsys):
+    settings = {"steps": 10, "sigma_fix": (0.0, 0.1)}
+    assert not already_done(tmp_path, settings)
+    (tmp_path / "metrics.json").write_text(
+        '{"config": {"steps": 10, "sigma_fix": [0, 0.1], "a": 1}}'
+    )
+    assert already_done(tmp_path, settings)
+    assert "done already" in capsys.readouterr().out
+    assert not already_done(tmp_path, {**settings, "steps": 20})
+    assert not already_done(tmp_path, {**settings, "data_std": 0.1})
+    (tmp_path / "metrics.json").write_text("{")
+    assert not already_done(tmp_path, settings)
+
+
+def test_the_alarm_is_told_once_at_the_chunk_that_shows_it(capsys):
+    seen = []
+    answers = iter([np.array([-1, -1, -1]), np.array([-1, 240, 700])])  # never asked a third time
+    watch = alarm_once(seen.append, lambda history: next(answers), "Do this")
+    # a chunk of several groups is told after each of them, and asked about once
+    for num_records in (0, 2, 2, 2, 4, 4, 6):
+        history = {"loss": np.zeros((3, num_records))} if num_records else {}
+        watch(sweeps.Progress(done=1, total=2, num_nonfinite=0, history=history))
+    error = capsys.readouterr().err
+    assert len(seen) == 7
+    assert error.count("\n") == 1
+    assert error.startswith("warning: the likelihood is running away in 2 of 3 runs")
+    assert "step 240" in error
+    assert error.endswith("Do this\n")
