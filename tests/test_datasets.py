@@ -117,8 +117,7 @@ def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
 
 def test_known_bytes_are_known_also_compressed(tmp_path, monkeypatch):
     """Truth: MD5 of the decompressed bytes, by hashlib."""
-    md5 = [hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()]
-    monkeypatch.setattr(mnist, "MD5", dict(zip(mnist.FILES, md5, strict=True)))
+    monkeypatch.setattr(mnist, "MD5", {hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()})
     assert load_dataset(write_folder(tmp_path / "gz", gz=True)).checksum_known
     arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), PARTS.values(), strict=True))
     np.savez(tmp_path / "mnist.npz", **arrays)
@@ -140,10 +139,10 @@ def test_mnist_dir_is_the_folder_of_the_name_mnist(tmp_path, monkeypatch):
     assert data.name == "mnist"
     assert data.train.shape == (27, 30)
     monkeypatch.setenv("MNIST_DIR", str(tmp_path / "gone"))
-    with pytest.raises(DataFileError, match="as MNIST_DIR says"):
+    with pytest.raises(DataFileError, match=f"MNIST_DIR set .* it is {tmp_path}/gone"):
         load_dataset("mnist")
     monkeypatch.delenv("MNIST_DIR")
-    with pytest.raises(DataFileError, match="MNIST_DIR"):
+    with pytest.raises(DataFileError, match=r"MNIST_DIR set .* \(not set\)"):
         load_dataset("mnist")
 
 
@@ -270,7 +269,7 @@ BAD_FILES = {
     "huge.npy": (npy(np.full((10, 2), 1e60)), "float32"),
     "other.npz": (saved(a=TRAIN, b=TEST), "x_train and x_test, .* it holds a, b"),
     "object.npz": (saved(x_train=np.array([{}, 1]), x_test=TEST), "not of Python objects"),
-    "pickle.npz": (pickle.dumps(TRAIN), "no .npz"),
+    "pickle.npz": (pickle.dumps(TRAIN), "not a pickle.* no .npz"),
     "swapped.npz": (saved(x_train=TRAIN[:, 0, 0], x_test=TEST), r"images \[n, height, width\]"),
     "sizes.npz": (saved(x_train=TRAIN, x_test=TEST[:, :4]), "of one size"),
     "count.npz": (saved(x_train=TRAIN, x_test=TEST, y_train=np.arange(5)), "as many labels"),
@@ -291,12 +290,21 @@ def test_bad_files_are_refused_by_name(name, tmp_path):
 
 
 BAD_FOLDERS = {
-    "magic": ({"train_images_idx3_ubyte": b"\0\0\x0d\3" + bytes(40)}, "0x00000d03"),
-    "labels": ({"train_images_idx3_ubyte": idx(np.arange(30))}, "0x00000801 is that of labels"),
-    "images": ({"t10k_labels_idx1_ubyte": idx(TEST)}, "0x00000803 is that of images"),
+    "floats": (
+        {"train_images_idx3_ubyte": b"\0\0\x0d\3" + bytes([0, 0, 0, 2] * 3 + [0] * 32)},
+        "train-images.*: must be images of uint8 with 3 axes, not float32",
+    ),
+    "labels": (
+        {"train_images_idx3_ubyte": idx(np.arange(30))},
+        r"train-images.*: must be images of uint8 with 3 axes, not uint8 of shape \(30,\)",
+    ),
+    "images": (
+        {"t10k_labels_idx1_ubyte": idx(TEST)},
+        r"t10k-labels.*: must be labels of uint8 with 1 axes, not uint8 of shape \(12, 6, 5\)",
+    ),
     "length": ({"t10k_images_idx3_ubyte": idx(TEST)[:-1]}, r"promise shape \(12, 6, 5\)"),
     "count": ({"train_labels_idx1_ubyte": idx(np.arange(29))}, "train has 30 images and labels"),
-    "empty": ({"train_images_idx3_ubyte": b""}, "0x00000803"),
+    "empty": ({"train_images_idx3_ubyte": b""}, "train-images.*: must be a file of data"),
     "missing": ({"t10k_images_idx3_ubyte": None}, "with t10k-images-idx3-ubyte"),
 }
 

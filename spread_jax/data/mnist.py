@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spread_jax.data.files import DataFileError, decompressed, errors_that_name, parse_idx
+from spread_jax.data.files import DataFileError, read_arrays
 
 NUM_TRAIN = 60_000  # the first images of openml's 70,000
 FILES = {
@@ -14,26 +14,24 @@ FILES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-# of the decompressed files
+# of MNIST's four arrays as IDX files, and likewise of images and labels of digits and mnist-5k
 MD5 = {
-    "x_train": "6bbc9ace898e44ae57da46a324031adb",
-    "y_train": "a25bea736e30d166cdddb491f175f624",
-    "x_test": "2646ac647ad5339dbf082846283269ea",
-    "y_test": "27ae3e4e09519cfbb04c329615203637",
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+    "97ad37de04d40fa51e0e81284f8aaae1",
+    "761b20113e0ef610155ddcf8097528c8",
+    "cf43cf5099b59d94a38ce26ba7d8c3cf",
+    "0b46166b7c9707a10274bd2f91b08208",
 }
 
 
-def is_mnist(arrays: dict[str, np.ndarray]) -> bool:
-    """Whether every array is, byte for byte, the published one of its name in FILES."""
-    return all(
-        x.dtype == np.uint8 and hashlib.md5(_idx_bytes(x)).hexdigest() == MD5.get(name)
-        for name, x in arrays.items()
-    )
-
-
-def _idx_bytes(x: np.ndarray) -> bytes:
-    header = np.array([0x0800 + x.ndim, *x.shape], ">u4")
-    return header.tobytes() + x.tobytes()
+def are_published(arrays: dict[str, np.ndarray]) -> bool:
+    """Whether every array is, byte for byte, one that was published, by its MD5."""
+    headers = {name: np.array([0x0800 + x.ndim, *x.shape], ">u4") for name, x in arrays.items()}
+    files = (headers[name].tobytes() + x.tobytes() for name, x in arrays.items())
+    return all(hashlib.md5(file).hexdigest() in MD5 for file in files)
 
 
 def read_folder(folder: Path) -> dict[str, np.ndarray]:
@@ -50,26 +48,19 @@ def read_folder(folder: Path) -> dict[str, np.ndarray]:
         spellings = (plain, plain + ".gz", dotted, dotted + ".gz")
         found = next((each for each in spellings if each in there), None)
         if found:
-            arrays[name] = _read_part(folder / found, images=name.startswith("x"))
+            (x,) = read_arrays(folder / found).values()
+            kind, ndim = ("images", 3) if name.startswith("x") else ("labels", 1)
+            if x.ndim != ndim or x.dtype != np.uint8:
+                raise DataFileError(
+                    folder / found,
+                    f"{kind} of uint8 with {ndim} axes, not {x.dtype} of shape {x.shape}",
+                )
+            arrays[name] = x
         elif name.startswith("x"):
             listed = ", ".join(sorted(there)[:5]) + (", ..." if len(there) > 5 else "")
             accepted = f"a folder with {plain}[.gz]; it holds {listed or 'nothing'}"
             raise DataFileError(folder, accepted)
     return arrays
-
-
-def _read_part(path: Path, images: bool) -> np.ndarray:
-    kind, expected = ("images", 0x0803) if images else ("labels", 0x0801)
-    with errors_that_name(path):
-        content = decompressed(path)
-        magic = int.from_bytes(content[:4], "big")
-        if len(content) < 4 or magic != expected:
-            there = {0x0801: "that of labels", 0x0803: "that of images"}.get(magic, "not")
-            raise ValueError(
-                f"must be an IDX file that begins with 0x{expected:08x} ({kind} of uint8); "
-                f"0x{magic:08x} is {there}"
-            )
-        return parse_idx(content)
 
 
 def download() -> dict[str, np.ndarray]:
