@@ -5,9 +5,9 @@ not comparable with the Inception FID of the literature: other features.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,21 +43,19 @@ class Classifier(NamedTuple):
 
     Attributes:
       params: of :class:`ClassifierNetwork`.
-      num_classes: number of distinct labels.
-      labels: these, ascending: logit i is that of ``labels[i]``.
+      labels: the distinct ones, ascending: logit i is that of ``labels[i]``.
     """
 
     params: dict
-    num_classes: int
     labels: NDArray[np.int64]
 
     def features(self, x: ArrayLike) -> NDArray[np.float64]:
         """The last hidden layer, ``[n, 32]``."""
-        return np.asarray(_apply(self.num_classes, self.params, jnp.asarray(x))[0], np.float64)
+        return np.asarray(_apply(len(self.labels), self.params, jnp.asarray(x))[0], np.float64)
 
     def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """The share of points whose largest logit is their label's."""
-        logits = _apply(self.num_classes, self.params, jnp.asarray(x))[1]
+        logits = _apply(len(self.labels), self.params, jnp.asarray(x))[1]
         return float(np.mean(self.labels[np.argmax(logits, -1)] == np.asarray(labels)))
 
 
@@ -81,8 +79,7 @@ def train_classifier(
       num_steps: optimizer steps.
     """
     distinct, labels = np.unique(labels, return_inverse=True)
-    num_classes = len(distinct)
-    network, optimizer = ClassifierNetwork(num_classes), optax.adam(LEARNING_RATE)
+    network, optimizer = ClassifierNetwork(len(distinct)), optax.adam(LEARNING_RATE)
     init_key, run_key = jax.random.split(key)
     params = network.init(init_key, jnp.zeros((1, x.shape[1])))
 
@@ -103,7 +100,7 @@ def train_classifier(
         return jax.lax.scan(step, start, jax.random.split(run_key, num_steps))[0][0]
 
     trained = train(params, jnp.asarray(x), jnp.asarray(labels, jnp.int32))
-    return Classifier(trained, num_classes, distinct)
+    return Classifier(trained, distinct)
 
 
 class SampleQuality(NamedTuple):
@@ -139,24 +136,14 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
     def quality(run: Run) -> SampleQuality:
         return sample_quality(real_features, classifier.features(run.samples.clip(0, 1)))
 
-    where = "of clean samples, in a classifier's features"
-    squared = "squared units of features"
+    def metric(name: str, what: str, units: str, better: Literal["lower", "higher"]) -> Metric:
+        explained = f"{what} of clean samples, in a classifier's features"
+        return Metric(name, units, better, lambda run: getattr(run.once(quality), name), explained)
+
     return [
-        Metric(
-            "frechet",
-            squared,
-            "lower",
-            lambda run: run.once(quality).frechet,
-            f"Fréchet distance {where}",
-        ),
-        Metric(
-            "precision",
-            "1",
-            "higher",
-            lambda run: run.once(quality).precision,
-            f"precision {where}",
-        ),
-        Metric("recall", "1", "higher", lambda run: run.once(quality).recall, f"recall {where}"),
+        metric("frechet", "Fréchet distance", "squared units of features", "lower"),
+        metric("precision", "precision", "1", "higher"),
+        metric("recall", "recall", "1", "higher"),
     ]
 
 
@@ -179,12 +166,14 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
       Multivariate Analysis (1982); Heusel et al., NeurIPS 2017, for features of a classifier.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    cov_x, cov_y = (np.atleast_2d(np.cov(points, rowvar=False)) for points in (x, y))
-    values, vectors = np.linalg.eigh(cov_x)
-    root_x = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    of_product = np.linalg.eigvalsh(root_x @ cov_y @ root_x).clip(0)
+    # roots R of the covariances RᵀR; the singular values of R₁ R₂ᵀ are those of C₁^½ C₂^½
+    root_x, root_y = (
+        np.linalg.qr(points - points.mean(axis=0), mode="r") / np.sqrt(len(points) - 1)
+        for points in (x, y)
+    )
     mean_part = np.sum(np.square(x.mean(axis=0) - y.mean(axis=0)))
-    return float(mean_part + np.trace(cov_x + cov_y) - 2 * np.sqrt(of_product).sum())
+    traces = np.sum(root_x**2) + np.sum(root_y**2)
+    return float(mean_part + traces - 2 * np.linalg.norm(root_x @ root_y.T, "nuc"))
 
 
 def precision_recall(
@@ -225,17 +214,13 @@ def precision_recall(
 def _share_inside(points: NDArray, centres: NDArray, num_neighbours: int) -> float:
     if len(centres) <= num_neighbours:
         return math.nan
-    # radius and distance by one formula: a radius of 0, of repeated points, has to hold them
-    radius = np.concatenate(
-        # of a point's own row one distance, 0, is that to itself
-        [np.partition(rows, num_neighbours)[:, num_neighbours] for rows in _rows(centres, centres)]
-    )
-    inside = [(rows <= radius[None]).any(axis=1) for rows in _rows(points, centres)]
-    return float(np.concatenate(inside).mean())
 
+    def by_rows(points: NDArray, reduce: Callable[[NDArray], Any]) -> Any:
+        """Of the distances ``[points, centres]``, some rows at a time."""
+        blocks = np.array_split(points, math.ceil(len(points) * len(centres) / BLOCK))
+        return np.concatenate([reduce(cdist(block, centres)) for block in blocks])
 
-def _rows(points: NDArray, centres: NDArray) -> Iterator[NDArray[np.float64]]:
-    """Distances ``[points, centres]``, some rows at a time."""
-    at_once = max(1, BLOCK // len(centres))
-    for start in range(0, len(points), at_once):
-        yield cdist(points[start : start + at_once], centres)
+    # radius and distance by one formula: a radius of 0, of repeated points, has to hold them;
+    # in a centre's own row one distance, 0, is that to itself
+    radius = by_rows(centres, lambda rows: np.partition(rows, num_neighbours)[:, num_neighbours])
+    return float(by_rows(points, lambda rows: (rows <= radius).any(axis=1)).mean())

@@ -1,6 +1,7 @@
 """Whether a stationary noise law keeps the spread divergence valid: zeros of its transform."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,9 +34,9 @@ class Validity(NamedTuple):
     verdict: Literal["yes", "no", "cannot tell"]
     reason: str
     frequencies: tuple[float, float]
-    condition: float
-    zeros: tuple[float, ...]
-    gap: tuple[float, float] | None
+    condition: float = np.nan
+    zeros: tuple[float, ...] = ()
+    gap: tuple[float, float] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict == "yes"
@@ -81,114 +82,88 @@ def is_valid_spread(
     k = np.asarray(frequencies, np.float64)
     if k.ndim != 1 or len(k) < 8 or not np.isfinite(k).all() or (np.diff(k) <= 0).any():
         raise ValueError("frequencies must be at least 8 finite numbers in ascending order")
-    characteristic_function = _one_at_zero(characteristic_function)
-    transform = characteristic_function(k)
     bounds = float(k[0]), float(k[-1])
-    if transform.shape != k.shape:
-        reason = f"φ is not one finite number for each frequency: its shape is {transform.shape}"
-        return Validity("cannot tell", reason, bounds, np.nan, (), None)
-    if not np.isfinite(transform).all():
-        first = int(np.argmin(np.isfinite(transform)))
-        reason = (
-            f"φ is not one finite number for each frequency: {transform[first]} at {k[first]:.6g}"
-        )
-        return Validity("cannot tell", reason, bounds, np.nan, (), None)
-    size = np.abs(transform)
-    if size.max() > 1 + 1e-9:
-        raise ValueError(f"|φ| must not exceed 1, got {size.max():.3g}: no characteristic function")
+    cannot_tell = partial(Validity, "cannot tell", frequencies=bounds)
 
-    halfway = characteristic_function((k[1:] + k[:-1]) / 2)
-    if not (np.abs(halfway - (transform[1:] + transform[:-1]) / 2) <= UNRESOLVED).all():
-        reason = "it changes too much between neighbouring frequencies: ask with more points"
-        return Validity("cannot tell", reason, bounds, np.nan, (), None)
-
-    run = _longest_run(size <= ROUNDING)
-    if run is not None:
-        low, high = run
-        gap = float(k[low]), float(k[high])
-        edges = [(k[i], k[j]) for i, j in ((low - 1, low), (high + 1, high)) if 0 <= i < len(k)]
-        # if all the range is zero, ask how φ gets there from 1 at 0
-        if all(_is_abrupt(characteristic_function, *e) for e in edges or [(0.0, k[low])]):
-            reason = f"zero from {gap[0]:.4g} to {gap[1]:.4g}: two laws may differ unseen there"
-            return Validity("no", reason, bounds, np.inf, (), gap)
-        reason = (
-            f"it decays below rounding from {gap[0]:.4g} to {gap[1]:.4g}: "
-            f"zero or only small cannot be told"
-        )
-        return Validity("cannot tell", reason, bounds, np.inf, (), None)
-
-    zeros = _isolated_zeros(k, transform, characteristic_function)
-    if zeros:
-        reason = f"{len(zeros)} isolated zeros: valid, and badly conditioned near them"
-        return Validity("yes", reason, bounds, np.inf, zeros, None)
-    condition = float(size.max() / size.min())
-    reason = f"never zero on this range; its sizes differ by a factor of {condition:.3g}"
-    return Validity("yes", reason, bounds, condition, (), None)
-
-
-def _one_at_zero(
-    characteristic_function: Callable[[NDArray], ArrayLike],
-) -> Callable[[NDArray], NDArray]:
-    """It, with 1 where it has no finite value at frequency 0."""
-
-    def with_one(k: NDArray) -> NDArray:
+    def phi(k: float | NDArray) -> NDArray:
+        """The characteristic function, 1 where it has no finite value at frequency 0."""
+        k = np.atleast_1d(k)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = np.asarray(characteristic_function(k))
         if value.shape != k.shape:
             return value
         return np.where((k == 0) & ~np.isfinite(value), 1, value)
 
-    return with_one
+    transform = phi(k)
+    not_finite = "φ is not one finite number for each frequency:"
+    if transform.shape != k.shape:
+        return cannot_tell(f"{not_finite} its shape is {transform.shape}")
+    if not np.isfinite(transform).all():
+        first = np.argmin(np.isfinite(transform))
+        return cannot_tell(f"{not_finite} {transform[first]} at {k[first]:.6g}")
+    size = np.abs(transform)
+    if size.max() > 1 + 1e-9:
+        raise ValueError(f"|φ| must not exceed 1, got {size.max():.3g}: no characteristic function")
+    bend = np.abs(phi((k[1:] + k[:-1]) / 2) - (transform[1:] + transform[:-1]) / 2)
+    if not (bend <= UNRESOLVED).all():
+        return cannot_tell(
+            "it changes too much between neighbouring frequencies: ask with more points"
+        )
+
+    at = np.flatnonzero(size <= ROUNDING)
+    run = max(np.split(at, np.flatnonzero(np.diff(at) > 1) + 1), key=len)
+    if len(run) >= MIN_RUN:
+        low, high = run[0], run[-1]
+        gap = float(k[low]), float(k[high])
+        edges = [(k[i], k[j]) for i, j in ((low - 1, low), (high + 1, high)) if 0 <= i < len(k)]
+        span = f"from {gap[0]:.4g} to {gap[1]:.4g}"
+        # if all the range is zero, ask how φ gets there from 1 at 0
+        if all(_is_abrupt(phi, *edge) for edge in edges or [(0.0, k[low])]):
+            reason = f"zero {span}: two laws may differ unseen there"
+            return Validity("no", reason, bounds, np.inf, gap=gap)
+        reason = f"it decays below rounding {span}: zero or only small cannot be told"
+        return cannot_tell(reason, condition=np.inf)
+
+    zeros = _isolated_zeros(k, transform, phi)
+    if zeros:
+        reason = f"{len(zeros)} isolated zeros: valid, and badly conditioned near them"
+        return Validity("yes", reason, bounds, np.inf, zeros)
+    condition = float(size.max() / size.min())
+    reason = f"never zero on this range; its sizes differ by a factor of {condition:.3g}"
+    return Validity("yes", reason, bounds, condition)
 
 
-def _is_abrupt(
-    characteristic_function: Callable[[NDArray], NDArray], outside: float, inside: float
-) -> bool:
+def _is_abrupt(phi: Callable[[float | NDArray], NDArray], outside: float, inside: float) -> bool:
     """Whether |φ|, above rounding outside and zero inside, is large close to where it gets zero."""
     side = np.sign(outside - inside)
     for _ in range(40):
         middle = (outside + inside) / 2
-        above = np.abs(characteristic_function(np.array([middle])))[0] > ROUNDING
+        above = np.abs(phi(middle))[0] > ROUNDING
         outside, inside = (middle, inside) if above else (outside, middle)
     beside = inside + side * BESIDE * abs(inside) * np.linspace(0, 1, 100)
-    return bool(np.abs(characteristic_function(beside)).max() > ABRUPT * ROUNDING)
-
-
-def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """First and last index of the longest run of true flags, if it is MIN_RUN or more."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
-    starts, ends = edges[::2], edges[1::2] - 1
-    if not len(starts):
-        return None
-    longest = int(np.argmax(ends - starts))
-    low, high = int(starts[longest]), int(ends[longest])
-    return (low, high) if high - low + 1 >= MIN_RUN else None
+    return bool(np.abs(phi(beside)).max() > ABRUPT * ROUNDING)
 
 
 def _isolated_zeros(
-    k: NDArray, transform: NDArray, characteristic_function: Callable[[NDArray], NDArray]
+    k: NDArray, transform: NDArray, phi: Callable[[float | NDArray], NDArray]
 ) -> tuple[float, ...]:
     """Zeros at a point, at a change of sign, and where a bounded search takes |φ| to zero."""
-
-    def value_at(frequency: float) -> complex:
-        return complex(characteristic_function(np.array([frequency]))[0])
-
-    size = np.abs(transform)
-    found = list(k[size <= ROUNDING])
-    real = np.real(transform)
-    is_real = np.abs(np.imag(transform)).max() <= ROUNDING
-    for i in range(len(k) - 1):
-        if is_real and min(size[i : i + 2]) > ROUNDING and real[i] * real[i + 1] < 0:
-            found.append(brentq(lambda at: value_at(at).real, k[i], k[i + 1]))
-    for i in range(1, len(k) - 1):
-        is_lowest = ROUNDING < size[i] <= min(size[i - 1], size[i + 1])
-        bracket = float(k[i - 1]), float(k[i + 1])
-        if is_lowest and not any(bracket[0] <= zero <= bracket[1] for zero in found):
-            search = minimize_scalar(
-                lambda at: abs(value_at(at)), bounds=bracket, method="bounded",
-                options={"xatol": 1e-14},
-            )  # fmt: skip
-            # it finds a minimum to about 1e-8 of its place
-            if search.fun <= 1e-4 * max(size[i - 1], size[i + 1]):
-                found.append(float(search.x))
-    return tuple(sorted(float(zero) for zero in found))
+    size, real = np.abs(transform), np.real(transform)
+    above = size > ROUNDING
+    found = list(k[~above])
+    if np.abs(np.imag(transform)).max() <= ROUNDING:
+        changes = above[1:] & above[:-1] & (real[1:] * real[:-1] < 0)
+        for i in np.flatnonzero(changes):
+            found.append(brentq(lambda at: phi(at)[0].real, k[i], k[i + 1]))
+    beside = np.stack([size[:-2], size[2:]])
+    for i in 1 + np.flatnonzero(above[1:-1] & (size[1:-1] <= beside.min(axis=0))):
+        low, high = k[i - 1], k[i + 1]
+        if any(low <= zero <= high for zero in found):
+            continue
+        search = minimize_scalar(
+            lambda at: abs(phi(at)[0]), bounds=(low, high), options={"xatol": 1e-14}
+        )
+        # it finds a minimum to about 1e-8 of its place
+        if search.fun <= 1e-4 * beside[:, i - 1].max():
+            found.append(search.x)
+    return tuple(sorted(map(float, found)))
