@@ -83,17 +83,17 @@ def train_classifier(
     init_key, run_key = jax.random.split(key)
     params = network.init(init_key, jnp.zeros((1, x.shape[1])))
 
-    def loss_fn(params: dict, x: Array, labels: Array) -> Array:
-        logits = network.apply(params, x)[1]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
     @jax.jit
     def train(params: dict, x: Array, labels: Array) -> dict:
         def step(carry: tuple, step_key: PRNGKeyArray) -> tuple[tuple, None]:
             params, opt_state = carry
             rows = jax.random.randint(step_key, (BATCH,), 0, len(x))
-            gradient = jax.grad(loss_fn)(params, x[rows], labels[rows])
-            updates, opt_state = optimizer.update(gradient, opt_state)
+
+            def loss_fn(params: dict) -> Array:
+                logits = network.apply(params, x[rows])[1]
+                return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+            updates, opt_state = optimizer.update(jax.grad(loss_fn)(params), opt_state)
             return (optax.apply_updates(params, updates), opt_state), None
 
         start = (params, optimizer.init(params))
@@ -103,24 +103,13 @@ def train_classifier(
     return Classifier(trained, distinct)
 
 
-class SampleQuality(NamedTuple):
-    """How near samples are to real data, in a classifier's features.
-
-    Attributes:
-      frechet: :func:`frechet_distance` to the real features, in features' squared units.
-      precision, recall: :func:`precision_recall`, shares from 0 to 1.
-    """
-
-    frechet: float
-    precision: float
-    recall: float
-
-
-def sample_quality(real: ArrayLike, samples: ArrayLike) -> SampleQuality:
-    """Fréchet distance, precision and recall of samples' features; NaN where one is not finite."""
-    if not np.isfinite(samples).all():
-        return SampleQuality(np.nan, np.nan, np.nan)
-    return SampleQuality(frechet_distance(real, samples), *precision_recall(real, samples))
+def sample_quality(real: ArrayLike, samples: ArrayLike) -> dict[str, float]:
+    """:func:`frechet_distance` and :func:`precision_recall` of samples' features, by name:
+    ``frechet``, ``precision`` and ``recall``; all NaN where a feature is not finite."""
+    numbers = [np.nan, np.nan, np.nan]
+    if np.isfinite(samples).all():
+        numbers = [frechet_distance(real, samples), *precision_recall(real, samples)]
+    return dict(zip(("frechet", "precision", "recall"), numbers, strict=True))
 
 
 def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
@@ -133,12 +122,12 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
     """
     real_features = classifier.features(real)
 
-    def quality(run: Run) -> SampleQuality:
+    def quality(run: Run) -> dict[str, float]:
         return sample_quality(real_features, classifier.features(run.samples.clip(0, 1)))
 
     def metric(name: str, what: str, units: str, better: Literal["lower", "higher"]) -> Metric:
         explained = f"{what} of clean samples, in a classifier's features"
-        return Metric(name, units, better, lambda run: getattr(run.once(quality), name), explained)
+        return Metric(name, units, better, lambda run: run.once(quality)[name], explained)
 
     return [
         metric("frechet", "Fréchet distance", "squared units of features", "lower"),

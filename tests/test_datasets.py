@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from spread_jax.data import DataFileError, load_dataset, mnist
-from spread_jax.data.datasets import as_images
+from spread_jax.data import DataFileError, datasets, load_dataset
+from spread_jax.data.datasets import as_rows
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
 needs_mnist = pytest.mark.skipif(not MNIST_DIR, reason="MNIST_DIR is not set")
@@ -117,7 +117,7 @@ def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
 
 def test_known_bytes_are_known_also_compressed(tmp_path, monkeypatch):
     """Truth: MD5 of the decompressed bytes, by hashlib."""
-    monkeypatch.setattr(mnist, "MD5", {hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()})
+    monkeypatch.setattr(datasets, "MD5", {hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()})
     assert load_dataset(write_folder(tmp_path / "gz", gz=True)).checksum_known
     arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), PARTS.values(), strict=True))
     np.savez(tmp_path / "mnist.npz", **arrays)
@@ -224,7 +224,7 @@ def test_openml_is_scikit_learns_and_its_failure_is_told(monkeypatch):
     """Truth: rows in openml's order, the first ones to train on (here 60 for 60,000)."""
     import sklearn.datasets
 
-    monkeypatch.setattr(mnist, "NUM_TRAIN", 60)
+    monkeypatch.setattr(datasets, "NUM_TRAIN", 60)
     x = np.zeros((63, 784))
     x[:, 0] = np.arange(len(x)) % 256
     bunch = type("Bunch", (), {"data": x, "target": np.array(["7"] * len(x))})
@@ -303,7 +303,7 @@ BAD_FOLDERS = {
         r"t10k-labels.*: must be labels of uint8 with 1 axes, not uint8 of shape \(12, 6, 5\)",
     ),
     "length": ({"t10k_images_idx3_ubyte": idx(TEST)[:-1]}, r"promise shape \(12, 6, 5\)"),
-    "count": ({"train_labels_idx1_ubyte": idx(np.arange(29))}, "train has 30 images and labels"),
+    "count": ({"train_labels_idx1_ubyte": idx(np.arange(29))}, "train has 30 rows and labels"),
     "empty": ({"train_images_idx3_ubyte": b""}, "train-images.*: must be a file of data"),
     "missing": ({"t10k_images_idx3_ubyte": None}, "with t10k-images-idx3-ubyte"),
 }
@@ -371,9 +371,9 @@ def test_mnist_5k_are_images_of_full_mnist():
 def test_binarised_bytes_are_refused_and_not_made_nearly_black():
     images = RNG.integers(0, 2, (12, 3, 3), np.uint8)
     with pytest.raises(ValueError, match="white 255; the largest is 1: save them as floats"):
-        as_images(images)
-    np.testing.assert_array_equal(as_images(images * 1.0), images.reshape(12, 9))
-    assert as_images(255 * images).max() == 1
+        as_rows(images)
+    np.testing.assert_array_equal(as_rows(images * 1.0), images.reshape(12, 9))
+    assert as_rows(255 * images).max() == 1
 
 
 def test_negative_labels_are_refused(tmp_path):

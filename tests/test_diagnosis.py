@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 import spread_jax as sj
 from spread_jax import diagnose, standardize, suggest_sigma
-from spread_jax.data.intrinsic_dimension import intrinsic_dimension
+from spread_jax.data.diagnosis import intrinsic_dimension
 from spread_jax.data.sigma_suggestion import _width
 from spread_jax.problems.two_modes import recovered_two_modes
 

@@ -63,42 +63,33 @@ def run(settings: Settings) -> None:
     output.write_metrics({"config": config, "environment": environment, **findings})
     if settings.json:
         print(json.dumps(strict(findings), allow_nan=False))
+        return
+    print(f"{settings.file}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns")
+    print(f"verdict: {diagnosis.verdict}", *diagnosis.reasons, sep="\n  - ")
+    sigma = diagnosis.suggested_sigma
+    if sigma is None or standardized is None:
+        print("sigma_fix: none to suggest, nothing varies")
     else:
-        print_report(settings, diagnosis, standardized)
-        print(f"written to {output.path}/")
+        print(f"sigma_fix to start from, in the data's units: {sigma.low:.3g} to {sigma.high:.3g}")
+        print(f"  - {sigma.low:.3g}: {sigma.why_low}")
+        print(f"  - {sigma.high:.3g}: {sigma.why_high}")
+        print(
+            "  for standardized columns, which experiments.fit makes of a table: "
+            f"{standardized.low:.3g} to {standardized.high:.3g}"
+        )
+    print(f"written to {output.path}/")
 
 
 def as_json(diagnosis: "Diagnosis", standardized: "SuggestedSigma | None") -> dict[str, Any]:
     """Everything that was found, but the distances, which are many."""
+    found = diagnosis._asdict()
+    del found["distances"]
     intrinsic, sigma = diagnosis.intrinsic_dimension, diagnosis.suggested_sigma
-    arrays = ("scale", "distinct_values", "spectrum")
     return {
-        **{name: value for name, value in diagnosis._asdict().items() if name != "distances"},
-        **{name: getattr(diagnosis, name).tolist() for name in arrays},
+        **found,
+        **{name: found[name].tolist() for name in ("scale", "distinct_values", "spectrum")},
         "intrinsic_dimension": intrinsic and intrinsic._asdict(),
-        "suggested_sigma": sigma and [sigma.low, sigma.high],
-        "suggested_sigma_why": sigma and [sigma.why_low, sigma.why_high],
-        "suggested_sigma_standardized": standardized and [standardized.low, standardized.high],
+        "suggested_sigma": sigma and sigma[:2],
+        "suggested_sigma_why": sigma and sigma[2:],
+        "suggested_sigma_standardized": standardized and standardized[:2],
     }
-
-
-def print_report(
-    settings: Settings, diagnosis: "Diagnosis", standardized: "SuggestedSigma | None"
-) -> None:
-    """The verdict with its reasons, and both ends of the suggested σ_fix with theirs."""
-    print(f"{settings.file}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns")
-    print(f"verdict: {diagnosis.verdict}")
-    for reason in diagnosis.reasons:
-        print(f"  - {reason}")
-    sigma = diagnosis.suggested_sigma
-    if sigma is None:
-        print("sigma_fix: none to suggest, nothing varies")
-        return
-    print(f"sigma_fix to start from, in the data's units: {sigma.low:.3g} to {sigma.high:.3g}")
-    print(f"  - {sigma.low:.3g}: {sigma.why_low}")
-    print(f"  - {sigma.high:.3g}: {sigma.why_high}")
-    if standardized:
-        print(
-            f"  for standardized columns, which experiments.fit makes of a table: "
-            f"{standardized.low:.3g} to {standardized.high:.3g}"
-        )

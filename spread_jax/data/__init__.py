@@ -1,8 +1,8 @@
 """Data: read from files, split, standardized and diagnosed. NumPy and scikit-learn, no JAX.
 
-files: arrays and tables of the user's own; datasets: data in three parts, by name or by path, with
-mnist below; diagnosis: are the data thin, by columns and intrinsic_dimension;
-sigma_suggestion: which σ_fix to start from; standardization: columns of one scale.
+files: arrays and tables of the user's own; datasets: data in three parts, by name or by path;
+diagnosis: are the data thin; sigma_suggestion: which σ_fix to start from; standardization: columns
+of one scale.
 """
 
 from spread_jax.data.datasets import Dataset, load_dataset

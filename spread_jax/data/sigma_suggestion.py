@@ -6,15 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spread_jax.data.columns import (
-    ATOM_SHARE,
-    RANK_TOLERANCE,
-    first_of_equal_rows,
-    less_first_row,
-)
 from spread_jax.data.files import as_table
-from spread_jax.data.standardization import Floats
+from spread_jax.data.standardization import Floats, first_of_equal_rows, less_first_row
 
+# of a column's scale: about ten steps of float32, which cannot tell it from 0
+TOLERANCE = 1e-6
+ATOM_SHARE = 0.05  # of the rows in one value: enough for one component of a mixture to sit on
 MAX_MIXTURE_ROWS = 2000
 MAX_MIXTURE_DIM = 10
 NUM_COMPONENTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
@@ -67,7 +64,7 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
     points = points / unit
     points -= points.mean(axis=0)
     left, spread, _ = np.linalg.svd(points, full_matrices=False)
-    kept = np.flatnonzero(spread > RANK_TOLERANCE * spread[0])[:MAX_MIXTURE_DIM]
+    kept = np.flatnonzero(spread > TOLERANCE * spread[0])[:MAX_MIXTURE_DIM]
     scores = left[:, kept] * (spread[kept] / spread[0]) * math.sqrt(len(points))
     width, num_modes = _narrowest_mode(scores)
     width *= float(unit * spread[0] / math.sqrt(len(points)))

@@ -1,4 +1,4 @@
-"""Columns of mean 0 and standard deviation 1, and back."""
+"""Columns of mean 0 and standard deviation 1, and back; rows that are told apart."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,10 @@ class Standardization(NamedTuple):
 
     def apply(self, x: ArrayLike) -> Floats:
         """(x - mean) / scale."""
-        return (np.asarray(x, np.float64) - self.mean) / self.scale
+        z = np.array(x, np.float64)
+        z -= self.mean  # in place: a large table is there once
+        z /= self.scale
+        return z
 
     def inverse(self, z: ArrayLike) -> Floats:
         """mean + scale z: back to data units."""
@@ -54,12 +57,6 @@ def standardize(x: ArrayLike) -> tuple[Floats, Standardization]:
        [ 1.  0.]] [1]
     """
     x = as_table(x)
-    scaling = scaling_of(x)
-    return scaling.apply(x), scaling
-
-
-def scaling_of(x: np.ndarray) -> Standardization:
-    """The scaling of :func:`standardize`, of a checked table."""
     low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
     constant = low == high
     # in units of the largest value, so that no square over- or underflows
@@ -69,4 +66,20 @@ def scaling_of(x: np.ndarray) -> Standardization:
     for j in np.flatnonzero(~constant):
         column = x[:, j] / unit[j]
         mean[j], scale[j] = unit[j] * column.mean(), unit[j] * column.std()
-    return Standardization(mean, scale, np.flatnonzero(constant).tolist())
+    scaling = Standardization(mean, scale, np.flatnonzero(constant).tolist())
+    return scaling.apply(x), scaling
+
+
+def less_first_row(x: np.ndarray) -> np.ndarray:
+    """Large integers, nanoseconds say, less their first row: beyond 2^53 no float64 tells them."""
+    if x.dtype.kind not in "iu" or max(int(x.max()), -int(x.min())) < 2**53:
+        return x
+    return (x.astype(object) - x[:1].astype(object)).astype(np.float64)
+
+
+def first_of_equal_rows(x: np.ndarray) -> NDArray[np.intp]:
+    """Indices of the rows that equal no earlier row."""
+    seen: dict[bytes, int] = {}
+    for i, row in enumerate(x):
+        seen.setdefault((row + 0).tobytes(), i)  # + 0: -0.0 equals 0.0
+    return np.fromiter(seen.values(), np.intp, len(seen))
