@@ -6,7 +6,6 @@ not comparable with the Inception FID of the literature: other features.
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -20,10 +19,6 @@ from scipy.spatial.distance import cdist
 
 from spread_jax.judgement import Metric, Run
 
-WIDTH = 256
-NUM_FEATURES = 32
-LEARNING_RATE = 1e-3
-BATCH = 128
 BLOCK = 4_000_000  # distances at a time: 32 MB
 
 
@@ -34,7 +29,7 @@ class ClassifierNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch dim"]) -> tuple[Array, Array]:
-        features = nn.relu(nn.Dense(NUM_FEATURES)(nn.relu(nn.Dense(WIDTH)(x))))
+        features = nn.relu(nn.Dense(32)(nn.relu(nn.Dense(256)(x))))
         return features, nn.Dense(self.num_classes)(features)
 
 
@@ -42,26 +37,23 @@ class Classifier(NamedTuple):
     """A trained classifier.
 
     Attributes:
-      params: of :class:`ClassifierNetwork`.
+      apply: :class:`ClassifierNetwork`, ``(params, x) -> (features, logits)``.
+      params: of the network.
       labels: the distinct ones, ascending: logit i is that of ``labels[i]``.
     """
 
+    apply: Callable[[dict, ArrayLike], tuple[Array, Array]]
     params: dict
     labels: NDArray[np.int64]
 
     def features(self, x: ArrayLike) -> NDArray[np.float64]:
         """The last hidden layer, ``[n, 32]``."""
-        return np.asarray(_apply(len(self.labels), self.params, jnp.asarray(x))[0], np.float64)
+        return np.asarray(self.apply(self.params, jnp.asarray(x))[0], np.float64)
 
     def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """The share of points whose largest logit is their label's."""
-        logits = _apply(len(self.labels), self.params, jnp.asarray(x))[1]
+        logits = self.apply(self.params, jnp.asarray(x))[1]
         return float(np.mean(self.labels[np.argmax(logits, -1)] == np.asarray(labels)))
-
-
-@partial(jax.jit, static_argnums=0)
-def _apply(num_classes: int, params: dict, x: Array) -> Any:
-    return ClassifierNetwork(num_classes).apply(params, x)
 
 
 def train_classifier(
@@ -79,7 +71,7 @@ def train_classifier(
       num_steps: optimizer steps.
     """
     distinct, labels = np.unique(labels, return_inverse=True)
-    network, optimizer = ClassifierNetwork(len(distinct)), optax.adam(LEARNING_RATE)
+    network, optimizer = ClassifierNetwork(len(distinct)), optax.adam(1e-3)
     init_key, run_key = jax.random.split(key)
     params = network.init(init_key, jnp.zeros((1, x.shape[1])))
 
@@ -87,7 +79,7 @@ def train_classifier(
     def train(params: dict, x: Array, labels: Array) -> dict:
         def step(carry: tuple, step_key: PRNGKeyArray) -> tuple[tuple, None]:
             params, opt_state = carry
-            rows = jax.random.randint(step_key, (BATCH,), 0, len(x))
+            rows = jax.random.randint(step_key, (128,), 0, len(x))
 
             def loss_fn(params: dict) -> Array:
                 logits = network.apply(params, x[rows])[1]
@@ -100,7 +92,7 @@ def train_classifier(
         return jax.lax.scan(step, start, jax.random.split(run_key, num_steps))[0][0]
 
     trained = train(params, jnp.asarray(x), jnp.asarray(labels, jnp.int32))
-    return Classifier(trained, distinct)
+    return Classifier(jax.jit(network.apply), trained, distinct)
 
 
 def sample_quality(real: ArrayLike, samples: ArrayLike) -> dict[str, float]:

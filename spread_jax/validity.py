@@ -9,12 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize_scalar
 
 ROUNDING = 1e-13  # a value below this, against 1 at frequency 0, may be rounding and nothing else
-MIN_RUN = 3  # neighbouring frequencies, all of them zero: an interval and not a point
 # times ROUNDING, within BESIDE of the frequency where the zeros begin: they do not begin by decay.
 # there exp(-|k|^p) rises from 1e-13 by a factor of 1.1 to 2.5, p from 1 to 10; (1 - |k|)^3 to 3e-8
 ABRUPT = 1e4
 BESIDE = 0.003
-UNRESOLVED = 0.05  # of 1: a value half-way between two points, against their mean
 
 
 class Validity(NamedTuple):
@@ -104,15 +102,16 @@ def is_valid_spread(
     size = np.abs(transform)
     if size.max() > 1 + 1e-9:
         raise ValueError(f"|φ| must not exceed 1, got {size.max():.3g}: no characteristic function")
+    # a value half-way between two points, against their mean
     bend = np.abs(phi((k[1:] + k[:-1]) / 2) - (transform[1:] + transform[:-1]) / 2)
-    if not (bend <= UNRESOLVED).all():
+    if not (bend <= 0.05).all():
         return cannot_tell(
             "it changes too much between neighbouring frequencies: ask with more points"
         )
 
     at = np.flatnonzero(size <= ROUNDING)
     run = max(np.split(at, np.flatnonzero(np.diff(at) > 1) + 1), key=len)
-    if len(run) >= MIN_RUN:
+    if len(run) >= 3:  # an interval and not a point
         low, high = run[0], run[-1]
         gap = float(k[low]), float(k[high])
         edges = [(k[i], k[j]) for i, j in ((low - 1, low), (high + 1, high)) if 0 <= i < len(k)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spread_jax.data.files import as_table, errors_that_name, read_arrays, require
+from spread_jax.data.files import DataFileError, as_table, errors_that_name, read_arrays, require
 from spread_jax.data.standardization import standardize
 
 Points = NDArray[np.float32]
@@ -21,9 +21,6 @@ PARTS = ("train", "validation", "test")
 LARGEST_FLOAT32 = 1e18
 SPLIT_SEED = 0
 HELD_OUT = 0.2  # of data without a split of their own; a third of it for validation
-VALIDATION = 0.1  # of published training rows
-MAX_VALIDATION = 5_000
-MIN_ROWS = 8  # a fifth of 8 is 2: one row for validation, one to test
 NUM_TRAIN = 60_000  # the first images of openml's 70,000
 FILES = {
     "x_train": "train-images-idx3-ubyte",
@@ -81,8 +78,7 @@ class Dataset(NamedTuple):
         size = " x ".join(map(str, self.shape or ()))
         require(self.shape is None, f"a table, not images of {size}")
         scaling = standardize(self.train)[1]
-        parts = (self.train, self.validation, self.test)
-        train, validation, test = (scaling.apply(x).astype(np.float32) for x in parts)
+        train, validation, test = (scaling.apply(x).astype(np.float32) for x in self[1:4])
         return self._replace(train=train, validation=validation, test=test)
 
 
@@ -210,7 +206,8 @@ def _mnist_folder(folder: Path) -> dict[str, np.ndarray]:
             arrays[name] = x
         elif name.startswith("x"):
             listed = ", ".join(sorted(there)[:5]) + (", ..." if len(there) > 5 else "")
-            raise ValueError(f"must be a folder with {plain}[.gz]; it holds {listed or 'nothing'}")
+            accepted = f"a folder with {plain}[.gz]; it holds {listed or 'nothing'}"
+            raise DataFileError(folder, accepted)
     return arrays
 
 
@@ -272,16 +269,15 @@ def _checked_labels(labels: np.ndarray, count: int, part: str) -> Labels:
         f"as many labels as rows: {part} has {count:,} rows and labels of shape {labels.shape}",
     )
     require(labels.dtype.kind in "iu", f"labels that are integers, not {labels.dtype}")
-    least = int(labels.min())
-    require(least >= 0, f"labels from 0: {part} has {least}")
+    require(int(labels.min()) >= 0, f"labels from 0: {part} has {labels.min()}")
     return labels.astype(np.int64)
 
 
 def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.intp]]:
     """Shuffled rows: HELD_OUT of them, a third for validation and two thirds to test, the rest to
     train on; with labels, every class is shared out in these proportions."""
-    accepted = f"data of {MIN_ROWS} rows or more, to hold some out, not of {num_rows}"
-    require(num_rows >= MIN_ROWS, accepted)
+    # a fifth of 8 is 2: one row for validation, one to test
+    require(num_rows >= 8, f"data of 8 rows or more, to hold some out, not of {num_rows}")
     if labels is None:
         order = np.random.default_rng(SPLIT_SEED).permutation(num_rows)
         held_out, train = np.split(order, [round(HELD_OUT * num_rows)])
@@ -297,11 +293,10 @@ def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.i
 
 
 def _train_and_validation(num_rows: int) -> dict[str, NDArray[np.intp]]:
-    """Of published training rows VALIDATION, at most MAX_VALIDATION; both parts in order."""
-    count = min(max(1, round(VALIDATION * num_rows)), MAX_VALIDATION)
-    chosen = np.zeros(num_rows, bool)
-    chosen[np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)] = True
-    return {"train": np.flatnonzero(~chosen), "validation": np.flatnonzero(chosen)}
+    """Of published training rows a tenth, at most 5,000, for validation; both parts in order."""
+    count = min(max(1, round(0.1 * num_rows)), 5_000)
+    chosen = np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)
+    return {"train": np.delete(np.arange(num_rows), chosen), "validation": np.sort(chosen)}
 
 
 def _are_published(arrays: dict[str, np.ndarray]) -> bool:

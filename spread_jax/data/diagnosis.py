@@ -19,9 +19,6 @@ Verdict = Literal["degenerate", "nearly degenerate", "full-dimensional"]
 THIN = 0.01  # of the scale: where the alarm of a training run goes off
 LOW_DIMENSION = 0.8  # of what noise shows
 MIN_ROWS_FOR_DIMENSION = 30
-DIFFERENT_SCALES = 100.0
-NUM_NEIGHBOURS = 10
-NUM_QUERIES = 1000
 
 
 class IntrinsicDimension(NamedTuple):
@@ -166,10 +163,10 @@ def intrinsic_dimension(z: Floats, spectrum: Floats) -> tuple[IntrinsicDimension
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng(0)
-    queries = rng.choice(len(z), min(len(z), NUM_QUERIES), replace=False)
+    queries = rng.choice(len(z), min(len(z), 1000), replace=False)
 
     def to_neighbours(points: Floats) -> Floats:
-        neighbours = NearestNeighbors(n_neighbors=NUM_NEIGHBOURS + 1).fit(points)
+        neighbours = NearestNeighbors(n_neighbors=11).fit(points)
         return neighbours.kneighbors(points[queries])[0][:, 1:]  # the nearest is the point itself
 
     def dimension(distances: Floats) -> float:
@@ -294,7 +291,7 @@ def _judge(facts: Diagnosis, largest_share: Floats) -> tuple[Verdict, list[str]]
         )
 
     scale = facts.scale[facts.scale > 0]
-    if scale.size and scale.max() > DIFFERENT_SCALES * scale.min():
+    if scale.size and scale.max() > 100 * scale.min():
         notes.append(
             f"column scales from {scale.min():.2g} to {scale.max():.2g}: "
             "standardize first, one σ_fix serves all columns"

@@ -12,9 +12,6 @@ from spread_jax.data.standardization import Floats, first_of_equal_rows, less_fi
 # of a column's scale: about ten steps of float32, which cannot tell it from 0
 TOLERANCE = 1e-6
 ATOM_SHARE = 0.05  # of the rows in one value: enough for one component of a mixture to sit on
-MAX_MIXTURE_ROWS = 2000
-MAX_MIXTURE_DIM = 10
-NUM_COMPONENTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 
 
 class SuggestedSigma(NamedTuple):
@@ -56,7 +53,7 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
     rows = first_of_equal_rows(x)
     if len(rows) < 2:
         raise ValueError("x must vary: all its rows are equal, and no scale can be read from them")
-    rows = rng.choice(rows, min(len(rows), MAX_MIXTURE_ROWS), replace=False)
+    rows = rng.choice(rows, min(len(rows), 2000), replace=False)
     # before dividing, and integers before they are floats: a large offset would leave no digits
     points = less_first_row(x)[rows].astype(np.float64)
     points -= points[0]
@@ -64,7 +61,7 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
     points = points / unit
     points -= points.mean(axis=0)
     left, spread, _ = np.linalg.svd(points, full_matrices=False)
-    kept = np.flatnonzero(spread > TOLERANCE * spread[0])[:MAX_MIXTURE_DIM]
+    kept = np.flatnonzero(spread > TOLERANCE * spread[0])[:10]
     scores = left[:, kept] * (spread[kept] / spread[0]) * math.sqrt(len(points))
     width, num_modes = _narrowest_mode(scores)
     width *= float(unit * spread[0] / math.sqrt(len(points)))
@@ -85,7 +82,7 @@ def _narrowest_mode(scores: Floats) -> tuple[float, int]:
 
     best: Any = None
     best_bic, worse = np.inf, 0
-    for k in NUM_COMPONENTS:
+    for k in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16):
         if worse == 2 or (k > 1 and len(scores) < 5 * k):
             break
         mixture = GaussianMixture(k, init_params="k-means++", n_init=2, random_state=0)

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from spread_jax.data import Diagnosis
 from spread_jax.figures.style import FOUND_COLOR, LOST_COLOR, NOISE_COLOR, PAGE, STYLE, say
 
-ZERO_SHOWN_AS = 1e-17  # on a log axis
-
 
 def diagnosis_figure(diagnosis: Diagnosis) -> Figure:
     """Spectrum, distinct values and distances to neighbours of a table, with the verdict on top."""
@@ -41,7 +39,7 @@ def _spectrum(axes: Axes, diagnosis: Diagnosis) -> None:
     if not varying:
         say(axes, "no column varies")
         return
-    shown = np.maximum(diagnosis.spectrum, ZERO_SHOWN_AS)
+    shown = np.maximum(diagnosis.spectrum, 1e-17)  # on a log axis
     counted, zero = np.split(shown, [diagnosis.rank])
     tolerance = diagnosis.tolerance
     _dots(axes, counted, tolerance, f"tolerance {tolerance:.1g}", label="counted")
@@ -57,7 +55,7 @@ def _distinct_values(axes: Axes, diagnosis: Diagnosis) -> None:
     axes.set(xlabel="column, sorted", ylabel="distinct values")
     constant, discrete = len(diagnosis.constant_columns), len(diagnosis.discrete_columns)
     axes.set_title(f"{constant} constant, {discrete} discrete columns")
-    _dots(axes, np.sort(diagnosis.distinct_values), diagnosis.rows, "rows")
+    _dots(axes, np.sort(diagnosis.distinct_values), float(diagnosis.rows), "rows")
     axes.set_ylim(0.7, 2 * diagnosis.rows)
     axes.set_yscale("log")
     axes.legend(loc="best")
