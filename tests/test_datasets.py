@@ -292,15 +292,15 @@ def test_bad_files_are_refused_by_name(name, tmp_path):
 BAD_FOLDERS = {
     "floats": (
         {"train_images_idx3_ubyte": b"\0\0\x0d\3" + bytes([0, 0, 0, 2] * 3 + [0] * 32)},
-        "train-images.*: must be images of uint8 with 3 axes, not float32",
+        r"train-images.*: must be images \[n, height, width\] of uint8, not float32",
     ),
     "labels": (
         {"train_images_idx3_ubyte": idx(np.arange(30))},
-        r"train-images.*: must be images of uint8 with 3 axes, not uint8 of shape \(30,\)",
+        r"train-images.*: must be images \[n, height, width\] of uint8, not uint8 of shape \(30,\)",
     ),
     "images": (
         {"t10k_labels_idx1_ubyte": idx(TEST)},
-        r"t10k-labels.*: must be labels of uint8 with 1 axes, not uint8 of shape \(12, 6, 5\)",
+        r"t10k-labels.*: must be labels \[n\] of uint8, not uint8 of shape \(12, 6, 5\)",
     ),
     "length": ({"t10k_images_idx3_ubyte": idx(TEST)[:-1]}, r"promise shape \(12, 6, 5\)"),
     "count": ({"train_labels_idx1_ubyte": idx(np.arange(29))}, "train has 30 rows and labels"),

@@ -199,12 +199,12 @@ def _mnist_folder(folder: Path) -> dict[str, np.ndarray]:
         found = next((each for each in spellings if each in there), None)
         if found:
             (x,) = read_arrays(folder / found).values()
-            kind, ndim = ("images", 3) if name.startswith("x") else ("labels", 1)
+            kind, ndim = ("images [n, height, width]", 3) if name[0] == "x" else ("labels [n]", 1)
             with errors_that_name(folder / found):
-                accepted = f"{kind} of uint8 with {ndim} axes, not {x.dtype} of shape {x.shape}"
+                accepted = f"{kind} of uint8, not {x.dtype} of shape {x.shape}"
                 require(x.ndim == ndim and x.dtype == np.uint8, accepted)
             arrays[name] = x
-        elif name.startswith("x"):
+        elif name[0] == "x":
             listed = ", ".join(sorted(there)[:5]) + (", ..." if len(there) > 5 else "")
             accepted = f"a folder with {plain}[.gz]; it holds {listed or 'nothing'}"
             raise DataFileError(folder, accepted)
@@ -245,11 +245,13 @@ def _in_three_parts(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     sizes = " and ".join(map(str, shapes))
     require(len(set(shapes)) == 1, f"{' and '.join(x)} rows of one size, not {sizes}")
     y = {part: _checked_labels(labels, len(x[part]), part) for part, labels in y.items()}
-    split = {}
+    split, num_rows = {}, len(x["train"])
     if "test" not in x:
-        split = _three_parts(len(x["train"]), y.get("train"))
+        split = _three_parts(num_rows, y.get("train"))
     elif "validation" not in x:
-        split = _train_and_validation(len(x["train"]))
+        count = min(max(1, round(0.1 * num_rows)), 5_000)
+        chosen = np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)
+        split = {"train": np.delete(np.arange(num_rows), chosen), "validation": np.sort(chosen)}
     for values in (x, y):
         if "train" in values:
             values |= {part: values["train"][rows] for part, rows in split.items()}
@@ -290,13 +292,6 @@ def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.i
         count = round(len(held_out) / 3)
         validation, test = split(held_out, train_size=count, stratify=labels[held_out])
     return {"train": train, "validation": validation, "test": test}
-
-
-def _train_and_validation(num_rows: int) -> dict[str, NDArray[np.intp]]:
-    """Of published training rows a tenth, at most 5,000, for validation; both parts in order."""
-    count = min(max(1, round(0.1 * num_rows)), 5_000)
-    chosen = np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)
-    return {"train": np.delete(np.arange(num_rows), chosen), "validation": np.sort(chosen)}
 
 
 def _are_published(arrays: dict[str, np.ndarray]) -> bool:

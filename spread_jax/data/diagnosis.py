@@ -206,19 +206,19 @@ def _dependent_columns(triangle: Floats, tolerance: float, rank: int, rows: int)
     found: list[int] = []
     basis = np.zeros((len(triangle), 0))
     for j in range(dim if rank < dim else 0):
+        column = triangle[:, j]
         if basis.shape[1] == rows - 1:
             # the rows are used up: any further column is in their span, but a copy is still a copy
-            apart = np.linalg.norm(triangle[:, :j] - triangle[:, j : j + 1], axis=0)
-            found.extend([j] if rows > 2 and apart.min() <= tolerance else [])
+            apart = np.linalg.norm(triangle[:, :j] - column[:, None], axis=0)
+            found += [j] if rows > 2 and apart.min() <= tolerance else []
             continue
-        residual = triangle[:, j]
         for _ in range(2):  # once loses digits
-            residual = residual - basis @ (basis.T @ residual)
-        length = np.linalg.norm(residual)
+            column = column - basis @ (basis.T @ column)
+        length = np.linalg.norm(column)
         if length <= tolerance:
             found.append(j)
         else:
-            basis = np.column_stack([basis, residual / length])
+            basis = np.column_stack([basis, column / length])
     return found
 
 
@@ -229,8 +229,8 @@ def _judge(facts: Diagnosis, largest_share: Floats) -> tuple[Verdict, list[str]]
     if facts.constant_columns:
         degenerate.append(f"{_columns(facts.constant_columns)} constant")
     if facts.dependent_columns:
-        text = f"{_columns(facts.dependent_columns)} a linear combination of columns to the left"
-        degenerate.append(text)
+        columns = _columns(facts.dependent_columns)
+        degenerate.append(f"{columns} a linear combination of columns to the left")
     if facts.rank < most_rank:
         gap = ""
         if facts.rank:
@@ -303,6 +303,6 @@ def _judge(facts: Diagnosis, largest_share: Floats) -> tuple[Verdict, list[str]]
     return "full-dimensional", [full_text, *notes]
 
 
-def _columns(columns: Sequence[int], most: int = 8) -> str:
-    shown = ", ".join(map(str, columns[:most])) + (", ..." if len(columns) > most else "")
+def _columns(columns: Sequence[int]) -> str:
+    shown = ", ".join(map(str, columns[:8])) + (", ..." if len(columns) > 8 else "")
     return f"column {shown} is" if len(columns) == 1 else f"{len(columns)} columns ({shown}) are"
