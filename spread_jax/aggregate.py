@@ -1,14 +1,12 @@
 """What runs say over the seeds: the one aggregator, by which a broken run counts as the worst."""
 
-import functools
 import math
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import xarray as xr
-
-STATISTICS = ("middle", "low", "high")
+from scipy.special import bdtr
 
 
 def over_seeds(judged: xr.Dataset) -> xr.Dataset:
@@ -34,22 +32,20 @@ def over_seeds(judged: xr.Dataset) -> xr.Dataset:
     References:
       David, Nagaraja, "Order Statistics", 3rd edition (2003), section 7.1, for the interval.
     """
-    found = {
-        name: (
-            (*(dim for dim in variable.dims if dim != "seed"), "statistic"),
-            np.apply_along_axis(
-                _middle_and_interval,
-                -1,
-                with_worst(variable).transpose(..., "seed").values,
-                _worst(variable),
-            ),
-            variable.attrs,
+
+    def statistics(variable: xr.DataArray) -> xr.DataArray:
+        return xr.apply_ufunc(
+            _middle_and_interval,
+            with_worst(variable),
+            _worst(variable),
+            input_core_dims=[["seed"], []],
+            output_core_dims=[["statistic"]],
+            vectorize=True,
         )
-        for name, variable in judged.data_vars.items()
-        if "seed" in variable.dims and "step" not in variable.dims
-    }
-    labels = judged.drop_dims("seed").coords
-    return xr.Dataset(found, {**labels, "statistic": list(STATISTICS)}, judged.attrs)
+
+    of_runs = [n for n, v in judged.data_vars.items() if "seed" in v.dims and "step" not in v.dims]
+    found = judged[of_runs].map(statistics, keep_attrs=True)
+    return found.assign_coords(statistic=["middle", "low", "high"])
 
 
 def fan_over_seeds(runs: xr.Dataset) -> xr.Dataset:
@@ -59,17 +55,19 @@ def fan_over_seeds(runs: xr.Dataset) -> xr.Dataset:
     Args:
       runs: of any sweep, ``loss`` and ``loss_max`` ``[..., seed, step]``.
     """
-    curves = {
-        "loss_low": ("loss", 0.05),
-        "loss_middle": ("loss", 0.5),
-        "loss_high": ("loss_max", 0.95),
-    }
-    found = {}
-    with np.errstate(invalid="ignore"):  # inf - inf between two broken runs
-        for name, (curve, share) in curves.items():
-            spread = with_worst(runs[curve]).quantile(share, "seed", keep_attrs=True)
-            found[name] = spread.fillna(np.inf).drop_vars("quantile")
-    return xr.Dataset(found)
+
+    def quantile(name: str, share: float) -> xr.DataArray:
+        with np.errstate(invalid="ignore"):  # inf - inf between two broken runs
+            found = with_worst(runs[name]).quantile(share, "seed", keep_attrs=True)
+        return found.fillna(np.inf).drop_vars("quantile")
+
+    return xr.Dataset(
+        {
+            "loss_low": quantile("loss", 0.05),
+            "loss_middle": quantile("loss", 0.5),
+            "loss_high": quantile("loss_max", 0.95),
+        }
+    )
 
 
 def best(judged: xr.Dataset, name: str, dim: str) -> int:
@@ -94,27 +92,22 @@ def per_seed_json(cell: xr.Dataset) -> dict[str, list]:
     Args:
       cell: metrics with the one dim ``seed``.
     """
-    return {str(name): finite(cell[name].values.tolist()) for name in over_seeds(cell)}
+    return {str(name): _finite(cell[name]) for name in over_seeds(cell)}
 
 
 def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
-    """``median_<name>`` and ``<name>_interval`` of each metric, for metrics.json; of a bool
-    ``<name>_rate``. None for what is no finite number.
-
-    Args:
-      cell: metrics with the one dim ``seed``.
-    """
+    """``median_<name>`` and ``<name>_interval`` of each metric, of a bool ``<name>_rate``; cell and
+    None as in :func:`per_seed_json`."""
     found: dict[str, Any] = {}
     for name, statistics in over_seeds(cell).items():
-        middle, *interval = finite(statistics.values.tolist())
+        middle, *interval = _finite(statistics)
         found[f"{name}_rate" if cell[name].dtype == bool else f"median_{name}"] = middle
         found[f"{name}_interval"] = interval
     return found
 
 
-def finite(values: list) -> list:
-    """The list with None for what is no finite number."""
-    return [value if math.isfinite(value) else None for value in values]
+def _finite(variable: xr.DataArray) -> list:
+    return [value if math.isfinite(value) else None for value in variable.values.tolist()]
 
 
 def _worst(variable: xr.DataArray) -> float:
@@ -127,27 +120,18 @@ def with_worst(variable: xr.DataArray) -> xr.DataArray:
     return variable if variable.dtype == bool else variable.fillna(_worst(variable))
 
 
-def _middle_and_interval(values: np.ndarray, worst: float) -> list[float]:
+def _middle_and_interval(values: np.ndarray, worst: float) -> np.ndarray:
+    n = len(values)
     if values.dtype == bool:
-        return [float(values.mean()), *wilson_interval(int(values.sum()), len(values))]
+        return np.array([values.mean(), *wilson_interval(int(values.sum()), n)])
     ordered = np.sort(values)
-    n = len(ordered)
     low_middle, high_middle = ordered[(n - 1) // 2], ordered[n // 2]
     # the two in the middle may both be infinite; where their signs differ they have no mean
     middle = worst if -low_middle == high_middle == np.inf else (low_middle + high_middle) / 2
-    rank = _rank_of_interval(n)
-    return [float(middle), float(ordered[rank]), float(ordered[n - 1 - rank])]
-
-
-@functools.cache
-def _rank_of_interval(n: int) -> int:
-    """The largest r with P(Binomial(n, 1/2) <= r) <= 2.5 %: then [x_r, x_{n-1-r}], counted from 0,
-    holds the median with 95 % or more; 0 where there is none."""
-    below, rank = 0, -1
-    while below + math.comb(n, rank + 1) <= 0.025 * 2**n:
-        rank += 1
-        below += math.comb(n, rank)
-    return max(rank, 0)
+    # the largest r with P(Binomial(n, 1/2) <= r) <= 2.5 %: then [x_r, x_{n-1-r}], counted from 0,
+    # holds the median with 95 % or more; 0 where there is none
+    rank = max(0, np.sum(bdtr(np.arange(n), n, 0.5) <= 0.025) - 1)
+    return np.array([middle, ordered[rank], ordered[n - 1 - rank]], np.float64)
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

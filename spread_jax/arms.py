@@ -60,6 +60,11 @@ class Arm(NamedTuple):
     structure: Structure = Structure()
 
     @property
+    def variance(self) -> Variance:
+        """Its decoder's."""
+        return self.structure.variance
+
+    @property
     def has_noise(self) -> bool:
         """Whether sigma_fix changes anything."""
         return self.data > 0 or self.model > 0
@@ -74,7 +79,7 @@ class Arm(NamedTuple):
 
         A GAN has no such numbers.
         """
-        if self.structure.variance == "gan":
+        if self.variance == "gan":
             return [{}]
         shares = {"noise_on_data": self.data, "noise_on_model": self.model, "noise_end": self.end}
         return [{"sigma_fix": s, **shares} for s in (sigma_fix if self.has_noise else (0.0,))]
@@ -85,10 +90,9 @@ class Arm(NamedTuple):
 
         With one σ for both dimensions, of which the data fill one, s/√2; without a σ, 0.
         """
-        variance = self.structure.variance
-        if variance in ("shared", "optimal"):
+        if self.variance in ("shared", "optimal"):
             return data_std / math.sqrt(2)
-        if variance == "none":
+        if self.variance == "none":
             return 0.0
         noise = (self.data**2 - self.model**2) * (self.end * sigma_fix) ** 2
         return max(math.sqrt(max(0.0, data_std**2 + noise)), self.structure.min_std)

@@ -1,7 +1,7 @@
 """A comparison of arms: their programs, their cells as one dataset, and how it is judged."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from spread_jax.arms import Arm, Structure, arm_training, spread_of
 from spread_jax.data.datasets import Dataset
 from spread_jax.entropy import spread_entropy_of_points
 from spread_jax.guard import data_scale
-from spread_jax.judgement import MAX_SAMPLES, Metric, each_run, judge, judge_samples
+from spread_jax.judgement import MAX_SAMPLES, first_of_each_cell, judge, judge_samples
 from spread_jax.models.optimal_variance import optimal_variance_vae
 from spread_jax.models.vae import VAE
 from spread_jax.pictures import pictures
@@ -90,9 +90,8 @@ def programs(
             for cell in arm.cells(sigma_fix)
             for other in others
         ]
-        options = {**training, "noise": noise, "observe": observe(model)}
-        trained = arm_training(structure, model, **options)
-        found.append(Program(model, trained, spread_of(structure, noise), cells))
+        of_arms = arm_training(structure, model, noise=noise, observe=observe(model), **training)
+        found.append(Program(model, of_arms, spread_of(structure, noise), cells))
     return found
 
 
@@ -102,25 +101,14 @@ def together(parts: Sequence[xr.Dataset], arms: Mapping[str, Arm]) -> xr.Dataset
     A number that one program did not have or record is NaN in its cells, and what it did not ask
     is False.
     """
-    numbers = dict.fromkeys(
-        str(name)
-        for part in parts
-        for name, values in part.coords.items()
-        if values.dims == ("cell",) and values.dtype.kind == "f"
-    )
-    parts = [
-        part.assign_coords(
-            {n: ("cell", np.full(part.sizes["cell"], np.nan)) for n in numbers if n not in part}
-        )
-        for part in parts
-    ]
+    labels = {name for part in parts for name in part.coords}
     dataset = xr.concat(
-        parts, "cell", join="outer", data_vars="all", coords="minimal", compat="override"
-    )
+        [part.reset_coords() for part in parts], "cell", join="outer", data_vars="all"
+    ).set_coords(labels)
     for name in {name for part in parts for name in part if part[name].dtype == bool}:
         dataset[name] = dataset[name].fillna(False).astype(bool)
     place = list(arms).index
-    order = sorted(range(dataset.sizes["cell"]), key=lambda i: place(str(dataset["arm"].values[i])))
+    order = np.argsort([place(name) for name in dataset["arm"].values.tolist()], kind="stable")
     dataset = dataset.isel(cell=order)
     return describe(dataset, [arms[name] for name in dataset["arm"].values])
 
@@ -133,23 +121,14 @@ def best_cells(judged: xr.Dataset, name: str) -> list[int]:
       name: of the metric.
     """
     names = judged["arm"].values
-    found = []
-    for arm in dict.fromkeys(names):
-        cells = np.flatnonzero(names == arm)
-        found.append(int(cells[best(judged[[name]].isel(cell=cells), name, "cell")]))
-    return found
+    of_arms = [np.flatnonzero(names == arm) for arm in dict.fromkeys(names)]
+    return [int(cells[best(judged[[name]].isel(cell=cells), name, "cell")]) for cells in of_arms]
 
 
 def describe(judged: xr.Dataset, arms: Sequence[Arm], dim: str = "cell") -> xr.Dataset:
     """Says how the arm of every place along ``dim`` is shown: all that figures know of an arm."""
-    structures = [arm.structure for arm in arms]
-    return judged.assign_coords(
-        label=(dim, [arm.label for arm in arms]),
-        color=(dim, [arm.color for arm in arms]),
-        has_noise=(dim, [arm.has_noise for arm in arms]),
-        has_floor=(dim, [arm.has_floor for arm in arms]),
-        variance=(dim, [structure.variance for structure in structures]),
-    )
+    shown = ("label", "color", "has_noise", "has_floor", "variance")
+    return judged.assign_coords({n: (dim, [getattr(arm, n) for arm in arms]) for n in shown})
 
 
 def judge_on_data(
@@ -196,16 +175,13 @@ def judge_on_data(
     ]
     measure = (quality or [metrics.ENERGY_DISTANCE])[0]
     chooser = measure._replace(name=f"validation_{measure.name}")
-
-    def judged(model: VAE, of: Sequence[Metric], part: Literal["validation", "test"]) -> xr.Dataset:
-        return judge(model, runs, data, of, spread=program.spread, part=part, seed=seed)
-
-    means = judged(program.model.without_variance(), of_means, "test")
-    return (
-        judged(program.model, every, "test")
-        .assign({metric.name: means[metric.name] for metric in of_means})
-        .assign({chooser.name: judged(program.model, [chooser], "validation")[chooser.name]})
-    )
+    options: dict[str, Any] = {"spread": program.spread, "seed": seed}
+    parts = [
+        judge(program.model, runs, data, every, **options),
+        judge(program.model.without_variance(), runs, data, of_means, **options),
+        judge(program.model, runs, data, [chooser], part="validation", **options),
+    ]
+    return xr.merge(parts, compat="override", combine_attrs="override")
 
 
 class Comparison(NamedTuple):
@@ -252,17 +228,14 @@ def compare_on_data(
         if data.test_labels is not None:
             accuracy = classifier.accuracy(data.test, data.test_labels)
     parts = []
+    options: dict[str, Any] = {"classifier": classifier, "iw_samples": iw_samples, "seed": seed}
     for program, runs in trained:
         on_stage(f"judging {', '.join(program.arms)}")
-        parts.append(
-            judge_on_data(
-                program, runs, data, classifier=classifier, iw_samples=iw_samples, seed=seed
-            )
-        )
+        parts.append(judge_on_data(program, runs, data, **options))
     cells = together(parts, arms)
     on_stage("drawing pictures")
-    measure = (quality or [metrics.ENERGY_DISTANCE])[0].name
-    chosen = cells.isel(cell=best_cells(cells, f"validation_{measure}"))
+    chooser = f"validation_{(quality or [metrics.ENERGY_DISTANCE])[0].name}"
+    chosen = cells.isel(cell=best_cells(cells, chooser))
     shown = pictures_of_arms(trained, chosen, data, count=count, seed=seed)
     reference = {
         **judge_samples(data.test[:MAX_SAMPLES], data, quality),
@@ -279,14 +252,14 @@ def with_floors(shown: xr.Dataset, x: np.ndarray) -> xr.Dataset:
       shown: described cells, each with its ``sigma_fix``.
       x: the training data, ``[n, dim]``.
     """
+
+    def floor(sigma: float, has_floor: bool) -> float:
+        if not has_floor:
+            return np.nan
+        return spread_entropy_of_points(jax.random.key(0), jnp.asarray(x), float(sigma))
+
     cells = zip(shown["sigma_fix"].values, shown["has_floor"].values, strict=True)
-    floors = [
-        spread_entropy_of_points(jax.random.key(0), jnp.asarray(x), float(sigma))
-        if has_floor
-        else np.nan
-        for sigma, has_floor in cells
-    ]
-    return shown.assign(floor=("cell", floors))
+    return shown.assign(floor=("cell", [floor(*cell) for cell in cells]))
 
 
 def pictures_of_arms(
@@ -311,12 +284,12 @@ def pictures_of_arms(
     x = data.test[:count]
     first = {}
     for program, runs in trained:
-        every = list(each_run(program.model, runs, data, spread=program.spread, seed=seed))
-        per_cell = every[:: runs.dataset.sizes["seed"]]
-        for cell, run in zip(program.cells, per_cell, strict=True):
+        options: dict[str, Any] = {"spread": program.spread, "seed": seed}
+        of_cells = first_of_each_cell(program.model, runs, data, **options)
+        for cell, run in zip(program.cells, of_cells, strict=True):
             first[cell["arm"], cell["sigma_fix"]] = run
-    noise = np.asarray(jax.random.normal(jax.random.key(0), x.shape))
-    noise = float(shown["sigma_fix"].max()) * noise
+    draws = np.asarray(jax.random.normal(jax.random.key(0), x.shape))
+    noise = float(shown["sigma_fix"].max()) * draws
     cells = zip(shown["arm"].values, shown["sigma_fix"].values, strict=True)
     drawn = xr.concat([pictures(first[cell], noise, count) for cell in cells], "cell")
     bounds = drawn["bound"].values

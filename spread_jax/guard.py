@@ -65,41 +65,35 @@ def runaway_step(
       array(-1, dtype=int32)
     """
     loss, std = np.asarray(loss, np.float64), np.asarray(std, np.float64)
-    sigma = np.broadcast_to(sigma_fix, loss.shape[:-1])[..., None].astype(np.float64)
-    small = (sigma == 0) & (std < SHARE * scale)
-
-    width = math.ceil(WINDOW / record_every)
-    num_records = loss.shape[-1]
+    sigma = np.broadcast_to(sigma_fix, loss.shape[:-1])[..., None]
     falls = np.zeros(loss.shape, bool)
-    if num_records >= 2 * width:
+    width = math.ceil(WINDOW / record_every)
+    if loss.shape[-1] >= 2 * width:
         means = np.lib.stride_tricks.sliding_window_view(loss, width, axis=-1).mean(axis=-1)
         falls[..., 2 * width - 1 :] = means[..., width:] < means[..., :-width]
-
-    steps = record_every * np.arange(1, num_records + 1)
-    alarm = small & falls & (steps > WARM_UP)
+    steps = record_every * np.arange(1, loss.shape[-1] + 1)
+    alarm = (sigma == 0) & (std < SHARE * scale) & falls & (steps > WARM_UP)
     first = np.where(alarm, steps, np.inf).min(axis=-1, initial=np.inf)
     return np.where(np.isfinite(first), first, NEVER).astype(np.int32)
 
 
 def watch_runaway(
-    std: str, noise: ArrayLike, *, scale: float, record_every: int
+    std: str, noise: ArrayLike | float, *, scale: float, record_every: int
 ) -> Callable[[Mapping[str, np.ndarray]], NDArray[np.int32]]:
     """``(curves so far) -> the step of alarm of every run``, to be asked while runs train.
 
     Args:
       std: name of the recorded standard deviations ``[run, record, ...]``; the smallest counts.
         Runs that recorded none have no variance that could run away.
-      noise: on the model, of every run, ``[run]``.
+      noise: on the model, of every run, ``[run]`` or a number.
       scale, record_every: as in :func:`runaway_step`.
     """
 
     def alarms(history: Mapping[str, np.ndarray]) -> NDArray[np.int32]:
+        loss = history["loss"]
         if std not in history:
-            return np.full(len(history["loss"]), NEVER, np.int32)
-        curves = history[std]
-        smallest = curves.reshape(*curves.shape[:2], -1).min(axis=-1)
-        return runaway_step(
-            history["loss"], smallest, noise, scale=scale, record_every=record_every
-        )
+            return np.full(len(loss), NEVER, np.int32)
+        smallest = history[std].reshape(*loss.shape, -1).min(axis=-1)
+        return runaway_step(loss, smallest, noise, scale=scale, record_every=record_every)
 
     return alarms

@@ -1,14 +1,16 @@
 """From trained runs to numbers: metrics, each a value, and the one judge that applies them."""
 
+import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from spread_jax.data.datasets import Dataset
@@ -22,17 +24,9 @@ MAX_SAMPLES = 3_000  # clean samples of a run
 POINTS_AT_ONCE = 1_000
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-@runtime_checkable
-class OfModel(Protocol[T_co]):
-    """What a metric may ask of a trained model; compiled once for all runs of the model."""
-
-    def __call__(self, model: Any, params: PyTree, spread: Spread, /, *arguments: Any) -> T_co:
-        """``(model, params, spread, *arrays) -> arrays``."""
-
-
+@dataclasses.dataclass(eq=False)
 class Run:
     """One finished run, as a metric sees it; what is dear is computed once, when it is asked for.
 
@@ -43,24 +37,19 @@ class Run:
       data: the data set.
       held_out: the part of it that the run is judged on, ``[n, dim]``.
       num_samples: how many clean samples it is judged by.
+      key: of all that is drawn.
+      evaluate: what :meth:`ask` calls, with ``(function, params, hyper, *arguments)``.
     """
 
-    def __init__(
-        self,
-        params: PyTree,
-        hyper: Mapping[str, float],
-        curves: Mapping[str, np.ndarray],
-        data: Dataset,
-        held_out: np.ndarray,
-        num_samples: int,
-        evaluate: Callable,
-        seed: int,
-    ) -> None:
-        """Computes nothing yet; ``evaluate`` is :func:`_evaluation`'s."""
-        self.params, self.hyper, self.curves = params, hyper, curves
-        self.data, self.held_out, self.num_samples = data, held_out, num_samples
-        self._evaluate, self._key = evaluate, jax.random.key(seed)
-        self._known: dict[Callable, Any] = {}
+    params: PyTree
+    hyper: Mapping[str, float]
+    curves: Mapping[str, np.ndarray]
+    data: Dataset
+    held_out: np.ndarray
+    num_samples: int
+    key: PRNGKeyArray
+    evaluate: Callable[..., Any] = dataclasses.field(repr=False)
+    _known: dict[Callable, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def once(self, function: "Callable[[Run], T]") -> T:
         """``function(run)``, computed at the first call: for what several metrics share."""
@@ -68,12 +57,15 @@ class Run:
             self._known[function] = function(self)
         return self._known[function]
 
-    def ask(self, function: OfModel[T], *arguments: Any) -> T:
-        """``function(model, params, spread, *arguments)`` of this run, NumPy leaves."""
-        return jax.device_get(self._evaluate(function, self.params, self.hyper, *arguments))
+    def ask(self, function: Callable[..., T], *arguments: Any) -> T:
+        """``function(model, params, spread, *arguments)`` of this run, NumPy leaves.
+
+        It is compiled once for all runs of the model.
+        """
+        return jax.device_get(self.evaluate(function, self.params, self.hyper, *arguments))
 
     def ask_of_points(
-        self, function: OfModel[T], x: np.ndarray, at_once: int = POINTS_AT_ONCE
+        self, function: Callable[..., T], x: np.ndarray, at_once: int = POINTS_AT_ONCE
     ) -> T:
         """``function(model, params, spread, key, x)`` of all points, some at a time.
 
@@ -88,17 +80,22 @@ class Run:
         parts = []
         for i, start in enumerate(range(0, len(x), at_once)):
             points = jnp.asarray(x[np.arange(start, start + at_once) % len(x)])
-            parts.append(self.ask(function, jax.random.fold_in(self._key, i), points))
+            parts.append(self.ask(function, jax.random.fold_in(self.key, i), points))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(x)], *parts)
 
     @functools.cached_property
     def samples(self) -> NDArray[np.float32]:
         """Clean samples, ``[num_samples, dim]``; all runs draw with one key."""
-        return np.asarray(self.ask(_sampler(self.num_samples), self._key))
+        return np.asarray(self.ask(_sampler(self.num_samples), self.key))
 
     def bound(self, x: np.ndarray) -> Bound:
         """The model's bound of every row of ``x``, leaves ``[n, ...]``, in nats."""
         return jax.tree.map(jnp.asarray, self.ask_of_points(_bound, x))
+
+    @functools.cached_property
+    def held_out_bound(self) -> Bound:
+        """The bound of every held-out row."""
+        return self.bound(self.held_out)
 
 
 def _bound(model: Model, params: PyTree, spread: Spread, key: Array, x: Array) -> Bound:
@@ -106,19 +103,8 @@ def _bound(model: Model, params: PyTree, spread: Spread, key: Array, x: Array) -
 
 
 @functools.cache
-def _sampler(n: int) -> OfModel[Array]:
+def _sampler(n: int) -> Callable[..., Array]:
     return lambda model, params, spread, key: model.sample(params, key, n, spread)
-
-
-def _evaluation(model: Model, spread: Callable[[Hyper], Spread]) -> Callable:
-    """``(function, params, hyper, *arguments) -> function(model, params, spread, *arguments)``,
-    compiled once for each function."""
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def evaluate(function: OfModel[T], params: PyTree, hyper: Hyper, *arguments: Any) -> T:
-        return function(model, params, spread(hyper), *arguments)
-
-    return evaluate
 
 
 class Metric(NamedTuple):
@@ -188,12 +174,11 @@ def judge(
     taken = {name for name in names if names.count(name) > 1 or name in runs.dataset}
     if taken:
         raise ValueError(f"these names are taken: {', '.join(sorted(taken))}")
-    lead = runs.dataset["first_nonfinite_step"].dims
-    shape = tuple(runs.dataset.sizes[dim] for dim in lead)
     every = each_run(
         model, runs, data, spread=spread, part=part, num_samples=num_samples, seed=seed
     )
     values = [[metric.function(run) for metric in metrics] for run in every]
+    lead, shape = zip(*runs.sizes.items(), strict=True)
     judged = {}
     for metric, column in zip(metrics, zip(*values, strict=True), strict=True):
         long_name = metric.long_name or metric.name.replace("_", " ")
@@ -214,25 +199,35 @@ def each_run(
 ) -> Iterator[Run]:
     """The runs one by one, in the order of the dataset's axes; arguments as in :func:`judge`."""
     held_out = data.validation if part == "validation" else data.test
-    lead = runs.dataset["first_nonfinite_step"].dims
+    steps = runs.dataset["step"].values
     curves = {
-        str(name): variable.transpose(*lead, "step", ...).values
+        str(name): variable.transpose(*runs.sizes, "step", ...).values
         for name, variable in runs.dataset.data_vars.items()
         if "step" in variable.dims
     }
-    evaluate = _evaluation(model, spread)
-    for index in np.ndindex(*(runs.dataset.sizes[dim] for dim in lead)):
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def evaluate(function: Callable[..., T], params: PyTree, hyper: Hyper, *arguments: Any) -> T:
+        return function(model, params, spread(hyper), *arguments)
+
+    for index in np.ndindex(*runs.sizes.values()):
         yield Run(
-            jax.tree.map(lambda leaf, index=index: leaf[index], runs.stacked_params),
+            params=jax.tree.map(lambda leaf, index=index: leaf[index], runs.stacked_params),
             # the shortest decimal of a float32: 0.1 as it was given, not 0.10000000149
-            {name: float(str(numbers[index])) for name, numbers in runs.hyper.items()},
-            {"step": runs.dataset["step"].values, **{n: c[index] for n, c in curves.items()}},
-            data,
-            held_out,
-            num_samples or min(len(held_out), MAX_SAMPLES),
-            evaluate,
-            seed,
+            hyper={name: float(str(numbers[index])) for name, numbers in runs.hyper.items()},
+            curves={name: curve[index] for name, curve in curves.items()} | {"step": steps},
+            data=data,
+            held_out=held_out,
+            num_samples=num_samples or min(len(held_out), MAX_SAMPLES),
+            key=jax.random.key(seed),
+            evaluate=evaluate,
         )
+
+
+def first_of_each_cell(model: Model, runs: Sweep, data: Dataset, **options: Any) -> list[Run]:
+    """The run of the first seed of every cell; options as in :func:`each_run`."""
+    *_, num_seeds = runs.sizes.values()
+    return list(itertools.islice(each_run(model, runs, data, **options), 0, None, num_seeds))
 
 
 def first_samples(
@@ -245,20 +240,12 @@ def first_samples(
     seed: int = 0,
 ) -> xr.DataArray:
     """Clean samples of the first seed of every cell, ``[grid axes or cell, point, dim]``."""
-    *lead, seed_dim = runs.dataset["first_nonfinite_step"].dims
-    first = runs._replace(
-        dataset=runs.dataset.isel({seed_dim: [0]}),
-        **jax.tree.map(
-            lambda leaf: leaf.take([0], axis=len(lead)),
-            {"stacked_params": runs.stacked_params, "hyper": runs.hyper},
-        ),
-    )
-    every = each_run(model, first, data, spread=spread, num_samples=n, seed=seed)
-    values = np.stack([run.samples for run in every])
-    shape = tuple(first.dataset.sizes[dim] for dim in lead)
-    attrs = {"long_name": "clean samples of the first seed", "units": "data units"}
+    first = first_of_each_cell(model, runs, data, spread=spread, num_samples=n, seed=seed)
+    (*lead, _), (*shape, _) = runs.sizes, runs.sizes.values()
     return xr.DataArray(
-        values.reshape(*shape, *values.shape[1:]), dims=(*lead, "point", "dim"), attrs=attrs
+        np.stack([run.samples for run in first]).reshape(*shape, n, -1),
+        dims=(*lead, "point", "dim"),
+        attrs={"long_name": "clean samples of the first seed", "units": "data units"},
     )
 
 
@@ -276,7 +263,8 @@ def judge_samples(
       metrics: that look at samples only.
       hyper: the numbers of the run, where the metrics ask for them.
     """
-    run = Run({}, hyper or {}, {}, data, data.test, len(samples), _no_model, 0)
+    none = jax.random.key(0)
+    run = Run({}, hyper or {}, {}, data, data.test, len(samples), none, evaluate=_no_model)
     run.samples = samples
     return {metric.name: float(metric.function(run)) for metric in metrics}
 

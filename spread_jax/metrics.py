@@ -9,10 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from spread_jax.guard import runaway_step
+from spread_jax.guard import watch_runaway
 from spread_jax.judgement import POINTS_AT_ONCE, Metric, Run
 from spread_jax.models.vae import VAE
-from spread_jax.objectives import Bound
 from spread_jax.spreads import Spread
 from spread_jax.training import NEVER
 
@@ -35,7 +34,7 @@ def runaway_alarm(
     scale: float,
     noise: Callable[[Mapping[str, float]], float] = lambda hyper: hyper["sigma_fix"],
 ) -> list[Metric]:
-    """The step of :func:`spread_jax.runaway_step`, and whether it came.
+    """The step of :func:`spread_jax.runaway_step`, inf if it never came, and whether it came.
 
     Args:
       std: name of the recorded standard deviations of the decoder; the smallest counts.
@@ -44,18 +43,9 @@ def runaway_alarm(
     """
 
     def alarm_step(run: Run) -> float:
-        if std not in run.curves:  # without a variance nothing can run away
-            return math.inf
-        smallest = run.curves[std].reshape(len(run.curves["step"]), -1).min(axis=1)
-        step = int(
-            runaway_step(
-                run.curves["loss"],
-                smallest,
-                noise(run.hyper),
-                scale=scale,
-                record_every=int(run.curves["step"][0]),
-            )
-        )
+        record_every = int(run.curves["step"][0])
+        alarms = watch_runaway(std, noise(run.hyper), scale=scale, record_every=record_every)
+        (step,) = alarms({name: curve[None] for name, curve in run.curves.items()})
         return math.inf if step == NEVER else float(step)
 
     words = "the likelihood was seen running away"
@@ -150,32 +140,24 @@ WASSERSTEIN = of_samples(
 )
 
 
-def _held_out_bound(run: Run) -> Bound:
-    return run.bound(run.held_out)
-
-
 def _mean(values: ArrayLike) -> float:
     return float(np.mean(np.asarray(values, np.float64)))
-
-
-def _mean_bound(run: Run) -> float:
-    return _mean(run.once(_held_out_bound).elbo)
 
 
 def _train_bound(run: Run) -> float:
     return _mean(run.bound(run.data.train[:MAX_TRAIN]).elbo)
 
 
+def _test_bound(run: Run) -> float:
+    return _mean(run.held_out_bound.elbo)
+
+
 def _worst_bound(run: Run) -> float:
-    return float(run.once(_held_out_bound).elbo.min())
+    return float(run.held_out_bound.elbo.min())
 
 
 def _bits_per_dim(run: Run) -> float:
-    return -_mean_bound(run) / (run.held_out.shape[1] * math.log(2))
-
-
-def _kl(run: Run) -> float:
-    return _mean(run.once(_held_out_bound).kl)
+    return -_test_bound(run) / (run.held_out.shape[1] * math.log(2))
 
 
 def _active_dims(run: Run) -> int:
@@ -184,16 +166,18 @@ def _active_dims(run: Run) -> int:
     References:
       Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.
     """
-    mean = np.asarray(run.once(_held_out_bound).posterior[0], np.float64)
+    mean = np.asarray(run.held_out_bound.posterior[0], np.float64)
     return int(np.sum(mean.var(axis=0) > ACTIVE))
 
 
 BOUNDS = [
     Metric("train_bound", "nats", "higher", _train_bound, "bound of training data"),
-    Metric("test_bound", "nats", "higher", _mean_bound, "bound of held-out data"),
+    Metric("test_bound", "nats", "higher", _test_bound, "bound of held-out data"),
     Metric("worst_test_bound", "nats", "higher", _worst_bound, "worst bound of held-out data"),
     Metric("bits_per_dim", "bits", "lower", _bits_per_dim, "bits per dimension of held-out data"),
-    Metric("kl", "nats", "", _kl, "KL of posteriors and prior"),
+    Metric(
+        "kl", "nats", "", lambda run: _mean(run.held_out_bound.kl), "KL of posteriors and prior"
+    ),
     Metric("active_dims", "1", "", _active_dims, "active dimensions of z"),
 ]
 """Of a VAE with a Gaussian latent, in the spread space that the run's own noise makes."""

@@ -30,7 +30,7 @@ def pictures(run: Run, noise: np.ndarray, count: int) -> xr.Dataset:
     """
     x = run.held_out[:count]
     samples = run.samples[: len(x)]
-    bound = run.bound(run.held_out)
+    bound = run.held_out_bound
     spread_of_means = np.asarray(bound.posterior[0]).std(axis=0)
     largest = np.argsort(-spread_of_means)[:NUM_TRAVERSED]
     z = np.zeros((len(largest), len(TRAVERSED), len(spread_of_means)), np.float32)

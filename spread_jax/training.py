@@ -1,7 +1,7 @@
 """A training run as three pure functions: init, train_step and its scan, run."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -74,26 +74,6 @@ class TrainState(NamedTuple):
     loss_statistics: LossStatistics
 
 
-@runtime_checkable
-class Run(Protocol):
-    """``Training.run``: a scan of ``train_step``."""
-
-    def __call__(
-        self, state: TrainState, num_steps: int, record_every: int = 1
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """``(state, num_steps, record_every) -> (state, history)``."""
-
-
-@runtime_checkable
-class Train(Protocol):
-    """``Training.train``: a whole run."""
-
-    def __call__(
-        self, key: PRNGKeyArray, hyper: Hyper, record_every: int = 1
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """``(key, hyper, record_every) -> (state, history)``."""
-
-
 class Training(NamedTuple):
     """A training run as pure functions; all of them can be jitted, vmapped and used alone.
 
@@ -102,21 +82,54 @@ class Training(NamedTuple):
       train_step: ``(state) -> (state, metrics)``; metrics holds the ``loss``, in nats. From the
         first loss that is not finite on, the loss is NaN and params stay as they were before it;
         a single parameter whose update is not finite keeps its value. So params are always finite.
-      run: ``(state, num_steps, record_every=1) -> (state, history)``, a scan of ``train_step``.
-        Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss``
-        and the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after.
-        ValueError if record_every does not divide num_steps, or observe returns a ``loss``.
-      train: ``(key, hyper, record_every=1) -> (state, history)``: init, then run to the end.
       observe: ``(params) -> dict of arrays``, what is watched during the run.
       num_steps: length of the whole run.
     """
 
     init: Callable[[PRNGKeyArray, Hyper], TrainState]
     train_step: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
-    run: Run
-    train: Train
     observe: Callable[[PyTree], dict[str, Array]]
     num_steps: int
+
+    def run(
+        self, state: TrainState, num_steps: int, record_every: int = 1
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """``(state, history)`` after a scan of ``train_step``.
+
+        Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss`` and
+        the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after them.
+
+        Raises:
+          ValueError: if record_every does not divide num_steps, or observe returns a ``loss``.
+        """
+
+        def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
+            state, metrics = jax.lax.scan(
+                lambda state, _: self.train_step(state), state, length=record_every
+            )
+            loss = metrics["loss"]
+            losses = {"loss": loss.mean(), "loss_max": loss.max()}
+            observed = self.observe(state.params)
+            if taken := losses.keys() & observed.keys():
+                raise ValueError(f"observe must use other names than {sorted(taken)}")
+            return state, {**losses, **observed}
+
+        return jax.lax.scan(record, state, length=count_records(num_steps, record_every))
+
+    def train(
+        self, key: PRNGKeyArray, hyper: Hyper, record_every: int = 1
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """``init`` and the whole ``run``."""
+        return self.run(self.init(key, hyper), self.num_steps, record_every)
+
+
+def count_records(num_steps: int, record_every: int) -> int:
+    """Points of a curve of one every ``record_every`` steps; ValueError if that does not divide."""
+    if record_every < 1 or num_steps % record_every:
+        raise ValueError(
+            f"record_every must be at least 1 and divide the {num_steps} steps, got {record_every}"
+        )
+    return num_steps // record_every
 
 
 def make_training(
@@ -197,34 +210,7 @@ def make_training(
         )
         return state, {"loss": loss}
 
-    def run(
-        state: TrainState, num_steps: int, record_every: int = 1
-    ) -> tuple[TrainState, dict[str, Array]]:
-        if record_every < 1 or num_steps % record_every:
-            raise ValueError(
-                f"record_every must be at least 1 and divide the {num_steps} steps, got "
-                f"{record_every}"
-            )
-
-        def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-            state, metrics = jax.lax.scan(
-                lambda state, _: train_step(state), state, length=record_every
-            )
-            loss = metrics["loss"]
-            losses = {"loss": loss.mean(), "loss_max": loss.max()}
-            observed = observe(state.params)
-            if taken := losses.keys() & observed.keys():
-                raise ValueError(f"observe must use other names than {sorted(taken)}")
-            return state, {**losses, **observed}
-
-        return jax.lax.scan(record, state, length=num_steps // record_every)
-
-    def train(
-        key: PRNGKeyArray, hyper: Hyper, record_every: int = 1
-    ) -> tuple[TrainState, dict[str, Array]]:
-        return run(init(key, hyper), num_steps, record_every)
-
-    return Training(init, train_step, run, train, observe, num_steps)
+    return Training(init, train_step, observe, num_steps)
 
 
 def sigma_fix_spread(hyper: Hyper) -> Spread:
@@ -266,13 +252,11 @@ def model_training(
       >>> dict(sj.sweep(training, grid, num_seeds=2, data=x).dataset["loss"].sizes)
       {'sigma_fix': 2, 'seed': 2, 'step': 20}
     """
-
-    def loss_fn(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:
-        return loss(model.bound(params, key, x, spread(hyper)), hyper)
-
     return make_training(
         init_params=model.init,
-        loss_fn=loss_fn,
+        loss_fn=lambda params, key, x, hyper: loss(
+            model.bound(params, key, x, spread(hyper)), hyper
+        ),
         sample_batch=sample_batch,
         optimizer=optimizer,
         num_steps=num_steps,
@@ -309,15 +293,8 @@ def rows(batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
 
 
 def _no_losses_yet() -> LossStatistics:
-    zero = jnp.zeros(())
-    return LossStatistics(
-        min_loss=jnp.full((), jnp.inf),
-        max_rise=jnp.full((), -jnp.inf),
-        late_count=zero,
-        late_mean=zero,
-        late_sum_squares=zero,
-        first_nonfinite_step=jnp.full((), NEVER, jnp.int32),
-    )
+    starts = [jnp.full((), start) for start in (jnp.inf, -jnp.inf, 0.0, 0.0, 0.0)]
+    return LossStatistics(*[*starts, jnp.full((), NEVER, jnp.int32)])
 
 
 def _update(statistics: LossStatistics, loss: Array, step: Array, num_steps: int) -> LossStatistics:

@@ -15,6 +15,7 @@ from spread_jax.models.vae import VAE
 from spread_jax.oracles import deconvolved_mixture, sample_mixture
 from spread_jax.problems.two_modes import two_mode_mixture
 from spread_jax.sweeps import Sweep
+from spread_jax.sweeps.labels import lay_out
 
 NOISY_POINTS = 10_000  # that the optimum sees
 
@@ -48,35 +49,22 @@ def deconvolved_runs(
       Runs with params ``mean`` and ``std``, which are also their one record; no loss.
     """
     seeds = np.asarray(seeds)
-    shape = (len(cells), len(seeds))
-    params = {name: np.empty((*shape, 2, 2), np.float32) for name in ("mean", "std")}
-    for i, cell in enumerate(cells):
-        truth = two_mode_mixture(float(cell["data_std"]))
+    layout = lay_out(cells, seeds)
+    params = {name: np.empty((*layout.shape, 2, 2), np.float32) for name in ("mean", "std")}
+    for i, j in np.ndindex(*layout.shape):
+        truth = two_mode_mixture(float(cells[i]["data_std"]))
         start = truth._replace(stds=np.full((2, 2), sigma_fix))
-        size = int(cell.get("data_size", NOISY_POINTS))
-        for j, seed in enumerate(seeds):
-            rng = np.random.default_rng(seed)
-            points = sample_mixture(rng, size, truth)
-            points = np.repeat(points, math.ceil(NOISY_POINTS / size), axis=0)
-            y = points + sigma_fix * rng.standard_normal(points.shape)
-            found = deconvolved_mixture(y, sigma_fix, start, num_em_steps=20)
-            params["mean"][i, j], params["std"][i, j] = found.means, found.stds
-    dims = ("cell", "seed", "step", "component", "dim")
-    no_loss = np.full(shape, np.nan)
+        size = int(cells[i].get("data_size", NOISY_POINTS))
+        rng = np.random.default_rng(seeds[j])
+        points = sample_mixture(rng, size, truth)
+        points = np.repeat(points, math.ceil(NOISY_POINTS / size), axis=0)
+        y = points + sigma_fix * rng.standard_normal(points.shape)
+        found = deconvolved_mixture(y, sigma_fix, start, num_em_steps=20)
+        params["mean"][i, j], params["std"][i, j] = found.means, found.stds
+    dims = (*layout.dims, "step", "component", "dim")
     dataset = xr.Dataset(
-        {
-            **{name: (dims, values[:, :, None]) for name, values in params.items()},
-            "first_nonfinite_step": (("cell", "seed"), no_loss, {"units": "step"}),
-        },
-        coords={
-            "seed": seeds,
-            "step": [1],
-            **{name: ("cell", [cell[name] for cell in cells]) for name in cells[0]},
-        },
+        {name: (dims, values[:, :, None]) for name, values in params.items()},
+        {**layout.coords, "step": [1]},
     )
-    numbers = {
-        name: np.array([[cell[name]] * len(seeds) for cell in cells], np.float32)
-        for name in cells[0]
-        if not isinstance(cells[0][name], str)
-    }
-    return Sweep(dataset, params, numbers, 0.0, 0.0)
+    no_loss = (layout.dims, np.full(layout.shape, np.nan), {"units": "step"})
+    return Sweep(dataset.assign(first_nonfinite_step=no_loss), params, layout.hyper, 0.0, 0.0)

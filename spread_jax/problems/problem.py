@@ -86,23 +86,12 @@ def problem_metrics(
     def off_data(run: Run) -> float:
         return float(problem(run.hyper).distance(jnp.asarray(run.samples)).mean())
 
+    units, to_truth = "data units", "of clean samples to true ones"
+    energy, w2 = f"energy distance {to_truth}", f"W2 {to_truth}"
     return [
-        of_samples(
-            "energy_distance",
-            "data units",
-            energy_distance,
-            "energy distance of clean samples to true ones",
-            truth=truth,
-        ),
-        of_samples(
-            "wasserstein",
-            "data units",
-            wasserstein,
-            "W2 of clean samples to true ones",
-            max_matched,
-            truth,
-        ),
-        Metric("off_data", "data units", "lower", off_data, "mean distance from the data's set"),
+        of_samples("energy_distance", units, energy_distance, energy, truth=truth),
+        of_samples("wasserstein", units, wasserstein, w2, max_matched, truth),
+        Metric("off_data", units, "lower", off_data, "mean distance from the data's set"),
     ]
 
 
@@ -114,21 +103,12 @@ def true_scores(problem: Problem, num_samples: int, num_seeds: int) -> xr.Datase
       num_samples: of each sample.
       num_seeds: independent samples.
     """
-    metrics, data = (
-        problem_metrics(lambda hyper: problem, num_samples),
-        problem.dataset(_true_key(0), 2, 2),
-    )
-    scores = [
-        judge_samples(
-            np.asarray(problem.sample_evenly(_true_key(1 + i), num_samples)), data, metrics
-        )
-        for i in range(num_seeds)
-    ]
+    metrics = problem_metrics(lambda hyper: problem, num_samples)
+    data = problem.dataset(_true_key(0), 2, 2)
+    samples = (problem.sample_evenly(_true_key(1 + i), num_samples) for i in range(num_seeds))
+    scores = [judge_samples(np.asarray(x), data, metrics) for x in samples]
     return xr.Dataset(
-        {
-            m.name: ("seed", [score[m.name] for score in scores], {"better": m.better})
-            for m in metrics
-        }
+        {m.name: ("seed", [s[m.name] for s in scores], {"better": m.better}) for m in metrics}
     )
 
 

@@ -1,26 +1,17 @@
 """Many training runs as one program: a grid of numbers × seeds, labelled, stopped and resumed."""
 
-from spread_jax.sweeps.call import Sweep, sweep
-from spread_jax.sweeps.checkpoints import CheckpointError, Checkpoints
-from spread_jax.sweeps.compiler import use_all_cores
-from spread_jax.sweeps.engine import NUM_CHUNKS, FinishedRuns, Progress, train_runs
-from spread_jax.sweeps.groups import Groups, bytes_per_run, initialiser
-from spread_jax.sweeps.labels import Grid, Variable, default_record_every
-
-__all__ = [
-    "NUM_CHUNKS",
-    "CheckpointError",
-    "Checkpoints",
-    "FinishedRuns",
-    "Grid",
-    "Groups",
-    "Progress",
-    "Sweep",
-    "Variable",
-    "bytes_per_run",
-    "default_record_every",
-    "initialiser",
-    "sweep",
-    "train_runs",
-    "use_all_cores",
-]
+from spread_jax.sweeps.call import Sweep as Sweep
+from spread_jax.sweeps.call import sweep as sweep
+from spread_jax.sweeps.checkpoints import CheckpointError as CheckpointError
+from spread_jax.sweeps.checkpoints import Checkpoints as Checkpoints
+from spread_jax.sweeps.compiler import use_all_cores as use_all_cores
+from spread_jax.sweeps.engine import NUM_CHUNKS as NUM_CHUNKS
+from spread_jax.sweeps.engine import FinishedRuns as FinishedRuns
+from spread_jax.sweeps.engine import Progress as Progress
+from spread_jax.sweeps.engine import train_runs as train_runs
+from spread_jax.sweeps.groups import Groups as Groups
+from spread_jax.sweeps.groups import bytes_per_run as bytes_per_run
+from spread_jax.sweeps.groups import initialiser as initialiser
+from spread_jax.sweeps.labels import Grid as Grid
+from spread_jax.sweeps.labels import Variable as Variable
+from spread_jax.sweeps.labels import default_record_every as default_record_every

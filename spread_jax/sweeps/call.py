@@ -35,6 +35,11 @@ class Sweep(NamedTuple):
     compile_seconds: float
     train_seconds: float
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The axes of the runs and their lengths: those of the grid, or ``cell``, and seed."""
+        return {str(dim): n for dim, n in self.dataset["first_nonfinite_step"].sizes.items()}
+
     def params(self, **labels: Any) -> PyTree:
         """The final parameters of the runs with these labels: ``params(sigma_fix=0.1, seed=3)``.
 
@@ -82,7 +87,8 @@ def sweep(
       on_progress: called once all is compiled, and after every chunk of every group of runs, about
         20 times for each group.
       checkpoints: where to save after every chunk, and what to go on from.
-      data: as in :func:`train_runs`.
+      data: a data set that all runs share, arrays, in place of what ``training`` would make; it
+        lies once on each device, and is no part of a checkpoint.
 
     Raises:
       ValueError: if ``num_seeds``, ``seed`` or a value of the grid cannot be used, an axis is empty
@@ -127,11 +133,5 @@ def sweep(
         lambda leaf: leaf.reshape(*layout.shape, *leaf.shape[1:]),
         (finished.state.params, finished.state.loss_statistics, finished.history),
     )
-    dataset = label(
-        layout,
-        curves=curves,
-        statistics=statistics,
-        record_every=record_every,
-        variables=variables or {},
-    )
+    dataset = label(layout, curves, statistics, record_every, variables or {})
     return Sweep(dataset, params, layout.hyper, finished.compile_seconds, finished.train_seconds)

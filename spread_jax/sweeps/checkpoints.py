@@ -27,7 +27,8 @@ class Checkpoints:
 
     It is one file, replaced as a whole: a line of JSON (chunks of steps done, layout of the
     arrays), the bytes of all arrays, and the CRC-32 of both: that tells damage, if no forgery, in
-    less than half the time of SHA-256.
+    less than half the time of SHA-256. Each method raises CheckpointError where it cannot read or
+    write, the write that :meth:`save` began included.
     """
 
     def __init__(self, folder: Path | str, settings: dict[str, Any], *, resume: bool) -> None:
@@ -55,15 +56,10 @@ class Checkpoints:
                 raise CheckpointError(f"{self.folder}: {error}") from error
 
     def latest(self) -> int | None:
-        """Chunks done at the checkpoint, None if there is none; agreed by all processes.
-
-        Raises:
-          CheckpointError: if it cannot be read.
-        """
+        """Chunks done at the checkpoint, None if there is none; agreed by all processes."""
         self.wait()
-        chunks_done = 0
-        if self._is_writer and self._file.exists():
-            chunks_done = self._read()[0]["chunks_done"]
+        there = self._is_writer and self._file.exists()
+        chunks_done = self._read()[0]["chunks_done"] if there else 0
         return int(_from_process_zero(np.int32(chunks_done))) or None
 
     def restore(self, like: PyTree) -> PyTree:
@@ -71,9 +67,6 @@ class Checkpoints:
 
         Args:
           like: NumPy leaves with the shapes and dtypes of what was saved.
-
-        Raises:
-          CheckpointError: if it cannot be read.
         """
         if self._is_writer:
             header, body = self._read()
@@ -83,21 +76,13 @@ class Checkpoints:
         return _from_process_zero(like)
 
     def save(self, chunks_done: int, tree: PyTree) -> None:
-        """Begins to write NumPy leaves, which must not change, over the checkpoint before.
-
-        Raises:
-          CheckpointError: if the one before could not be written.
-        """
+        """Begins to write NumPy leaves, which must not change, over the checkpoint before."""
         self.wait()
         if self._is_writer:
             self._saving = self._thread.submit(self._write, chunks_done, tree)
 
     def wait(self) -> None:
-        """Waits until all is written.
-
-        Raises:
-          CheckpointError: if it cannot be.
-        """
+        """Waits until all is written."""
         saving, self._saving = self._saving, None
         if saving:
             saving.result()
@@ -176,9 +161,8 @@ def _layout(tree: PyTree) -> dict[str, Any]:
 
 def _unpack(body: memoryview, like: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(like)
-    ends = np.cumsum([leaf.nbytes for leaf in leaves])
-    parts = np.split(np.frombuffer(body, np.uint8), ends[:-1])
-    views = [x.view(leaf.dtype).reshape(leaf.shape) for x, leaf in zip(parts, leaves, strict=True)]
+    parts = np.split(np.frombuffer(body, np.uint8), np.cumsum([leaf.nbytes for leaf in leaves]))
+    views = [x.view(leaf.dtype).reshape(leaf.shape) for x, leaf in zip(parts, leaves, strict=False)]
     return jax.tree.unflatten(structure, views)
 
 

@@ -18,7 +18,7 @@ from spread_jax.sweeps.groups import (
     stepper,
     trace,
 )
-from spread_jax.training import Training, TrainState
+from spread_jax.training import Training, TrainState, count_records
 
 NUM_CHUNKS = 20
 
@@ -68,27 +68,13 @@ def train_runs(
     and after each chunk there is a checkpoint.
 
     Args:
-      training: what to train.
+      training, record_every, on_progress, checkpoints, data: as in :func:`spread_jax.sweep`, which
+        says too what is raised.
       seeds: ``[run]``, integers from 0.
       hyper: leaves ``[run]``.
-      record_every: steps per point of the recorded curves.
-      on_progress: called after every chunk of every group.
-      checkpoints: where to save after every chunk, and what to go on from.
-      data: a data set that all runs share, arrays, in place of what ``training`` would make; it
-        lies once on each device, and is no part of a checkpoint.
-
-    Raises:
-      ValueError: if ``record_every`` does not divide the steps, or ``hyper`` has a number that
-        nothing reads or misses one that is read.
-      CheckpointError: if a checkpoint cannot be read or written.
     """
-    if record_every < 1 or training.num_steps % record_every:
-        raise ValueError(
-            f"record_every must be at least 1 and divide the {training.num_steps} steps, got "
-            f"{record_every}"
-        )
     start = time.perf_counter()
-    num_runs, num_records = len(seeds), training.num_steps // record_every
+    num_runs, num_records = len(seeds), count_records(training.num_steps, record_every)
     runs = (seeds.astype(np.uint32), hyper)
     init_run, step = initialiser(training), stepper(training)
     record, has_convolution = trace(training, init_run, step, runs, data)

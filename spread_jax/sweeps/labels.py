@@ -103,7 +103,6 @@ def lay_out(grid: Grid, seeds: np.ndarray) -> Layout:
 
 def label(
     layout: Layout,
-    *,
     curves: Mapping[str, np.ndarray],
     statistics: LossStatistics,
     record_every: int,
@@ -118,17 +117,15 @@ def label(
         # inf, so that a run that never broke is the best in every order and median
         "first_nonfinite_step": np.where(first == NEVER, np.inf, first),
     }
-    num_records = curves["loss"].shape[-1]
-    steps = record_every * np.arange(1, num_records + 1)
+    steps = record_every * np.arange(1, curves["loss"].shape[-1] + 1)
     step = ("step", steps, {"long_name": "optimizer steps done", "units": "steps"})
     dataset = xr.Dataset(coords={**layout.coords, "step": step}, attrs=layout.constants)
     for dims, arrays in (((*layout.dims, "step"), curves), (layout.dims, numbers)):
         for name, array in arrays.items():
             inner = tuple(f"{name}_{i}" for i in range(array.ndim - len(dims)))
             variable = variables.get(name, Variable(inner, name, "1"))
-            attrs = {"long_name": variable.long_name, "units": variable.units}
-            if variable.better:
-                attrs["better"] = variable.better
+            better = {"better": variable.better} if variable.better else {}
+            attrs = {"long_name": variable.long_name, "units": variable.units, **better}
             dataset[name] = ((*dims, *variable.dims), array, attrs)
     return dataset
 
@@ -164,11 +161,9 @@ def select(
                 f"no {dim} has {dict(labels)}; of ({', '.join(columns)}) there are "
                 f"{', '.join(map(str, rows))}"
             )
-    indices = tuple(np.flatnonzero(fit) for fit in fits.values())
     named = {array.dims[0] for array in used.values()}
-    return indices, tuple(
-        axis for axis, dim in enumerate(dims) if dim in named and indices[axis].size == 1
-    )
+    single = (i for i, dim in enumerate(dims) if dim in named and fits[dim].sum() == 1)
+    return tuple(np.flatnonzero(fit) for fit in fits.values()), tuple(single)
 
 
 def _is_same(item: float | int | str, value: Any) -> bool:
