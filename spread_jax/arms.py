@@ -49,7 +49,7 @@ class Arm(NamedTuple):
       label, color: how tables and figures show it.
       data, model: noise on the data and on the model, as shares of sigma_fix.
       end: share of both noises that is left at the last step.
-      structure: which program it belongs to.
+      structure: which program it belongs to; its variance is the arm's too.
     """
 
     label: str
@@ -61,7 +61,6 @@ class Arm(NamedTuple):
 
     @property
     def variance(self) -> Variance:
-        """Its decoder's."""
         return self.structure.variance
 
     @property
@@ -124,12 +123,8 @@ def spread_of(
 
     For a clean encoder the noise on the data is integrated, E_n log N(x + σε; μ, V) =
     log N(x; μ, V) - Σ_i σ² / 2V_i: a valid bound, whose merged solution is a stable fixed point.
-
-    Args:
-      structure: of the arms.
-      noise: standard deviation → noise law.
+    ``noise`` makes a law of a standard deviation.
     """
-
     if structure.variance == "gan":
         return lambda hyper: no_spread()
 
@@ -158,16 +153,14 @@ def arm_training(
     noise: Callable[[ArrayLike], Spread] = gaussian_spread,
     **training: Any,
 ) -> Training:
-    """The training of all arms of a structure, by Adam.
+    """The training of all arms of a structure, by Adam, under :func:`spread_of`.
 
     Its hyper is what :meth:`Arm.cells` gives, and ``learning_rate``.
 
     Args:
-      structure: of the arms.
+      structure, noise: as in :func:`spread_of`.
       model: with a decoder of that structure; for ``gan`` its encoder is the critic.
-      num_steps: length of a run.
-      noise: standard deviation → noise law.
-      **training: ``sample_batch`` and more, as in :func:`spread_jax.model_training`.
+      num_steps, **training: as in :func:`spread_jax.model_training`.
     """
     if structure.variance == "gan":
         return gan_training(model, num_steps=num_steps, **training)

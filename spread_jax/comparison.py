@@ -114,12 +114,8 @@ def together(parts: Sequence[xr.Dataset], arms: Mapping[str, Arm]) -> xr.Dataset
 
 
 def best_cells(judged: xr.Dataset, name: str) -> list[int]:
-    """For each arm, in order, its cell with the best middle of a metric over the seeds.
-
-    Args:
-      judged: on validation data, with the coordinate ``arm`` along the dim ``cell``.
-      name: of the metric.
-    """
+    """For each arm, in order, its cell with the best middle of a metric over the seeds, which is to
+    be one of validation data."""
     names = judged["arm"].values
     of_arms = [np.flatnonzero(names == arm) for arm in dict.fromkeys(names)]
     return [int(cells[best(judged[[name]].isel(cell=cells), name, "cell")]) for cells in of_arms]
@@ -148,22 +144,21 @@ def judge_on_data(
     where there is no classifier: the same of the validation part.
 
     Args:
-      program, runs: what was trained.
-      data: what it was trained on.
+      program, runs, data: what was trained, and on what.
       classifier: of the same data, in whose features images are judged.
       iw_samples: draws of z in the importance-weighted bound.
       seed: of the judge's draws.
     """
-
-    def noise_on_model(hyper: Mapping[str, float]) -> float:
-        return hyper["noise_on_model"] * hyper["sigma_fix"]
-
     quality = quality_metrics(classifier, data.train[:MAX_SAMPLES]) if classifier else []
     every = [
         metrics.NONFINITE,
         *metrics.BOUNDS,
         metrics.importance_weighted(iw_samples),
-        *metrics.runaway_alarm("min_sigma", data_scale(data.train), noise_on_model),
+        *metrics.runaway_alarm(
+            "min_sigma",
+            data_scale(data.train),
+            noise=lambda hyper: hyper["noise_on_model"] * hyper["sigma_fix"],
+        ),
         metrics.last("min_sigma", "smallest decoder σ, last step"),
         metrics.last("median_sigma", "median decoder σ, last step"),
         metrics.ENERGY_DISTANCE,
@@ -213,11 +208,9 @@ def compare_on_data(
     """Judges every run, by a classifier of the same data where they have labels, and chooses.
 
     Args:
-      trained: programs and their runs.
+      trained, data: programs with their runs, and what they were trained on.
       arms: name → arm, the plain one first.
-      data: what they were trained on.
-      iw_samples, seed: as in :func:`judge_on_data`.
-      count: as in :func:`pictures_of_arms`.
+      iw_samples, count, seed: as in :func:`judge_on_data` and :func:`pictures_of_arms`.
       on_stage: is told what is being done.
     """
     classifier, accuracy, quality = None, None, []
@@ -274,10 +267,9 @@ def pictures_of_arms(
     """``shown`` with the :func:`spread_jax.pictures.pictures` of each arm's first run.
 
     Args:
-      trained: programs and their runs.
+      trained, data: programs with their runs, and what they were trained on.
       shown: one cell for each arm, the plain one first.
-      data: whose test part is reconstructed.
-      count: pictures of each kind.
+      count: pictures of each kind, of the test part.
       num_worst: test points of the first arm's worst bounds, with every arm's bound of them.
       seed: of the judge's draws.
     """

@@ -143,12 +143,10 @@ def judge(
     Choose on ``part="validation"``, with :func:`best`; report on ``part="test"``.
 
     Args:
-      model: that was trained.
-      runs: what :func:`spread_jax.sweep` returned.
-      data: whose held-out part the runs are judged on.
-      metrics: what to judge by, each name once.
+      model, runs: what was trained, and what :func:`spread_jax.sweep` returned.
+      data, part: what the runs are judged on.
+      metrics: each name once.
       spread: ``(hyper) -> Spread``, as the training had it.
-      part: of the data.
       num_samples: clean samples of each run; by default as many as the part has rows, at most
         3,000.
       seed: of the samples and of the bounds' draws, which are the same for all runs.
@@ -230,17 +228,9 @@ def first_of_each_cell(model: Model, runs: Sweep, data: Dataset, **options: Any)
     return list(itertools.islice(each_run(model, runs, data, **options), 0, None, num_seeds))
 
 
-def first_samples(
-    model: Model,
-    runs: Sweep,
-    data: Dataset,
-    n: int,
-    *,
-    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
-    seed: int = 0,
-) -> xr.DataArray:
-    """Clean samples of the first seed of every cell, ``[grid axes or cell, point, dim]``."""
-    first = first_of_each_cell(model, runs, data, spread=spread, num_samples=n, seed=seed)
+def first_samples(model: Model, runs: Sweep, data: Dataset, n: int, **options: Any) -> xr.DataArray:
+    """Clean samples of the runs of :func:`first_of_each_cell`, ``[..., point, dim]``."""
+    first = first_of_each_cell(model, runs, data, num_samples=n, **options)
     (*lead, _), (*shape, _) = runs.sizes, runs.sizes.values()
     return xr.DataArray(
         np.stack([run.samples for run in first]).reshape(*shape, n, -1),
@@ -259,7 +249,7 @@ def judge_samples(
 
     Args:
       samples: ``[n, dim]``.
-      data: as in :func:`judge`, its test part.
+      data: its test part is what they are judged on.
       metrics: that look at samples only.
       hyper: the numbers of the run, where the metrics ask for them.
     """

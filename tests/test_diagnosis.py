@@ -296,12 +296,12 @@ def recovery_rates(num_seeds, data_stds=(0.02, 0.3), sizes=(200, 5000), num_step
                     cells.append((data_std, n, end))
         hyper = jax.tree.map(lambda *leaves: np.stack(leaves).astype(np.float32), *runs)
         hyper["learning_rate"] = np.full(len(runs), 1e-3, np.float32)
-        finished = train_runs(
+        _, history, *_ = train_runs(
             training._replace(init=init), np.arange(len(runs)), hyper, record_every=num_steps
         )
         for i, (cell, (scaling, unit)) in enumerate(zip(cells, scalings, strict=True)):
-            mean = scaling.inverse(finished.history["mean"][i, -1]) / unit
-            std = scaling.scale * finished.history["std"][i, -1] / unit
+            mean = scaling.inverse(history["mean"][i, -1]) / unit
+            std = scaling.scale * history["std"][i, -1] / unit
             rates.setdefault(cell, []).append(recovered_two_modes(mean, std, cell[0]))
     return {cell: float(np.mean(recovered)) for cell, recovered in rates.items()}
 

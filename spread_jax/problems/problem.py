@@ -96,13 +96,8 @@ def problem_metrics(
 
 
 def true_scores(problem: Problem, num_samples: int, num_seeds: int) -> xr.Dataset:
-    """What true samples of a law score by :func:`problem_metrics`, ``[seed]``.
-
-    Args:
-      problem: the law.
-      num_samples: of each sample.
-      num_seeds: independent samples.
-    """
+    """What independent samples of a law, of ``num_samples`` points each, score by
+    :func:`problem_metrics`, ``[seed]``."""
     metrics = problem_metrics(lambda hyper: problem, num_samples)
     data = problem.dataset(_true_key(0), 2, 2)
     samples = (problem.sample_evenly(_true_key(1 + i), num_samples) for i in range(num_seeds))

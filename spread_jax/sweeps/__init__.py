@@ -6,7 +6,6 @@ from spread_jax.sweeps.checkpoints import CheckpointError as CheckpointError
 from spread_jax.sweeps.checkpoints import Checkpoints as Checkpoints
 from spread_jax.sweeps.compiler import use_all_cores as use_all_cores
 from spread_jax.sweeps.engine import NUM_CHUNKS as NUM_CHUNKS
-from spread_jax.sweeps.engine import FinishedRuns as FinishedRuns
 from spread_jax.sweeps.engine import Progress as Progress
 from spread_jax.sweeps.engine import train_runs as train_runs
 from spread_jax.sweeps.groups import Groups as Groups

@@ -120,7 +120,7 @@ def sweep(
     layout = lay_out(grid, seeds)
     if record_every is None:
         record_every = default_record_every(training.num_steps, math.prod(layout.shape))
-    finished = train_runs(
+    state, history, *seconds = train_runs(
         training,
         np.broadcast_to(seeds, layout.shape).ravel(),
         {name: numbers.ravel() for name, numbers in layout.hyper.items()},
@@ -131,7 +131,7 @@ def sweep(
     )
     params, statistics, curves = jax.tree.map(
         lambda leaf: leaf.reshape(*layout.shape, *leaf.shape[1:]),
-        (finished.state.params, finished.state.loss_statistics, finished.history),
+        (state.params, state.loss_statistics, history),
     )
     dataset = label(layout, curves, statistics, record_every, variables or {})
-    return Sweep(dataset, params, layout.hyper, finished.compile_seconds, finished.train_seconds)
+    return Sweep(dataset, params, layout.hyper, *seconds)

@@ -153,10 +153,8 @@ def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     identity.write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _layout(tree: PyTree) -> dict[str, Any]:
-    leaves, structure = jax.tree.flatten(tree)
-    layout = [[str(leaf.dtype), list(leaf.shape)] for leaf in leaves]
-    return {"leaves": layout, "structure": str(structure)}
+def _layout(tree: PyTree) -> dict[str, str]:
+    return {"layout": str(jax.tree.map(lambda leaf: f"{leaf.dtype} {leaf.shape}", tree))}
 
 
 def _unpack(body: memoryview, like: PyTree) -> PyTree:

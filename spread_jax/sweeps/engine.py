@@ -39,18 +39,6 @@ class Progress(NamedTuple):
     history: Mapping[str, np.ndarray]
 
 
-class FinishedRuns(NamedTuple):
-    """What :func:`train_runs` returns: NumPy leaves with a leading axis of runs.
-
-    ``state.key`` holds the raw data of the runs' keys.
-    """
-
-    state: TrainState
-    history: dict[str, np.ndarray]
-    compile_seconds: float
-    train_seconds: float
-
-
 def train_runs(
     training: Training,
     seeds: np.ndarray,
@@ -60,7 +48,7 @@ def train_runs(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     checkpoints: Checkpoints | None = None,
     data: PyTree = None,
-) -> FinishedRuns:
+) -> tuple[TrainState, dict[str, np.ndarray], float, float]:
     """Trains run i from ``key(seeds[i])`` with the i-th numbers of ``hyper``, for all i at once.
 
     The runs are spread over all devices of all processes, in groups small enough for the cache;
@@ -72,6 +60,10 @@ def train_runs(
         says too what is raised.
       seeds: ``[run]``, integers from 0.
       hyper: leaves ``[run]``.
+
+    Returns:
+      The last states, whose ``key`` is raw data, and the curves, NumPy leaves with a leading axis
+      of runs; the seconds of compiling and of training.
     """
     start = time.perf_counter()
     num_runs, num_records = len(seeds), count_records(training.num_steps, record_every)
@@ -154,4 +146,4 @@ def train_runs(
         if checkpoints:
             checkpoints.wait()
     train_seconds = time.perf_counter() - start
-    return FinishedRuns(groups.to_host(states), whole, compile_seconds, train_seconds)
+    return groups.to_host(states), whole, compile_seconds, train_seconds

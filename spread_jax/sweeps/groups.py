@@ -1,8 +1,8 @@
 """What is compiled for one run and for a group, and how runs come to the devices and back."""
 
-import itertools
 import math
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import jax
@@ -60,9 +60,7 @@ def trace(
 ) -> tuple[dict[str, Any], bool]:
     """Shapes of a record of one run, and whether a step holds a convolution, also backwards.
 
-    Raises:
-      ValueError: if the training reads a number that ``hyper`` does not have, or nothing reads
-        one that it has.
+    ValueError where the training reads other numbers than those of ``hyper``.
     """
     paths = jax.tree_util.tree_flatten_with_path(runs[1])[0]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
@@ -85,11 +83,12 @@ def trace(
     # numbers that the start passes on as they are come out of it as the same variables
     passed = zip(begin.outvars, go_on.invars, strict=False)
     read |= {id(variable) for variable, taken in passed if id(taken) in read_later}
-    is_read = {name: id(taken) in read for name, taken in zip(names, begin.invars[1:], strict=True)}
-    if not all(is_read.values()):
+    unread = [n for n, taken in zip(names, begin.invars[1:], strict=True) if id(taken) not in read]
+    if unread:
+        others = [name for name in names if name not in unread]
         raise ValueError(
-            f"the training does not read {', '.join(n for n in names if not is_read[n])} from "
-            f"hyper; of the grid it reads {', '.join(n for n in names if is_read[n]) or 'nothing'}"
+            f"the training does not read {', '.join(unread)} from hyper; of the grid it reads "
+            f"{', '.join(others) or 'nothing'}"
         )
 
     def record(state: TrainState, loss: Array) -> dict[str, Array]:
@@ -229,9 +228,7 @@ class OneRunPerDevice:
         """NumPy leaves ``[run, ...]`` → for each group, a run for each device."""
         placed = [
             jax.device_put(jax.tree.map(lambda leaf, run=run: leaf[run], runs), device)
-            for run, device in zip(
-                range(self._num_runs), itertools.cycle(self._devices), strict=False
-            )
+            for run, device in zip(range(self._num_runs), cycle(self._devices), strict=False)
         ]
         return [placed[first : first + self.size] for first in range(0, self._num_runs, self.size)]
 

@@ -65,12 +65,7 @@ class Layout(NamedTuple):
 
 
 def lay_out(grid: Grid, seeds: np.ndarray) -> Layout:
-    """The axes of the grid or its cells, and the seeds.
-
-    Raises:
-      ValueError: if a value cannot be used, an axis is empty or has the name of another, or cells
-        have different keys.
-    """
+    """The axes of the grid or its cells, and the seeds; raises as :func:`spread_jax.sweep`."""
     if isinstance(grid, Mapping):
         columns = dict[str, Any](grid)
         axis, accepted = None, "a number or a list of one number or more"
@@ -133,11 +128,8 @@ def label(
 def select(
     dataset: xr.Dataset, labels: Mapping[str, Any]
 ) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
-    """Which runs have the labels: the indices along each leading axis, and the axes to drop.
-
-    Raises:
-      ValueError: if no run has such a label, value, or values together.
-    """
+    """Which runs have the labels: the indices along each leading axis, and the axes to drop; raises
+    as :meth:`spread_jax.Sweep.params`."""
     dims = dataset["first_nonfinite_step"].dims
     known = {str(name): array for name, array in dataset.coords.items() if array.dims[0] in dims}
     fits = {dim: np.ones(dataset.sizes[dim], bool) for dim in dims}
