@@ -1,7 +1,6 @@
 """What runs say over the seeds: the one aggregator, by which a broken run counts as the worst."""
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,8 @@ def over_seeds(judged: xr.Dataset) -> xr.Dataset:
       [0.4 0.1 inf]
 
     References:
-      David, Nagaraja, "Order Statistics", 3rd edition (2003), section 7.1, for the interval.
+      David, Nagaraja, "Order Statistics", 3rd edition (2003), section 7.1; Wilson, "Probable
+      inference, the law of succession, and statistical inference", JASA (1927).
     """
 
     def statistics(variable: xr.DataArray) -> xr.DataArray:
@@ -123,7 +123,10 @@ def with_worst(variable: xr.DataArray) -> xr.DataArray:
 def _middle_and_interval(values: np.ndarray, worst: float) -> np.ndarray:
     n = len(values)
     if values.dtype == bool:
-        return np.array([values.mean(), *wilson_interval(int(values.sum()), n)])
+        from scipy.stats import binomtest  # takes 0.6 s to import
+
+        interval = binomtest(int(values.sum()), n).proportion_ci(method="wilson")
+        return np.array([values.mean(), interval.low, interval.high])
     ordered = np.sort(values)
     low_middle, high_middle = ordered[(n - 1) // 2], ordered[n // 2]
     # the two in the middle may both be infinite; where their signs differ they have no mean
@@ -132,23 +135,3 @@ def _middle_and_interval(values: np.ndarray, worst: float) -> np.ndarray:
     # holds the median with 95 % or more; 0 where there is none
     rank = max(0, np.sum(bdtr(np.arange(n), n, 0.5) <= 0.025) - 1)
     return np.array([middle, ordered[rank], ordered[n - 1 - rank]], np.float64)
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """(p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson's 95 % interval of a rate p.
-
-    As :func:`scipy.stats.binomtest` gives it; importing scipy.stats would cost a command 0.6 s.
-
-    Raises:
-      ValueError: if there are no trials, or not from 0 to ``trials`` successes.
-
-    References:
-      Wilson, "Probable inference, the law of succession, and statistical inference", JASA (1927).
-    """
-    if not (trials >= 1 and 0 <= successes <= trials):
-        raise ValueError(f"there must be 0 to n successes in n >= 1, got {successes} in {trials}")
-    rate, z_squared = successes / trials, NormalDist().inv_cdf(0.975) ** 2
-    centre = (rate + z_squared / (2 * trials)) / (1 + z_squared / trials)
-    variance = rate * (1 - rate) / trials + z_squared / (4 * trials**2)
-    half = math.sqrt(z_squared * variance) / (1 + z_squared / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)

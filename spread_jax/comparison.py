@@ -27,11 +27,9 @@ from spread_jax.training import Hyper, Training
 
 
 class Program(NamedTuple):
-    """The arms of one structure: cells of one training.
+    """The arms of one structure, as one ``training`` of a ``model``.
 
     Attributes:
-      model: what they train.
-      training: its hyper holds the numbers of the cells.
       spread: ``(hyper) -> Spread``, for :func:`spread_jax.judge`.
       cells: for :func:`spread_jax.sweep`, with the name of their ``arm``.
     """
@@ -75,8 +73,7 @@ def programs(
         trained at all of these.
       observe: ``(model) -> observe``.
       noise: standard deviation → noise law.
-      **training: ``sample_batch``, ``num_steps`` and more, as in
-        :func:`spread_jax.model_training`.
+      **training: ``sample_batch``, ``num_steps``, more: as in :func:`spread_jax.model_training`.
     """
     found = []
     for structure in dict.fromkeys(arm.structure for arm in arms.values()):
@@ -114,8 +111,8 @@ def together(parts: Sequence[xr.Dataset], arms: Mapping[str, Arm]) -> xr.Dataset
 
 
 def best_cells(judged: xr.Dataset, name: str) -> list[int]:
-    """For each arm, in order, its cell with the best middle of a metric over the seeds, which is to
-    be one of validation data."""
+    """For each ``arm`` along ``cell``, in order, its cell with the best middle over the seeds of a
+    metric, which is to be one of validation data."""
     names = judged["arm"].values
     of_arms = [np.flatnonzero(names == arm) for arm in dict.fromkeys(names)]
     return [int(cells[best(judged[[name]].isel(cell=cells), name, "cell")]) for cells in of_arms]

@@ -67,14 +67,10 @@ class Run:
     def ask_of_points(
         self, function: Callable[..., T], x: np.ndarray, at_once: int = POINTS_AT_ONCE
     ) -> T:
-        """``function(model, params, spread, key, x)`` of all points, some at a time.
+        """``function(model, params, spread, key, x)`` of all points x ``[n, dim]``, axis n first.
 
-        Every batch has one size and a key of its own, so that one program serves them all.
-
-        Args:
-          function: its leaves have the leading axis of x.
-          x: ``[n, dim]``.
-          at_once: points in a batch; bounds the memory.
+        Every batch has ``at_once`` points, which bounds the memory, and a key of its own: one
+        program serves them all.
         """
         at_once = min(at_once, len(x))
         parts = []

@@ -20,13 +20,12 @@ MAX_TRAIN = 5_000  # training points whose bound is taken
 MAX_WEIGHTED = 1_000  # held-out points whose importance-weighted bound is taken
 ACTIVE = 0.01  # variance over the data of a posterior mean, above which its dimension is used
 
-NONFINITE = Metric(
-    "nonfinite",
-    "1",
-    "lower",
-    lambda run: not np.isfinite(run.curves["loss"][-1]),
-    "a loss was not finite",
-)
+
+def _is_broken(run: Run) -> bool:
+    return not np.isfinite(run.curves["loss"][-1])
+
+
+NONFINITE = Metric("nonfinite", "1", "lower", _is_broken, "a loss was not finite")
 
 
 def runaway_alarm(
@@ -111,10 +110,9 @@ def of_samples(
 ) -> Metric:
     """A distance of clean samples to true ones, as many of each; NaN where a sample is not finite.
 
-    It is not 0 for two samples of one law.
+    It is not 0 for two samples of one law; lower is better.
 
     Args:
-      name, units, long_name: of the metric; lower is better.
       distance: ``(samples [n, dim], true points [n, dim]) -> number``.
       max_points: n at most.
       truth: ``(run) -> true points``; by default the held-out rows.
@@ -129,15 +127,11 @@ def of_samples(
     return Metric(name, units, "lower", function, long_name)
 
 
+_WORDS = "of clean samples to held-out data"
 ENERGY_DISTANCE = of_samples(
-    "energy_distance",
-    "data units",
-    energy_distance,
-    "energy distance of clean samples to held-out data",
+    "energy_distance", "data units", energy_distance, f"energy distance {_WORDS}"
 )
-WASSERSTEIN = of_samples(
-    "wasserstein", "data units", wasserstein, "W2 of clean samples to held-out data"
-)
+WASSERSTEIN = of_samples("wasserstein", "data units", wasserstein, f"W2 {_WORDS}")
 
 
 def _mean(values: ArrayLike) -> float:

@@ -53,16 +53,8 @@ class LossStatistics(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that a run needs to go on.
-
-    Attributes:
-      params: what the loss is minimised over.
-      opt_state: the optimizer's state.
-      key: the run's own key; step t uses ``fold_in(key, t)``.
-      step: steps done.
-      hyper: the numbers of this run.
-      data: the run's finite data set, or None when data are drawn afresh.
-      loss_statistics: running statistics of the loss.
+    """All that a run needs to go on: ``step`` counts the steps done, of which step t uses the key
+    ``fold_in(key, t)``; ``data`` are its finite data set, or None when data are drawn afresh.
     """
 
     params: PyTree
@@ -237,12 +229,10 @@ def model_training(
     Args:
       model: what to train.
       sample_batch: ``(key, data, hyper) -> x``; :func:`rows` for a finite data set.
-      num_steps: length of the whole run.
       spread: ``(hyper) -> Spread``, built inside the compiled step. ``Spread(a.sample,
         b.log_prob)`` adds one noise to the data and another to the model.
-      optimizer: ``(hyper) -> GradientTransformation``.
       loss: ``(bound, hyper) -> loss``, a scalar in nats, from the bounds of a batch.
-      make_data, observe, schedule: as in :func:`make_training`.
+      num_steps, optimizer, make_data, observe, schedule: as in :func:`make_training`.
 
     Examples:
       >>> x = jnp.asarray(sj.load_dataset("digits").train)
@@ -294,7 +284,7 @@ def rows(batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
 
 def _no_losses_yet() -> LossStatistics:
     starts = [jnp.full((), start) for start in (jnp.inf, -jnp.inf, 0.0, 0.0, 0.0)]
-    return LossStatistics(*[*starts, jnp.full((), NEVER, jnp.int32)])
+    return LossStatistics._make([*starts, jnp.full((), NEVER, jnp.int32)])
 
 
 def _update(statistics: LossStatistics, loss: Array, step: Array, num_steps: int) -> LossStatistics:

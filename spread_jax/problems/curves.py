@@ -1,6 +1,6 @@
 """A ring and a spiral in the plane: how to draw them, and how far points are from them."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ def ring() -> Problem:
       >>> float(sj.problems.ring().distance(x).max()) < 1e-6
       True
     """
-    return _curve("ring", sample_ring, distance_to_ring)
+    latent = gaussian_latent(2)
+    return Problem("ring", sample_ring, sample_ring, distance_to_ring, latent, latent, _encoder)
 
 
 def spiral() -> Problem:
@@ -31,18 +32,14 @@ def spiral() -> Problem:
       >>> float(sj.problems.spiral().distance(x).max()) < 1e-3
       True
     """
-    return _curve("spiral", sample_spiral, distance_to_spiral)
-
-
-def _curve(
-    name: str,
-    sample: Callable[[PRNGKeyArray, int], Array],
-    distance: Callable[[Array | np.ndarray], Array],
-) -> Problem:
     latent = gaussian_latent(2)
     return Problem(
-        name, sample, sample, distance, latent, latent, lambda hidden: GaussianEncoder(hidden, 2)
+        "spiral", sample_spiral, sample_spiral, distance_to_spiral, latent, latent, _encoder
     )
+
+
+def _encoder(hidden: Sequence[int]) -> GaussianEncoder:
+    return GaussianEncoder(hidden, 2)
 
 
 def sample_ring(key: PRNGKeyArray, n: int, radius: float = 1.0) -> Float[Array, "n 2"]:

@@ -25,8 +25,7 @@ class Sweep(NamedTuple):
       stacked_params: the final parameters, NumPy leaves with leading axes (grid axes or ``cell``,
         seed).
       hyper: the numbers that the runs were given, float32 with the same leading axes.
-      compile_seconds: spent before the first step.
-      train_seconds: spent in the steps.
+      compile_seconds, train_seconds: spent before the first step, and in the steps.
     """
 
     dataset: xr.Dataset

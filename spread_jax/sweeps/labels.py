@@ -1,6 +1,5 @@
 """What the runs of a sweep are called: the grid's axes or cells, coordinates, names and units."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -48,10 +47,9 @@ _LOSS_VARIABLES = {
 
 
 class Layout(NamedTuple):
-    """How the runs of a sweep lie: along leading axes, ``seed`` the last of them.
+    """How the runs of a sweep lie: along axes ``dims`` of lengths ``shape``, ``seed`` the last.
 
     Attributes:
-      dims, shape: the axes and their lengths.
       coords: label → the axis that it lies along, and its values.
       constants: numbers of the grid that all runs share.
       hyper: number of the grid → float32, with the shape of the axes.
@@ -138,7 +136,8 @@ def select(
             there = ", ".join([*known, *map(str, dataset.attrs)])
             raise ValueError(f"no label is called {name!r}; there are {there}")
         values = known[name].values if name in known else np.atleast_1d(dataset.attrs[name])
-        same = np.array([_is_same(item, value) for item in values.tolist()])
+        is_float = values.dtype.kind == "f" and not isinstance(value, str)
+        same = np.isclose(values, value, rtol=1e-6, atol=0) if is_float else values == value
         if not same.any():
             there = ", ".join(map(str, dict.fromkeys(values.tolist())))
             raise ValueError(f"no run has {name} {value!r}; there are {there}")
@@ -156,12 +155,6 @@ def select(
     named = {array.dims[0] for array in used.values()}
     single = (i for i, dim in enumerate(dims) if dim in named and fits[dim].sum() == 1)
     return tuple(np.flatnonzero(fit) for fit in fits.values()), tuple(single)
-
-
-def _is_same(item: float | int | str, value: Any) -> bool:
-    if isinstance(item, float) and not isinstance(value, str):
-        return math.isclose(item, value, rel_tol=1e-6)
-    return bool(item == value)
 
 
 def default_record_every(num_steps: int, num_runs: int) -> int:
