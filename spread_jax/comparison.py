@@ -1,5 +1,6 @@
 """A comparison of arms: their programs, their cells as one dataset, and how it is judged."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -242,14 +243,10 @@ def with_floors(shown: xr.Dataset, x: np.ndarray) -> xr.Dataset:
       shown: described cells, each with its ``sigma_fix``.
       x: the training data, ``[n, dim]``.
     """
-
-    def floor(sigma: float, has_floor: bool) -> float:
-        if not has_floor:
-            return np.nan
-        return spread_entropy_of_points(jax.random.key(0), jnp.asarray(x), float(sigma))
-
-    cells = zip(shown["sigma_fix"].values, shown["has_floor"].values, strict=True)
-    return shown.assign(floor=("cell", [floor(*cell) for cell in cells]))
+    entropy = functools.partial(spread_entropy_of_points, jax.random.key(0), jnp.asarray(x))
+    cells = zip(shown["sigma_fix"].values.tolist(), shown["has_floor"].values, strict=True)
+    floors = [entropy(sigma) if has_floor else np.nan for sigma, has_floor in cells]
+    return shown.assign(floor=("cell", floors))
 
 
 def pictures_of_arms(
