@@ -71,7 +71,7 @@ def write_figures(
     output: OutputFolder, data: "sj.Dataset", found: "Comparison", suggested: list[float] | None
 ) -> None:
     figures, shown, shape = sj.figures, found.shown, data.shape
-    output.write_figure("loss.png", figures.arms_loss_figure(shown))
+    output.write_figure("loss.png", figures.loss_figure(shown))
     output.write_figure("sigma.png", figures.arms_sigma_figure(shown))
     output.write_figure("sigma_over_time.png", figures.sigma_maps_figure(shown, shape))
     if shape is None:

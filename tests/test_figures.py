@@ -25,8 +25,10 @@ def legend_and_titles(figure):
 def test_every_seed_is_drawn_and_the_floor_only_where_there_is_one(arms):
     figure = figures.loss_figure(arms, floor=-0.7276)
     plain, spread = figure.axes
-    for axes in (plain, spread):
-        assert len(axes.collections[0].get_segments()) == 16
+    for axes, arm in ((plain, 0), (spread, 1)):
+        for drawn, name in zip(axes.collections, ("loss_max", "loss"), strict=True):
+            curves = [segment[:, 1] for segment in drawn.get_segments()]
+            np.testing.assert_array_equal(curves, arms[name].isel(sigma_fix=arm))
         assert axes.get_ylabel() == "loss (nats)"
     assert len(plain.lines) == 1
     assert len(spread.lines) == 2
@@ -41,7 +43,7 @@ def test_an_arm_has_its_own_label_and_colour_whatever_it_is_called(arms):
     for i, color in enumerate((sj.ARMS["vae"].color, sj.ARMS["spread_vae"].color)):
         assert loss.axes[i].lines[0].get_color() == color
         assert clean.axes[i].lines[0].get_color() == color
-        assert loss.axes[i].get_title() == ("one", "other")[i]
+        assert loss.axes[i].get_title() == ("one", "other, $\\sigma_{fix}$ = 0.1")[i]
 
 
 def test_figures_say_what_they_show(arms, tmp_path):
@@ -128,11 +130,11 @@ def test_limits_hold_the_loss_and_the_floor_and_nothing_else():
     from spread_jax.figures.style import loss_limits
 
     loss = np.array([[np.nan, 7.5, 5.8, np.inf]])
-    assert loss_limits(loss, loss, False) == pytest.approx((5.7, 7.6), abs=0.01)
-    assert loss_limits(loss, loss, False, floor=5.0) == pytest.approx((4.85, 7.65), abs=0.01)
+    assert loss_limits(loss, loss) == pytest.approx((5.7, 7.6), abs=0.01)
+    assert loss_limits(loss, loss, floor=5.0) == pytest.approx((4.85, 7.65), abs=0.01)
     for nothing in (np.full((2, 3), np.nan), np.full((2, 1), np.inf)):
-        assert loss_limits(nothing, nothing, True) == pytest.approx((-0.06, 1.06))
-    low, high = loss_limits(np.full((1, 2), 1e20), np.full((1, 2), 1e20), False)
+        assert loss_limits(nothing, nothing) == pytest.approx((-0.06, 1.06))
+    low, high = loss_limits(np.full((1, 2), 1e20))
     assert low < 1e20 < high
 
 

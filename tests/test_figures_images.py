@@ -31,7 +31,7 @@ def test_a_floor_is_drawn_where_an_arm_has_one(curves, tmp_path):
 
 def draw_curves(dataset, shape, tmp_path):
     drawn = (
-        figures.arms_loss_figure(dataset),
+        figures.loss_figure(dataset),
         figures.arms_sigma_figure(dataset),
         figures.sigma_maps_figure(dataset, shape),
     )
@@ -99,7 +99,7 @@ def pictures_of(curves):
 
 HELD_OUT = ("held_out", "held_out_spread")
 DRAWN = {
-    "arms_loss": figures.arms_loss_figure,
+    "loss": figures.loss_figure,
     "arms_sigma": figures.arms_sigma_figure,
     "sigma_maps": lambda dataset: figures.sigma_maps_figure(dataset, (2, 3)),
     "sigma_maps_of_a_table": lambda dataset: figures.sigma_maps_figure(dataset, None),

@@ -124,7 +124,7 @@ def test_a_broken_run_is_beaten_and_is_the_worst():
     top = axes.get_ylim()[1]
     assert top == pytest.approx(1.08 * 0.4)
     (marks,) = [line.get_xydata() for line in axes.lines if line.get_marker() == "^"]
-    np.testing.assert_allclose(marks, [[1.0, top], [1.2, top]])
+    np.testing.assert_allclose(marks, [[1.0, 1], [1.2, 1]])  # heights: shares of the panel
     assert list(axes.lines[-1].get_ydata()) == [top, top]  # the middle
 
 

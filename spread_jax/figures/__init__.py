@@ -4,8 +4,6 @@ from spread_jax.figures.baselines import baselines_figure, curves_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
 from spread_jax.figures.divergences import divergence_figure
 from spread_jax.figures.images import (
-    arms_loss_figure,
-    arms_sigma_figure,
     mosaics_figure,
     sigma_maps_figure,
     table_samples_figure,
@@ -24,10 +22,10 @@ from spread_jax.figures.sweep import (
     stability_figure,
 )
 from spread_jax.figures.throughput import throughput_figure
-from spread_jax.figures.toy import data_figure, loss_figure, samples_figure, sigma_figure
+from spread_jax.figures.toy import data_figure, samples_figure
+from spread_jax.figures.training import arms_sigma_figure, loss_figure, sigma_figure
 
 __all__ = [
-    "arms_loss_figure",
     "arms_sigma_figure",
     "baselines_figure",
     "convergence_figure",

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -13,20 +12,32 @@ from matplotlib.lines import Line2D
 
 from spread_jax.aggregate import with_worst
 from spread_jax.figures.style import (
+    CLOUD,
     DATA_COLOR,
     FLOOR_COLOR,
+    NOISE_COLOR,
     PAGE,
-    STYLE,
-    color_of,
-    label_of,
     mark_infinite,
     say,
+    styled,
 )
 
-CLOUD: dict[str, Any] = {"markersize": 2.5, "alpha": 0.5, "markeredgewidth": 0}
 RATIO_LIMITS = (0.01, 50.0)  # of a learned σ to the true one; what is outside is at the edge
+PREDICTED = {"linestyle": "", "marker": "D", "color": "none", "markeredgecolor": "black"}
+TRUTH = {"color": FLOOR_COLOR}
+TWO_TRUE_SAMPLES = {"color": FLOOR_COLOR, "linestyle": "--"}
+MARK = {"color": NOISE_COLOR, "linestyle": ""}
+LEGEND: dict[str, dict[str, Any]] = {
+    "median of seeds": {**MARK, "marker": "|"},
+    "a seed": {**MARK, "marker": "."},
+    "predicted": PREDICTED,
+    "the truth": TRUTH,
+    "two true samples": TWO_TRUE_SAMPLES,
+    "broken runs": {**MARK, "marker": ">"},
+}
 
 
+@styled
 def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset) -> Figure:
     """σ_x over the true σ_x above, W2 to the truth below; a row per arm, a column per data std.
 
@@ -38,70 +49,50 @@ def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset
       summary: :func:`spread_jax.over_seeds` of it, ``recovered`` among it.
       truth: ``wasserstein`` ``[cell, statistic]`` between two true samples, a cell per data std.
     """
-    data_stds = truth["data_std"].values
-    names = list(dict.fromkeys(dataset["arm"].values))[::-1]  # the axis points upwards
     labels = dict(zip(dataset["arm"].values, dataset["label"].values, strict=True))
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 1.6 + 0.34 * len(names)), layout="constrained")
-        broken: list[tuple[Axes, float, float, str]] = []
-        panels = figure.subplots(2, len(data_stds), sharey=True, sharex="row", squeeze=False)
-        for i, (above, below) in enumerate(panels.T):
-            for cell in np.flatnonzero(dataset["data_std"].values == data_stds[i]):
-                arm, middle = dataset.isel(cell=cell), summary.isel(cell=cell, statistic=0)
-                height, color = float(names.index(arm["arm"].item())), color_of(arm)
-                learned, typical, predicted = (
-                    np.clip(values / data_stds[i], *RATIO_LIMITS)
-                    for values in (with_worst(arm["sigma_x"]), middle["sigma_x"], arm["predicted"])
-                )
-                _draw_seeds(above, learned.values, float(typical), height, color)
-                above.plot(
-                    predicted, height, "D", markersize=6, color="none", markeredgecolor="black"
-                )
-                above.text(
-                    1.0,
-                    height,
-                    f"{float(middle['recovered']):.0%}",
-                    fontsize=6,
-                    ha="right",
-                    va="center",
-                    transform=above.get_yaxis_transform(),
-                )
-                distances = with_worst(arm["wasserstein"]).values, float(middle["wasserstein"])
-                _draw_seeds(below, *distances, height, color)
-                broken.append((below, height, distances[1], color))
-            above.axvline(1, color=FLOOR_COLOR, linewidth=1, zorder=0)
-            own = float(truth["wasserstein"].sel(statistic="middle").isel(cell=i))
-            below.axvline(own, color=FLOOR_COLOR, linestyle="--", linewidth=1, zorder=0)
-            title = f"data std {data_stds[i]:g}"
-            above.set(title=title, xscale="log", xlabel=r"learned ÷ true $\sigma_x$")
-            above.set_xlim(RATIO_LIMITS[0] / 1.5, RATIO_LIMITS[1] * 20)
-            above.set_xticks([0.01, 1, 10], ["≤0.01", "1", "10"])
-            above.minorticks_off()
-            below.set(xscale="log", xlabel="W2 (data units)")
-        for below, height, distance, color in broken:  # once the axes' common limits are known
-            mark_infinite(below, height, distance, color, on_x=True)
-        for axes in panels[:, 0]:
-            axes.set_yticks(range(len(names)), [labels[name] for name in names])
-            axes.set_ylim(-0.7, len(names) - 0.3)
-        figure.legend(
-            handles=[
-                Line2D([], [], color="#666666", linestyle="", marker="|", label="median of seeds"),
-                Line2D([], [], color="#666666", linestyle="", marker=".", label="a seed"),
-                Line2D(
-                    [], [], color="none", marker="D", markeredgecolor="black", label="predicted"
-                ),
-                Line2D([], [], color=FLOOR_COLOR, label="the truth"),
-                Line2D([], [], color=FLOOR_COLOR, linestyle="--", label="two true samples"),
-                Line2D([], [], color="#666666", linestyle="", marker=">", label="broken runs"),
-            ][: 6 if any(distance == np.inf for *_, distance, _ in broken) else 5],
-            title="Above: width of a mode; at the right the seeds that recovered both modes.\n"
-            "Below: distance of clean samples to true ones. Nearer the green line is better.",
-            loc="outside lower center",
-            ncols=6,
-        )
+    names = list(labels)[::-1]  # the axis points upwards
+    data_stds, middles = truth["data_std"].values, summary.sel(statistic="middle")
+    figure = Figure((PAGE, 1.6 + 0.34 * len(names)))
+    panels = figure.subplots(2, len(data_stds), sharey=True, sharex="row", squeeze=False)
+    for i, (data_std, (above, below)) in enumerate(zip(data_stds, panels.T, strict=True)):
+        for cell in np.flatnonzero(dataset["data_std"] == data_std):
+            arm, middle = dataset.isel(cell=cell), middles.isel(cell=cell)
+            height, color = float(names.index(arm["arm"].item())), arm["color"].item()
+            learned, typical, predicted = (
+                np.clip(values.values / data_std, *RATIO_LIMITS)
+                for values in (with_worst(arm["sigma_x"]), middle["sigma_x"], arm["predicted"])
+            )
+            _draw_seeds(above, learned, typical, height, color)
+            above.plot(predicted, height, markersize=6, **PREDICTED)
+            rate, edge = f"{float(middle['recovered']):.0%}", above.get_yaxis_transform()
+            above.text(1, height, rate, fontsize=6, ha="right", va="center", transform=edge)
+            distances, typical = with_worst(arm["wasserstein"]).values, middle["wasserstein"].item()
+            _draw_seeds(below, distances, typical, height, color)
+            mark_infinite(below, height, typical, color, on_x=True)
+        above.axvline(1, zorder=0, **TRUTH)
+        own = truth["wasserstein"].sel(statistic="middle").values[i]
+        below.axvline(own, zorder=0, **TWO_TRUE_SAMPLES)
+        title = f"data std {data_std:g}"
+        above.set(title=title, xscale="log", xlabel=r"learned ÷ true $\sigma_x$")
+        above.set_xlim(RATIO_LIMITS[0] / 1.5, RATIO_LIMITS[1] * 20)
+        above.set_xticks([0.01, 1, 10], ["≤0.01", "1", "10"])
+        above.minorticks_off()
+        below.set(xscale="log", xlabel="W2 (data units)")
+    for axes in panels[:, 0]:
+        axes.set_yticks(range(len(names)), [labels[name] for name in names])
+        axes.set_ylim(-0.7, len(names) - 0.3)
+    shown = len(LEGEND) if (middles["wasserstein"] == np.inf).any() else len(LEGEND) - 1
+    figure.legend(
+        handles=[Line2D([], [], label=label, **look) for label, look in LEGEND.items()][:shown],
+        title="Above: width of a mode; at the right the seeds that recovered both modes.\n"
+        "Below: distance of clean samples to true ones. Nearer the green line is better.",
+        loc="outside lower center",
+        ncols=6,
+    )
     return figure
 
 
+@styled
 def curves_figure(
     curves: Mapping[str, np.ndarray], dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset
 ) -> Figure:
@@ -114,35 +105,32 @@ def curves_figure(
       summary: :func:`spread_jax.over_seeds` of it, ``wasserstein`` among it.
       truth: ``wasserstein`` ``[cell, statistic]`` between two true samples, a cell per curve.
     """
-    columns = len(dict.fromkeys(dataset["arm"].values))
-    distances = summary["wasserstein"].sel(statistic="middle").values
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 0.4 + 1.4 * len(curves)), layout="constrained")
-        panels = figure.subplots(len(curves), columns + 1, sharex=True, sharey=True, squeeze=False)
-        for i, (row, (curve, points)) in enumerate(zip(panels, curves.items(), strict=True)):
-            own = float(truth["wasserstein"].sel(statistic="middle").isel(cell=i))
-            row[0].plot(*points.T, ".", color=DATA_COLOR, **CLOUD)
-            row[0].set_title(f"data\nW2 {own:.3f}", fontsize=7)
-            row[0].set_ylabel(f"{curve}, $x_2$")
-            cells = np.flatnonzero(dataset["data"].values == curve)
-            for axes, cell in zip(row[1:], cells, strict=True):
-                arm = dataset.isel(cell=cell)
-                points = arm["samples"].transpose("point", "dim").values
-                axes.plot(*points.T, ".", color=color_of(arm), **CLOUD)
-                if not np.isfinite(points).any():
-                    say(axes, "no finite sample")
-                label = textwrap.fill(label_of(arm), 14)
-                axes.set_title(f"{label}\nW2 {distances[cell]:.3f}", fontsize=7)
-        panels[0, 0].set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4))
-        for axes in panels.flat:
+    distances, own = (of["wasserstein"].sel(statistic="middle").values for of in (summary, truth))
+    columns = 1 + len(np.unique(dataset["arm"]))
+    figure = Figure((PAGE, 0.4 + 1.4 * len(curves)))
+    panels = figure.subplots(len(curves), columns, sharex=True, sharey=True, squeeze=False)
+    for row, (curve, x), of_data in zip(panels, curves.items(), own, strict=True):
+        shown = [("data", x, DATA_COLOR, of_data)]
+        for cell in np.flatnonzero(dataset["data"] == curve):
+            arm = dataset.isel(cell=cell)
+            points = arm["samples"].transpose("point", "dim").values
+            label = textwrap.fill(arm["label"].item(), 14)
+            shown.append((label, points, arm["color"].item(), distances[cell]))
+        for axes, (label, points, color, distance) in zip(row, shown, strict=True):
+            axes.plot(*points.T, color=color, markersize=2.5, alpha=0.5, **CLOUD)
+            if not np.isfinite(points).any():
+                say(axes, "no finite sample")
+            axes.set_title(f"{label}\nW2 {distance:.3f}", fontsize=7)
             axes.set_aspect("equal")
-        for axes in panels[-1]:
-            axes.set_xlabel("$x_1$ (data units)")
+        row[0].set_ylabel(f"{curve}, $x_2$")
+    panels[0, 0].set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4))
+    for axes in panels[-1]:
+        axes.set_xlabel("$x_1$ (data units)")
     return figure
 
 
 def _draw_seeds(axes: Axes, values: np.ndarray, middle: float, height: float, color: str) -> None:
     """A faint dot a seed, and their middle; what is not finite is not seen."""
     jitter = 0.25 * np.sin(np.arange(len(values)) * 2.4)  # spread out, the same in every run
-    axes.plot(values, height + jitter, ".", color=color, **{**CLOUD, "alpha": 0.35})
+    axes.plot(values, height + jitter, color=color, markersize=2.5, alpha=0.35, **CLOUD)
     axes.plot(middle, height, "|", color=color, markersize=9, markeredgewidth=2)

@@ -5,7 +5,6 @@ readers). An arm is known by its coordinates in the dataset, its label, its colo
 noise and a floor, which :func:`spread_jax.comparison.describe` writes.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,8 +12,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 COLUMN = 3.4  # inches
 PAGE = 7.0
@@ -26,64 +25,73 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    "figure.constrained_layout.use": True,
+    "figure.labelsize": 8,
+    "figure.titlesize": 8,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    "lines.linewidth": 1,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "savefig.facecolor": "white",
 }
+styled = mpl.rc_context(STYLE)
+"""Decorates a function that draws, so that all it makes has this style."""
 DATA_COLOR = "#000000"
 FLOOR_COLOR = "#009E73"
 NOISE_COLOR = "#666666"
 FOUND_COLOR = "#0072B2"
 LOST_COLOR = "#D55E00"
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+CLOUD: dict[str, Any] = {"marker": ".", "linestyle": "", "markeredgewidth": 0}
+"""Keywords of points without lines."""
 
 
 def shown_arms(dataset: xr.Dataset) -> list[xr.Dataset]:
     """The dataset of each arm, with the coordinates of :func:`spread_jax.comparison.describe`.
 
     Where nothing describes the arms, they are the places of the first axis, each with its value as
-    a label and a colour of its own.
+    a label and a colour of its own; whether they have noise is not known, and is not shown.
     """
     if "label" not in dataset.coords:
-        dim = str(next(dim for dim in dataset.dims if dim not in ("seed", "step")))
-        values = [f"{dim} {value:.3g}" for value in dataset[dim].values]
-        count = len(values)
+        dim = next(dim for dim in dataset.dims if dim not in ("seed", "step"))
+        labels = [f"{dim} {value:.3g}" for value in dataset[dim].values]
+        colors = np.resize(CYCLE, len(labels))
         dataset = dataset.assign_coords(
-            label=(dim, values),
-            color=(dim, [CYCLE[i % len(CYCLE)] for i in range(count)]),
-            has_noise=(dim, [True] * count),
-            has_floor=(dim, [False] * count),
+            label=(dim, labels), color=(dim, colors), has_noise=False, has_floor=False
         )
-    dim = str(dataset["label"].dims[0])
+    (dim,) = dataset["label"].dims
     return [dataset.isel({dim: i}) for i in range(dataset.sizes[dim])]
 
 
-def label_of(arm: xr.Dataset) -> str:
-    """How the arm is named."""
-    return str(arm["label"].values)
+def draw_runs(axes: Axes, arm: xr.Dataset, curves: xr.DataArray, *others: xr.DataArray) -> None:
+    """Curves ``[seed, step, ...]`` of an arm over its steps: every seed faint, the first strong.
+
+    Args:
+      axes, arm: where, and whose colour and label the curves have.
+      curves: that are drawn.
+      others: of the same dims; every seed of theirs is faint.
+    """
+    steps, color = arm["step"].values, arm["color"].item()
+    alpha = min(0.4, max(0.05, 1.6 / arm.sizes["seed"]))
+    for variable in (*others, curves):
+        every = variable.transpose("step", "seed", ...).values
+        runs = every.reshape(len(steps), -1)
+        lines = [np.column_stack([steps, run]) for run in runs.T]  # fast, but shows no one record
+        axes.add_collection(LineCollection(lines, colors=color, linewidths=0.4, alpha=alpha))
+        if len(steps) == 1:
+            axes.plot(steps, runs, color=color, alpha=alpha, **one_record(steps))
+    first, label = every[:, 0], arm["label"].item()
+    axes.plot(steps, first, color=color, linewidth=0.9, label=label, **one_record(steps))
+    axes.set_xlim(0, steps[-1])
 
 
-def color_of(arm: xr.Dataset) -> str:
-    """How the arm is coloured."""
-    return str(arm["color"].values)
-
-
-def arm_handles(arms: Sequence[xr.Dataset]) -> list[Line2D]:
-    """A line for each arm, for a legend."""
-    return [Line2D([], [], color=color_of(arm), label=label_of(arm)) for arm in arms]
-
-
-def loss_limits(
-    mean: np.ndarray, top: np.ndarray, skip_start: bool, floor: float | None = None
-) -> tuple[float, float]:
-    """What is seen after the first hundredth of the steps, which would flatten a bounded loss,
-    and the floor where one is drawn."""
-    start = max(1, mean.shape[1] // 100) if skip_start and mean.shape[1] > 1 else 0
-    seen = np.concatenate([mean[:, start:], top[:, start:]], axis=None, dtype=float)
-    if floor is not None:
-        seen = np.append(seen, floor)
+def loss_limits(*curves: np.ndarray, floor: float = np.nan) -> tuple[float, float]:
+    """What is seen of curves ``[..., step]`` after the first hundredth of the steps, which would
+    flatten a bounded loss, and the floor where it is known."""
+    num_records = curves[0].shape[-1]
+    start = min(max(1, num_records // 100), num_records - 1)
+    seen = np.append([curve[..., start:] for curve in curves], floor)
     seen = seen[np.isfinite(seen)]
     low, high = (seen.min(), seen.max()) if seen.size else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
@@ -110,23 +118,21 @@ def mark_infinite(
     """A triangle at the edge of the panel for each infinite value, a broken run's.
 
     Args:
-      axes: whose limits are settled by what is finite.
+      axes: where they are drawn.
       places: of the values along the other axis.
       values: of which those at ±inf are marked.
       color: of the marks.
       on_x: the values lie along x.
     """
     places, values = np.broadcast_arrays(places, values)
-    limits = axes.get_xlim() if on_x else axes.get_ylim()
-    for infinity, edge, marker in zip(
-        (-np.inf, np.inf), limits, "<>" if on_x else "v^", strict=True
-    ):
-        at = places[values == infinity]
-        edges = np.full(len(at), edge)
+    transform = axes.get_yaxis_transform() if on_x else axes.get_xaxis_transform()
+    for edge, marker in enumerate("<>" if on_x else "v^"):
+        at = places[values == (-np.inf, np.inf)[edge]]
+        edges = np.full(at.shape, edge)
         along = (edges, at) if on_x else (at, edges)
         if at.size:  # nothing, unclipped, has no size that a layout could be made with
-            axes.plot(*along, marker, color=color, markersize=4, clip_on=False)
-    (axes.set_xlim if on_x else axes.set_ylim)(limits)
+            mark = {"color": color, "markersize": 4, "clip_on": False, "transform": transform}
+            axes.plot(*along, marker, **mark)
 
 
 def log_scale(axes: Axes) -> None:
@@ -149,8 +155,5 @@ def legend_below(figure: Figure, panels: np.ndarray, columns: int = LEGEND_COLUM
         handles, labels = axes.get_legend_handles_labels()
         entries.update(zip(labels, handles, strict=True))
     figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside lower center",
-        ncols=min(len(entries), columns),
+        entries.values(), entries, loc="outside lower center", ncols=min(len(entries), columns)
     )
