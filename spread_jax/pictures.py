@@ -33,18 +33,15 @@ def pictures(run: Run, noise: np.ndarray, count: int) -> xr.Dataset:
     bound = run.held_out_bound
     spread_of_means = np.asarray(bound.posterior[0]).std(axis=0)
     largest = np.argsort(-spread_of_means)[:NUM_TRAVERSED]
-    z = np.zeros((len(largest), len(TRAVERSED), len(spread_of_means)), np.float32)
-    for row, latent in enumerate(largest):
-        z[row, :, latent] = TRAVERSED
+    direction = np.eye(len(spread_of_means), dtype=np.float32)[largest]
+    z = direction[:, None] * TRAVERSED[:, None]  # [latent, value, dim]
+    images = ("picture", "pixel")
     return xr.Dataset(
         {
-            "samples": (("picture", "pixel"), samples),
-            "spread_samples": (("picture", "pixel"), samples + noise[: len(x)]),
-            "reconstructions": (
-                ("picture", "pixel"),
-                run.ask(_reconstruct, jax.random.key(0), jnp.asarray(x)),
-            ),
-            "traversal": (("latent", "value", "pixel"), run.ask(_decode, jnp.asarray(z))),
+            "samples": (images, samples),
+            "spread_samples": (images, samples + noise[: len(x)]),
+            "reconstructions": (images, run.ask(_reconstruct, jax.random.key(0), jnp.asarray(x))),
+            "traversal": (("latent", "value", "pixel"), run.ask(_decode, jnp.asarray(z, "f4"))),
             "bound": ("row", np.asarray(bound.elbo)),
         },
         coords={"value": TRAVERSED},

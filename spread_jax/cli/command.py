@@ -70,10 +70,9 @@ def start_jax(settings: CacheSettings) -> None:
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError:  # nothing was detected
-        accepted = "used under Slurm, Open MPI or on a TPU pod, or with --coordinator HOST:PORT "
-        raise BadInputError(
-            "--distributed", "", accepted + "--num-processes N --process-id I"
-        ) from None
+        flags = "--coordinator HOST:PORT --num-processes N --process-id I"
+        accepted = f"used under Slurm, Open MPI or on a TPU pod, or with {flags}"
+        raise BadInputError("--distributed", "", accepted) from None
 
 
 class _StoppedError(Exception):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
+import os
 import platform
 import tempfile
 import time
@@ -28,7 +28,7 @@ def already_done(out: Path, identity: dict[str, Any]) -> bool:
         before = json.loads((out / "metrics.json").read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    done = json.loads(json.dumps(identity)) == {name: before.get(name) for name in identity}
+    done = strict(identity) == {name: before.get(name) for name in identity}
     if done:
         print(f"done already: {out}/ holds the results of these settings")
     return done
@@ -38,11 +38,8 @@ class OutputFolder:
     """A folder whose files appear whole or not at all; metrics.json, written last, means done."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the folder, and forgets an earlier run's metrics.json.
-
-        Raises:
-          BadInputError: if the folder cannot be made or written.
-        """
+        """Makes the folder, and forgets an earlier run's metrics.json; BadInputError if it cannot
+        be written."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -50,9 +47,8 @@ class OutputFolder:
                 pass
             (path / "metrics.json").unlink(missing_ok=True)
         except OSError as error:
-            raise BadInputError(
-                "--out", path, f"a folder that can be written ({error.strerror})"
-            ) from None
+            accepted = f"a folder that can be written ({error.strerror})"
+            raise BadInputError("--out", path, accepted) from None
 
     @contextlib.contextmanager
     def _whole(self, name: str) -> Iterator[Path]:
@@ -95,19 +91,12 @@ class OutputFolder:
     ) -> None:
         """metrics.json of a training command, and a line that says where everything is.
 
-        Args:
-          config: the settings, a dataclass, or as a dict with what else tells runs apart.
-          started: by ``time.perf_counter``.
-          compile_seconds: of all programs.
-          results: what the command found.
+        ``config`` is the settings, a dataclass, or a dict of them with what else tells runs apart;
+        ``started`` is by ``time.perf_counter``, the seconds are of compiling all programs.
         """
-        self.write_metrics(
-            {
-                "config": config if isinstance(config, dict) else dataclasses.asdict(config),
-                "environment": jax_environment(started, compile_seconds),
-                **results,
-            }
-        )
+        config = config if isinstance(config, dict) else dataclasses.asdict(config)
+        environment = jax_environment(started, compile_seconds)
+        self.write_metrics({"config": config, "environment": environment, **results})
         print(f"written to {self.path}/")
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
@@ -126,38 +115,23 @@ def digest(dataset: "xr.Dataset") -> str:
 
 
 def strict(value: Any) -> Any:
-    """JSON's own types; a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: strict(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+    """JSON's own types; a path becomes its name, a number that is not finite None."""
+    return json.loads(json.dumps(value, default=os.fspath), parse_constant=lambda _: None)
 
 
 def jax_environment(started: float, compile_seconds: float) -> dict[str, Any]:
     """Versions, device and timings, for metrics.json; ``started`` by ``time.perf_counter``."""
     import jax
 
-    device = jax.devices()[0]
-    return {
-        **host_environment(started, ("jax", "flax", "optax", "numpy")),
-        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
-        "compile_seconds": compile_seconds,
-    }
+    devices = jax.devices()
+    device = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    host = host_environment(started, ("jax", "flax", "optax", "numpy"))
+    return {**host, "device": device, "compile_seconds": compile_seconds}
 
 
 def host_environment(started: float, packages: Iterable[str]) -> dict[str, Any]:
     """What a command without JAX can say of where it ran, for metrics.json."""
-    return {
-        "versions": {
-            "python": platform.python_version(),
-            "spread_jax": spread_jax.__version__,
-            **{package: metadata.version(package) for package in packages},
-        },
-        "cores": num_cores(),
-        "wall_seconds": time.perf_counter() - started,
-    }
+    versions = {"python": platform.python_version(), "spread_jax": spread_jax.__version__}
+    versions |= {package: metadata.version(package) for package in packages}
+    seconds = time.perf_counter() - started
+    return {"versions": versions, "cores": num_cores(), "wall_seconds": seconds}

@@ -25,71 +25,49 @@ def warn(message: str) -> None:
 @contextlib.contextmanager
 def stage_line(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Yields ``(stage)``: a spinner with the stage's name on a terminal, else a line each."""
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda stage: None
-    elif console.is_terminal:
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    if console.is_terminal and not quiet:
         with console.status("") as status:
             yield lambda stage: status.update(f"{stage} ...")
     else:
-        yield lambda stage: console.print(f"{stage} ...", highlight=False)
+        yield lambda stage: console.print(f"{stage} ...")
 
 
 @contextlib.contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[["Progress"], None]]:
     """Yields a sweep's ``on_progress``: a bar on a terminal, else a line now and then."""
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda progress: None
-    elif console.is_terminal:
-        with _bar(console) as bar:
-            task = bar.add_task("compiling", total=None, note="")
-
-            def on_progress(progress: "Progress") -> None:
-                if progress.done:
-                    note = _note(progress, bar.tasks[task].elapsed or 0)
-                    bar.update(task, completed=progress.done, note=note)
-                else:
-                    bar.reset(task, total=progress.total, description="training")
-
-            yield on_progress
-    else:
-        yield _lines(console)
-
-
-def _bar(console: Console) -> rich.progress.Progress:
-    return rich.progress.Progress(
-        "{task.description}",
-        rich.progress.BarColumn(bar_width=None),
-        rich.progress.TaskProgressColumn(),
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    with_bar = console.is_terminal and not quiet
+    bar = rich.progress.Progress(
+        *rich.progress.Progress.get_default_columns(),
         rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
         "{task.fields[note]}",
         console=console,
     )
-
-
-def _lines(console: Console) -> Callable[["Progress"], None]:
-    console.print("compiling ...", highlight=False)
+    task = bar.add_task("compiling", total=None, note="")
+    if not with_bar:
+        console.print("compiling ...")
     started = last = time.perf_counter()
 
     def on_progress(progress: "Progress") -> None:
         nonlocal started, last
         now = time.perf_counter()
         if not progress.done:
-            console.print(f"compiled in {now - started:.1f} s, training ...", highlight=False)
+            bar.reset(task, total=progress.total, description="training")
+            if not with_bar:
+                console.print(f"compiled in {now - started:.1f} s, training ...")
             started = last = now
-        elif now - last > SECONDS_BETWEEN_LINES:
+            return
+        rate = progress.done / max(now - started, 1e-9)
+        broken = f", {progress.num_nonfinite} non-finite" if progress.num_nonfinite else ""
+        note = f"{progress.done:,} run-steps, {rate:,.0f}/s{broken}"
+        bar.update(task, completed=progress.done, note=note)
+        if now - last > SECONDS_BETWEEN_LINES and not with_bar:
             last = now
-            percent = 100 * progress.done / progress.total
-            console.print(f"{percent:3.0f} %  {_note(progress, now - started)}", highlight=False)
+            console.print(f"{progress.done / progress.total:4.0%}  {note}")
 
-    return on_progress
-
-
-def _note(progress: "Progress", seconds: float) -> str:
-    note = f"{progress.done:,} run-steps, {progress.done / max(seconds, 1e-9):,.0f}/s"
-    return note + (f", {progress.num_nonfinite} non-finite" if progress.num_nonfinite else "")
+    with bar if with_bar else contextlib.nullcontext():
+        yield on_progress
 
 
 def alarm_once(
@@ -101,8 +79,7 @@ def alarm_once(
 
     ``alarms`` takes the curves so far to each run's step of alarm, -1 where there is none.
     """
-    told = False
-    seen = 0
+    told, seen = False, 0
 
     def with_alarm(progress: "Progress") -> None:
         nonlocal told, seen

@@ -1,6 +1,6 @@
 """Figures: each function takes results and returns a matplotlib Figure; none of them computes."""
 
-from spread_jax.figures.baselines import baselines_figure, curves_figure
+from spread_jax.figures.comparisons import baselines_figure, curves_figure, learned_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
 from spread_jax.figures.divergences import divergence_figure
 from spread_jax.figures.images import (
@@ -10,7 +10,6 @@ from spread_jax.figures.images import (
     traversal_figure,
     worst_images_figure,
 )
-from spread_jax.figures.learned import learned_figure
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
 from spread_jax.figures.sweep import (
     distance_figure,

@@ -10,15 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import (
-    CLOUD,
-    DATA_COLOR,
-    NOISE_COLOR,
-    PAGE,
-    legend_below,
-    shown_arms,
-    styled,
-)
+from spread_jax.figures import style
 from spread_jax.figures.training import LEAST_SIGMA
 
 NUM_MAPS = 6
@@ -26,7 +18,7 @@ MOSAIC = (4, 8)
 LINE_OF_BOUNDS = 8.5  # points, of numbers of 7
 
 
-@styled
+@style.styled
 def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Figure:
     """The decoder's σ, pixel by pixel, at six moments of the first run; of a table, at all steps.
 
@@ -34,14 +26,14 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
       dataset: see the module; arms whose decoder has a σ for each pixel are shown.
       shape: height and width of the images, None for a table.
     """
-    arms = [arm for arm in shown_arms(dataset) if arm["variance"] == "each"]
+    arms = [arm for arm in style.shown_arms(dataset) if arm["variance"] == "each"]
     sigmas = [arm["sigma"].isel(seed=0).transpose("step", "pixel").values for arm in arms]
     maps = np.log10(np.clip(sigmas, LEAST_SIGMA, None))
     norm = mpl.colors.Normalize()
     norm.autoscale_None(maps[np.isfinite(maps)])
     steps = dataset["step"].values
     if shape is None:
-        figure = Figure((PAGE, 2.6))
+        figure = Figure((style.PAGE, 2.6))
         panels = figure.subplots(1, len(arms), sharey=True, squeeze=False)
         extent = (0, steps[-1], maps.shape[2] - 0.5, -0.5)
         for axes, arm, sigma in zip(panels[0], arms, maps, strict=True):
@@ -51,7 +43,7 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
         panels[0, 0].set_ylabel("column")
     else:
         moments = np.unique(np.geomspace(1, len(steps), NUM_MAPS).round().astype(int) - 1)
-        figure = Figure((PAGE, 0.4 + 1.15 * len(arms)))
+        figure = Figure((style.PAGE, 0.4 + 1.15 * len(arms)))
         panels = figure.subplots(len(arms), len(moments), squeeze=False)
         for (i, j), axes in np.ndenumerate(panels):
             image = axes.imshow(maps[i, moments[j]].reshape(shape), "cividis", norm)
@@ -65,20 +57,17 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
     return figure
 
 
-@styled
+@style.styled
 def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """Clean samples, spread samples and reconstructions of every arm, under held-out data."""
-    arms = shown_arms(dataset)
+    arms = style.shown_arms(dataset)
+    plain, noisy = "held-out data", "held-out data with the noise"
     columns = {
-        "samples": ("held_out", "held-out data", "clean samples"),
-        "spread_samples": (
-            "held_out_spread",
-            "held-out data with the noise",
-            "samples with the noise",
-        ),
-        "reconstructions": ("held_out", "held-out data", "reconstructions of the data above"),
+        "samples": ("held_out", plain, "clean samples"),
+        "spread_samples": ("held_out_spread", noisy, "samples with the noise"),
+        "reconstructions": ("held_out", plain, "reconstructions of the data above"),
     }
-    figure = Figure((PAGE, 0.3 + 1.27 * (len(arms) + 1)))
+    figure = Figure((style.PAGE, 0.3 + 1.27 * (len(arms) + 1)))
     panels = figure.subplots(len(arms) + 1, 3, squeeze=False)
     for column, (name, (data, above, below)) in zip(panels.T, columns.items(), strict=True):
         for axes, images in zip(column, [dataset[data], *(arm[name] for arm in arms)], strict=True):
@@ -90,32 +79,30 @@ def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """Decoder's means along the six latent dimensions that the posterior means vary in most."""
-    arms = shown_arms(dataset)
+    arms = style.shown_arms(dataset)
     columns = min(3, len(arms))
     rows = -(-len(arms) // columns)
-    figure = Figure((PAGE, 0.4 + 1.9 * rows))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, arm in zip(panels, arms, strict=False):
+    figure = Figure((style.PAGE, 0.4 + 1.9 * rows))
+    for i, arm in enumerate(arms):
+        axes = figure.add_subplot(rows, columns, i + 1)
         images = arm["traversal"].transpose("latent", "value", "pixel").values
         latents, values, pixels = images.shape
         _draw_mosaic(axes, images.reshape(-1, pixels), shape, (latents, values))
         axes.set(title=arm["label"].item(), xlabel="$z_i$ from -2 to 2")
-    for axes in panels[len(arms) :]:
-        axes.remove()
     figure.supylabel("latent dimension, most used first")
     return figure
 
 
-@styled
+@style.styled
 def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """The ten held-out images of the worst plain bound, with the bound of each arm's first run."""
-    arms = shown_arms(dataset)
+    arms = style.shown_arms(dataset)
     images = dataset["worst"].values
-    image_height = min(1.2, 0.9 * PAGE / len(images) * shape[0] / shape[1])
-    figure = Figure((PAGE, 0.65 + image_height + LINE_OF_BOUNDS / 72 * len(arms)))
+    image_height = min(1.2, 0.9 * style.PAGE / len(images) * shape[0] / shape[1])
+    figure = Figure((style.PAGE, 0.65 + image_height + LINE_OF_BOUNDS / 72 * len(arms)))
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for i, (axes, x) in enumerate(zip(panels, images, strict=True)):
         axes.imshow(x.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
@@ -136,32 +123,33 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     for arm in arms:
         panels[0].plot([], color=arm["color"].item(), label=arm["label"].item())
     figure.suptitle("held-out images with the worst plain bound, and their bounds (nats)")
-    legend_below(figure, panels)
+    style.legend_below(figure, panels)
     return figure
 
 
-@styled
+@style.styled
 def table_samples_figure(dataset: xr.Dataset) -> Figure:
     """Clean samples of each arm over held-out rows, in the data's two main directions."""
     data = dataset["held_out"].values
     centre = data.mean(axis=0)
     directions = np.linalg.svd(data - centre, full_matrices=False)[2][:2].T
     directions = np.pad(directions, ((0, 0), (0, 2 - directions.shape[1])))  # of one column
-    low, high = np.min((data - centre) @ directions), np.max((data - centre) @ directions)
+    shown = (data - centre) @ directions
+    low, high = shown.min(), shown.max()
     margin = 0.2 * (high - low) or 1.0
     limits = (low - margin, high + margin)
-    arms = shown_arms(dataset)
-    figure = Figure((PAGE, 2.4))
+    arms = style.shown_arms(dataset)
+    figure = Figure((style.PAGE, 2.4))
     panels = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
     for axes, arm in zip(panels, arms, strict=True):
-        for points, color in ((data, DATA_COLOR), (arm["samples"].values, arm["color"].item())):
-            shown = (points - centre) @ directions
-            axes.plot(*shown.T, color=color, markersize=6, alpha=0.6, **CLOUD)
+        samples = (arm["samples"].values - centre) @ directions
+        for points, color in ((shown, style.DATA_COLOR), (samples, arm["color"].item())):
+            axes.plot(*points.T, color=color, markersize=6, alpha=0.6, **style.CLOUD)
         axes.set(title=arm["label"].item(), xlabel="first direction", xlim=limits, ylim=limits)
     panels[0].set_ylabel("second direction\n(column scales)")
-    panels[0].plot([], color=DATA_COLOR, label="held-out data", **CLOUD)
-    panels[0].plot([], color=NOISE_COLOR, label="clean samples", **CLOUD)
-    legend_below(figure, panels)
+    panels[0].plot([], color=style.DATA_COLOR, label="held-out data", **style.CLOUD)
+    panels[0].plot([], color=style.NOISE_COLOR, label="clean samples", **style.CLOUD)
+    style.legend_below(figure, panels)
     return figure
 
 

@@ -65,13 +65,8 @@ def shown_arms(dataset: xr.Dataset) -> list[xr.Dataset]:
 
 
 def draw_runs(axes: Axes, arm: xr.Dataset, curves: xr.DataArray, *others: xr.DataArray) -> None:
-    """Curves ``[seed, step, ...]`` of an arm over its steps: every seed faint, the first strong.
-
-    Args:
-      axes, arm: where, and whose colour and label the curves have.
-      curves: that are drawn.
-      others: of the same dims; every seed of theirs is faint.
-    """
+    """Curves ``[seed, step, ...]`` over an arm's steps: every seed faint, the first strong, under
+    the arm's label; of ``others`` every seed faint."""
     steps, color = arm["step"].values, arm["color"].item()
     alpha = min(0.4, max(0.05, 1.6 / arm.sizes["seed"]))
     for variable in (*others, curves):
@@ -108,31 +103,14 @@ def say(axes: Axes, words: str) -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=axes.transAxes)
 
 
-def mark_infinite(
-    axes: Axes,
-    places: np.ndarray | float,
-    values: np.ndarray | float,
-    color: Any,
-    on_x: bool = False,
-) -> None:
-    """A triangle at the edge of the panel for each infinite value, a broken run's.
-
-    Args:
-      axes: where they are drawn.
-      places: of the values along the other axis.
-      values: of which those at ±inf are marked.
-      color: of the marks.
-      on_x: the values lie along x.
-    """
-    places, values = np.broadcast_arrays(places, values)
-    transform = axes.get_yaxis_transform() if on_x else axes.get_xaxis_transform()
-    for edge, marker in enumerate("<>" if on_x else "v^"):
-        at = places[values == (-np.inf, np.inf)[edge]]
-        edges = np.full(at.shape, edge)
-        along = (edges, at) if on_x else (at, edges)
+def mark_infinite(axes: Axes, x: np.ndarray, y: np.ndarray, color: Any) -> None:
+    """A triangle at an end of the y-axis for each infinite ``y``, a broken run's; x broadcasts."""
+    for end, marker in enumerate("v^"):
+        at = np.broadcast_to(x, y.shape)[y == (-np.inf, np.inf)[end]]
         if at.size:  # nothing, unclipped, has no size that a layout could be made with
-            mark = {"color": color, "markersize": 4, "clip_on": False, "transform": transform}
-            axes.plot(*along, marker, **mark)
+            across = axes.get_xaxis_transform()
+            (marks,) = axes.plot(at, np.full(at.shape, end), marker, color=color, transform=across)
+            marks.set(markersize=4, clip_on=False)
 
 
 def log_scale(axes: Axes) -> None:

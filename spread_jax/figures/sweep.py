@@ -9,32 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spread_jax.aggregate import with_worst
-from spread_jax.figures.style import (
-    COLUMN,
-    DATA_COLOR,
-    FLOOR_COLOR,
-    LEGEND_ROW,
-    NOISE_COLOR,
-    PAGE,
-    legend_below,
-    log_scale,
-    loss_limits,
-    mark_infinite,
-    one_record,
-    shown_arms,
-    styled,
-)
+from spread_jax.figures import style
 
 MANY_SIGMAS = 8  # above it their labels stand upright, over a page
 MANY_CELLS = 5  # above it a column of the paper has no room for a map's numbers
 
 
 def recovery_figure(summary: xr.Dataset) -> Figure:
-    """Share of seeds that found both modes, with Wilson's 95 % interval, against σ_fix.
-
-    Args:
-      summary: :func:`spread_jax.over_seeds` of a judged sweep, ``recovered`` among it.
-    """
+    """Share of seeds that found both modes, with Wilson's 95 % interval, against σ_fix: of
+    ``recovered`` in :func:`spread_jax.over_seeds` of a judged sweep."""
     figure = _against_sigma(summary, {"recovered": "seeds that found\nboth modes"})
     axes = figure.axes[0]
     axes.set(yscale="linear", ylim=(-0.03, 1.03))
@@ -44,33 +27,20 @@ def recovery_figure(summary: xr.Dataset) -> Figure:
 
 
 def distance_figure(summary: xr.Dataset) -> Figure:
-    """Spread KL at the reference and clean energy distance against σ_fix, median and interval.
-
-    Args:
-      summary: :func:`spread_jax.over_seeds` of a judged sweep.
-    """
-    return _against_sigma(
-        summary,
-        {
-            "spread_kl_at_reference": "spread KL\n(nats, at one σ)",
-            "energy_distance": "energy distance\n(data units)",
-        },
-    )
+    """Spread KL at the reference and clean energy distance against σ_fix, median and interval: of
+    :func:`spread_jax.over_seeds` of a judged sweep."""
+    kl, energy = "spread KL\n(nats, at one σ)", "energy distance\n(data units)"
+    return _against_sigma(summary, {"spread_kl_at_reference": kl, "energy_distance": energy})
 
 
 def stability_figure(summary: xr.Dataset) -> Figure:
-    """Late loss standard deviation and largest rise against σ_fix, median and interval.
-
-    Args:
-      summary: :func:`spread_jax.over_seeds` of any :func:`spread_jax.sweep` over ``sigma_fix``.
-    """
-    return _against_sigma(
-        summary,
-        {"late_loss_std": "late loss std\n(nats)", "max_loss_rise": "largest rise\n(nats)"},
-    )
+    """Late loss standard deviation and largest rise against σ_fix, median and interval: of
+    :func:`spread_jax.over_seeds` of any :func:`spread_jax.sweep` over ``sigma_fix``."""
+    std, rise = "late loss std\n(nats)", "largest rise\n(nats)"
+    return _against_sigma(summary, {"late_loss_std": std, "max_loss_rise": rise})
 
 
-@styled
+@style.styled
 def price_figure(summary: xr.Dataset, power: Mapping[float, float]) -> Figure:
     """The price of a large σ_fix: errors of σ_x and of the modes, and what pulls modes apart.
 
@@ -79,20 +49,18 @@ def price_figure(summary: xr.Dataset, power: Mapping[float, float]) -> Figure:
         among it.
       power: σ_fix → spread KL of the merged solution, nats.
     """
-    labels = {
-        "mode_error": "error of the modes\n(data units)",
-        "std_error": "error of their σ\n(data units)",
-    }
+    modes, widths = "error of the modes\n(data units)", "error of their σ\n(data units)"
+    labels = {"mode_error": modes, "std_error": widths}
     figure = _against_sigma(summary, labels, extra_panels=1)
     axes, sigmas = figure.axes[-1], list(map(float, summary["sigma_fix"].values))
     places = [sigmas.index(sigma) for sigma in power]
-    axes.plot(places, list(power.values()), "s-", color=FLOOR_COLOR, markersize=3)
+    axes.plot(places, list(power.values()), "s-", color=style.FLOOR_COLOR, markersize=3)
     axes.set_ylabel("cost of merging\n(nats)")
-    log_scale(axes)
+    style.log_scale(axes)
     return figure
 
 
-@styled
+@style.styled
 def loss_fan_figure(fan: xr.Dataset) -> Figure:
     """Loss over steps, a panel per σ_fix, first rate: over the seeds, median and 5 % of a record's
     mean and 95 % of its largest; a run that broke counts as infinite.
@@ -100,40 +68,34 @@ def loss_fan_figure(fan: xr.Dataset) -> Figure:
     Args:
       fan: :func:`spread_jax.aggregate.fan_over_seeds` of any sweep over ``sigma_fix``.
     """
-    arms = shown_arms(fan.isel(learning_rate=0, missing_dims="ignore"))
+    arms = style.shown_arms(fan.isel(learning_rate=0, missing_dims="ignore"))
     steps, count = fan["step"].values, len(arms)
     columns = 2 if count in (2, 4) else min(count, 3)
     rows = -(-count // columns)
-    figure = Figure((COLUMN if columns == 1 else PAGE, 0.6 + 1.5 * rows))
-    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
-    for axes, arm in zip(panels, arms, strict=False):
+    figure = Figure((style.COLUMN if columns == 1 else style.PAGE, 0.6 + 1.5 * rows))
+    for i, arm in enumerate(arms):
+        axes = figure.add_subplot(rows, columns, i + 1)
         color, names = arm["color"].item(), ("loss_low", "loss_middle", "loss_high")
         low, middle, high = (arm[name].values for name in names)
-        limits = loss_limits(low, high)
+        limits = style.loss_limits(low, high)
         low, middle, high = np.clip([low, middle, high], *limits)  # a broken run is at the top
         axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        axes.plot(steps, middle, color=color, linewidth=0.9, **one_record(steps))
+        axes.plot(steps, middle, color=color, linewidth=0.9, **style.one_record(steps))
         title = f"$\\sigma_{{fix}}$ = {float(arm['sigma_fix']):.3g}"
         axes.set(title=title, xlim=(0, steps[-1]), ylim=limits)
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
-        axes.tick_params(labelbottom=True)
-    for axes in panels[count:]:
-        axes.remove()
     figure.supxlabel("optimizer steps")
     figure.supylabel("loss (nats)")
     return figure
 
 
-@styled
+@style.styled
 def recovery_heat_map(summary: xr.Dataset) -> Figure:
-    """Share of seeds that found both modes, learning rate × σ_fix.
-
-    Args:
-      summary: :func:`spread_jax.over_seeds` of a judged sweep, ``recovered`` among it.
-    """
+    """Share of seeds that found both modes, learning rate × σ_fix: of ``recovered`` in
+    :func:`spread_jax.over_seeds` of a judged sweep."""
     rate = summary["recovered"].sel(statistic="middle")
     share = rate.transpose("learning_rate", "sigma_fix").values
-    width = PAGE if len(summary["sigma_fix"]) > MANY_CELLS else COLUMN
+    width = style.PAGE if len(summary["sigma_fix"]) > MANY_CELLS else style.COLUMN
     figure = Figure((width, 1.3 + 0.35 * len(share)))
     axes = figure.subplots()
     image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -148,7 +110,7 @@ def recovery_heat_map(summary: xr.Dataset) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def sigma_fix_figure(
     dataset: xr.Dataset,
     summary: xr.Dataset,
@@ -168,7 +130,7 @@ def sigma_fix_figure(
     titles = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall"}
     names, sigmas = dataset["arm"].values, dataset["sigma_fix"].values
     ticks = np.unique(sigmas[sigmas > 0])
-    figure = Figure((PAGE, 2.6))
+    figure = Figure((style.PAGE, 2.6))
     panels = figure.subplots(1, 3)
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         values = with_worst(dataset[key]).transpose("cell", "seed").values
@@ -180,22 +142,22 @@ def sigma_fix_figure(
             if arm["has_noise"]:
                 axes.plot(places, values[cells], ".", color=color, markersize=3, alpha=0.5)
                 axes.plot(places, middles[cells], color=color, label=label)
-                mark_infinite(axes, places[:, None], values[cells], color)
+                style.mark_infinite(axes, places[:, None], values[cells], color)
             else:
                 axes.axhline(middles[cells[0]], color=color, label=label)
-        axes.axhline(reference[key], color=DATA_COLOR, linestyle=":", label="held-out data")
+        axes.axhline(reference[key], color=style.DATA_COLOR, linestyle=":", label="held-out data")
         if suggested:
-            shade = {"color": NOISE_COLOR, "alpha": 0.15, "linewidth": 0}
+            shade = {"color": style.NOISE_COLOR, "alpha": 0.15, "linewidth": 0}
             axes.axvspan(*suggested, label="suggest_sigma", **shade)
         axes.set(xscale="log", title=title, xlabel="$\\sigma_{fix}$ (data units)")
         axes.set_xticks(ticks, [f"{sigma:g}" for sigma in ticks], rotation=45)
         axes.minorticks_off()
-    log_scale(panels[0])
-    legend_below(figure, panels, columns=4)
+    style.log_scale(panels[0])
+    style.legend_below(figure, panels, columns=4)
     return figure
 
 
-@styled
+@style.styled
 def _against_sigma(summary: xr.Dataset, labels: Mapping[str, str], extra_panels: int = 0) -> Figure:
     """A panel per variable: its middle and interval over the seeds, log axis, against σ_fix; with
     room for many σ_fix and, in a legend, many learning rates."""
@@ -207,8 +169,8 @@ def _against_sigma(summary: xr.Dataset, labels: Mapping[str, str], extra_panels:
     many, count = len(summary["sigma_fix"]) > MANY_SIGMAS, len(labels) + extra_panels
     columns = 4 if many else 2
     rows = -(-len(rates) // columns) if len(rates) > 1 else 0
-    height = 0.7 + 1.3 * count + 0.3 * many + LEGEND_ROW * rows
-    figure = Figure((PAGE if many else COLUMN, height))
+    height = 0.7 + 1.3 * count + 0.3 * many + style.LEGEND_ROW * rows
+    figure = Figure((style.PAGE if many else style.COLUMN, height))
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, label) in zip(panels, labels.items(), strict=False):
         ranges = []
@@ -222,17 +184,17 @@ def _against_sigma(summary: xr.Dataset, labels: Mapping[str, str], extra_panels:
             interval = np.fmax([middle - low, high - middle], 0)
             look = {"fmt": "o", "markersize": 3, "linewidth": 0.8, "color": color}
             axes.errorbar(places, middle, interval, label=rate, **look)
-            mark_infinite(axes, places, values[0], color)
+            style.mark_infinite(axes, places, values[0], color)
             broken = ~np.isfinite(values).all(axis=0)
             ranges.append((places[broken], values[1:, broken], color))
         axes.set_ylabel(label)
-        log_scale(axes)
+        style.log_scale(axes)
         axes.autoscale(False, "y")
         for places, ends, color in ranges:
             axes.vlines(places, *np.clip(ends, *axes.get_ylim()), color=color, linewidth=0.8)
     _sigma_axis(panels[-1], summary)
     if len(rates) > 1:
-        legend_below(figure, panels[:1], columns)
+        style.legend_below(figure, panels[:1], columns)
     elif np.isfinite(summary["learning_rate"]).all():
         panels[0].set_title(rates[0])
     return figure
@@ -245,5 +207,4 @@ def _sigma_axis(axes: Axes, dataset: xr.Dataset) -> None:
     plain = "plain 0" if many else "0\nplain"
     labels = [f"{sigma:.3g}" if sigma > 0 else plain for sigma in sigmas]
     axes.set_xticks(range(len(sigmas)), labels, rotation=90 if many else 0)
-    axes.set_xlim(-0.5, len(sigmas) - 0.5)
-    axes.set_xlabel("$\\sigma_{fix}$ (data units)")
+    axes.set(xlim=(-0.5, len(sigmas) - 0.5), xlabel="$\\sigma_{fix}$ (data units)")

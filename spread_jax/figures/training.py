@@ -8,26 +8,16 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import (
-    COLUMN,
-    DATA_COLOR,
-    FLOOR_COLOR,
-    NOISE_COLOR,
-    draw_runs,
-    legend_below,
-    log_scale,
-    loss_limits,
-    shown_arms,
-    styled,
-)
+from spread_jax.figures import style
 
 LEAST_SIGMA = 1e-10  # on a log axis, where a sigma is 0
-NOISE: dict[str, Any] = {"color": NOISE_COLOR, "linestyle": "--", "label": "noise, $\\sigma_{fix}$"}
+NOISE_LABEL = "noise, $\\sigma_{fix}$"
+NOISE: dict[str, Any] = {"color": style.NOISE_COLOR, "linestyle": "--", "label": NOISE_LABEL}
 Panel: TypeAlias = tuple[str, Callable[[xr.Dataset], xr.DataArray], dict[float, dict[str, Any]]]
 """Its title, the curves of an arm, and levels that are drawn with their keywords."""
 
 
-@styled
+@style.styled
 def loss_figure(dataset: xr.Dataset, floor: float | None = None) -> Figure:
     """Training loss over steps, a panel per arm: every seed faint, mean and largest of a record;
     the first seed's mean strong.
@@ -37,27 +27,27 @@ def loss_figure(dataset: xr.Dataset, floor: float | None = None) -> Figure:
         has its own.
       floor: entropy of the spread data, drawn where an arm has a floor; None if it is not known.
     """
-    arms = shown_arms(dataset)
-    figure = Figure((COLUMN, 0.4 + 1.4 * len(arms)))
+    arms = style.shown_arms(dataset)
+    figure = Figure((style.COLUMN, 0.4 + 1.4 * len(arms)))
     panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
     for axes, arm in zip(panels, arms, strict=True):
         known = np.nan if floor is None else floor
         own = float(arm.get("floor", known)) if arm["has_floor"] else np.nan
-        draw_runs(axes, arm, arm["loss"], arm["loss_max"])
+        style.draw_runs(axes, arm, arm["loss"], arm["loss_max"])
         title = arm["label"].item()
         if arm["has_noise"] and "sigma_fix" in arm:
             title += f", $\\sigma_{{fix}}$ = {float(arm['sigma_fix']):g}"
         axes.set(ylabel="loss (nats)", title=title)
         curves = (arm[name].transpose(..., "step").values for name in ("loss", "loss_max"))
-        axes.set_ylim(loss_limits(*curves, floor=own))
+        axes.set_ylim(style.loss_limits(*curves, floor=own))
         if np.isfinite(own):
-            line = axes.axhline(own, color=FLOOR_COLOR, linestyle="--")
+            line = axes.axhline(own, color=style.FLOOR_COLOR, linestyle="--")
             axes.legend([line], ["floor, $H(\\tilde p_d)$"], loc="upper right")
     panels[-1].set_xlabel("optimizer steps")
     return figure
 
 
-@styled
+@style.styled
 def sigma_figure(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> Figure:
     """The decoder's clean σ_x and σ_y over steps, log axis; every seed faint, the first strong.
 
@@ -66,23 +56,20 @@ def sigma_figure(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> Figu
       data_std: the true σ_x; the true σ_y is 0.
       sigma_fix: standard deviation of the noise, drawn for scale where it is not 0.
     """
-    truth = {"color": DATA_COLOR, "linestyle": ":", "label": "truth, left (right: 0)"}
+    truth = {"color": style.DATA_COLOR, "linestyle": ":", "label": "truth, left (right: 0)"}
+    noise = {sigma_fix: NOISE} if sigma_fix else {}
     return _sigma_panels(
-        shown_arms(dataset),
+        style.shown_arms(dataset),
         ("$\\sigma_{x_1}$ of the decoder", lambda arm: arm["std"].isel(dim=0), {data_std: truth}),
-        (
-            "$\\sigma_{x_2}$ of the decoder",
-            lambda arm: arm["std"].isel(dim=1),
-            {sigma_fix: NOISE} if sigma_fix else {},
-        ),
+        ("$\\sigma_{x_2}$ of the decoder", lambda arm: arm["std"].isel(dim=1), noise),
     )
 
 
-@styled
+@style.styled
 def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
     """Smallest and median σ of the decoder over steps, log axis, every seed of every arm that has
     a σ: ``min_sigma`` and ``median_sigma`` ``[..., seed, step]``."""
-    arms = [arm for arm in shown_arms(dataset) if arm["min_sigma"].notnull().any()]
+    arms = [arm for arm in style.shown_arms(dataset) if arm["min_sigma"].notnull().any()]
     noises = {float(arm["sigma_fix"]): NOISE for arm in arms if arm["has_noise"]}
     return _sigma_panels(
         arms,
@@ -92,16 +79,16 @@ def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
 
 
 def _sigma_panels(arms: Sequence[xr.Dataset], *panels: Panel) -> Figure:
-    figure = Figure((COLUMN, 2.8))
+    figure = Figure((style.COLUMN, 2.8))
     every = figure.subplots(1, len(panels), sharey=True)
     for axes, (title, curves, heights) in zip(every, panels, strict=True):
         for arm in arms:
-            draw_runs(axes, arm, curves(arm).clip(LEAST_SIGMA))
-        for height, style in heights.items():
-            axes.axhline(height, **style)
+            style.draw_runs(axes, arm, curves(arm).clip(LEAST_SIGMA))
+        for height, look in heights.items():
+            axes.axhline(height, **look)
         axes.set(title=title, xlabel="optimizer steps")
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
-        log_scale(axes)
+        style.log_scale(axes)
     every[0].set_ylabel("σ of the decoder (data units)")
-    legend_below(figure, every, columns=2)
+    style.legend_below(figure, every, columns=2)
     return figure

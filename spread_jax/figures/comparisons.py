@@ -1,4 +1,4 @@
-"""Figures of the comparison of arms."""
+"""Figures of comparisons of arms: of every baseline, and of spreads that learn."""
 
 import textwrap
 from collections.abc import Mapping
@@ -11,33 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spread_jax.aggregate import with_worst
-from spread_jax.figures.style import (
-    CLOUD,
-    DATA_COLOR,
-    FLOOR_COLOR,
-    NOISE_COLOR,
-    PAGE,
-    mark_infinite,
-    say,
-    styled,
-)
+from spread_jax.figures import style
 
 RATIO_LIMITS = (0.01, 50.0)  # of a learned σ to the true one; what is outside is at the edge
 PREDICTED = {"linestyle": "", "marker": "D", "color": "none", "markeredgecolor": "black"}
-TRUTH = {"color": FLOOR_COLOR}
-TWO_TRUE_SAMPLES = {"color": FLOOR_COLOR, "linestyle": "--"}
-MARK = {"color": NOISE_COLOR, "linestyle": ""}
+TRUTH = {"color": style.FLOOR_COLOR}
+TWO_TRUE_SAMPLES = {"color": style.FLOOR_COLOR, "linestyle": "--"}
+MARK = {"color": style.NOISE_COLOR, "linestyle": ""}
+BROKEN = {**MARK, "marker": ">", "markersize": 4, "clip_on": False}
 LEGEND: dict[str, dict[str, Any]] = {
     "median of seeds": {**MARK, "marker": "|"},
     "a seed": {**MARK, "marker": "."},
     "predicted": PREDICTED,
     "the truth": TRUTH,
     "two true samples": TWO_TRUE_SAMPLES,
-    "broken runs": {**MARK, "marker": ">"},
+    "broken runs": BROKEN,
 }
 
 
-@styled
+@style.styled
 def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset) -> Figure:
     """σ_x over the true σ_x above, W2 to the truth below; a row per arm, a column per data std.
 
@@ -52,9 +44,10 @@ def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset
     labels = dict(zip(dataset["arm"].values, dataset["label"].values, strict=True))
     names = list(labels)[::-1]  # the axis points upwards
     data_stds, middles = truth["data_std"].values, summary.sel(statistic="middle")
-    figure = Figure((PAGE, 1.6 + 0.34 * len(names)))
+    figure = Figure((style.PAGE, 1.6 + 0.34 * len(names)))
     panels = figure.subplots(2, len(data_stds), sharey=True, sharex="row", squeeze=False)
-    for i, (data_std, (above, below)) in enumerate(zip(data_stds, panels.T, strict=True)):
+    of_truth = truth["wasserstein"].sel(statistic="middle").values
+    for data_std, own, (above, below) in zip(data_stds, of_truth, panels.T, strict=True):
         for cell in np.flatnonzero(dataset["data_std"] == data_std):
             arm, middle = dataset.isel(cell=cell), middles.isel(cell=cell)
             height, color = float(names.index(arm["arm"].item())), arm["color"].item()
@@ -64,17 +57,17 @@ def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset
             )
             _draw_seeds(above, learned, typical, height, color)
             above.plot(predicted, height, markersize=6, **PREDICTED)
-            rate, edge = f"{float(middle['recovered']):.0%}", above.get_yaxis_transform()
+            edge, rate = above.get_yaxis_transform(), f"{float(middle['recovered']):.0%}"
             above.text(1, height, rate, fontsize=6, ha="right", va="center", transform=edge)
             distances, typical = with_worst(arm["wasserstein"]).values, middle["wasserstein"].item()
             _draw_seeds(below, distances, typical, height, color)
-            mark_infinite(below, height, typical, color, on_x=True)
+            if typical == np.inf:
+                edge = below.get_yaxis_transform()
+                below.plot(1, height, transform=edge, **BROKEN | {"color": color})
         above.axvline(1, zorder=0, **TRUTH)
-        own = truth["wasserstein"].sel(statistic="middle").values[i]
         below.axvline(own, zorder=0, **TWO_TRUE_SAMPLES)
-        title = f"data std {data_std:g}"
-        above.set(title=title, xscale="log", xlabel=r"learned ÷ true $\sigma_x$")
-        above.set_xlim(RATIO_LIMITS[0] / 1.5, RATIO_LIMITS[1] * 20)
+        above.set(title=f"data std {data_std:g}", xlabel=r"learned ÷ true $\sigma_x$")
+        above.set(xscale="log", xlim=(RATIO_LIMITS[0] / 1.5, RATIO_LIMITS[1] * 20))
         above.set_xticks([0.01, 1, 10], ["≤0.01", "1", "10"])
         above.minorticks_off()
         below.set(xscale="log", xlabel="W2 (data units)")
@@ -92,7 +85,7 @@ def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset
     return figure
 
 
-@styled
+@style.styled
 def curves_figure(
     curves: Mapping[str, np.ndarray], dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset
 ) -> Figure:
@@ -107,19 +100,19 @@ def curves_figure(
     """
     distances, own = (of["wasserstein"].sel(statistic="middle").values for of in (summary, truth))
     columns = 1 + len(np.unique(dataset["arm"]))
-    figure = Figure((PAGE, 0.4 + 1.4 * len(curves)))
+    figure = Figure((style.PAGE, 0.4 + 1.4 * len(curves)))
     panels = figure.subplots(len(curves), columns, sharex=True, sharey=True, squeeze=False)
     for row, (curve, x), of_data in zip(panels, curves.items(), own, strict=True):
-        shown = [("data", x, DATA_COLOR, of_data)]
+        shown = [("data", x, style.DATA_COLOR, of_data)]
         for cell in np.flatnonzero(dataset["data"] == curve):
             arm = dataset.isel(cell=cell)
             points = arm["samples"].transpose("point", "dim").values
             label = textwrap.fill(arm["label"].item(), 14)
             shown.append((label, points, arm["color"].item(), distances[cell]))
         for axes, (label, points, color, distance) in zip(row, shown, strict=True):
-            axes.plot(*points.T, color=color, markersize=2.5, alpha=0.5, **CLOUD)
+            axes.plot(*points.T, color=color, markersize=2.5, alpha=0.5, **style.CLOUD)
             if not np.isfinite(points).any():
-                say(axes, "no finite sample")
+                style.say(axes, "no finite sample")
             axes.set_title(f"{label}\nW2 {distance:.3f}", fontsize=7)
             axes.set_aspect("equal")
         row[0].set_ylabel(f"{curve}, $x_2$")
@@ -129,8 +122,40 @@ def curves_figure(
     return figure
 
 
+@style.styled
+def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figure:
+    """Energy distance of clean samples, a dot per seed and the median, a panel per data set.
+
+    A run without a number is a triangle at the top.
+
+    Args:
+      data: of each data set, ``energy_distance`` [cell, seed], and its name in ``attrs["data"]``.
+      summaries: :func:`spread_jax.over_seeds` of each.
+    """
+    figure = Figure((0.8 + 2.1 * len(data), 2.4))
+    panels = figure.subplots(1, len(data), squeeze=False)[0]
+    for axes, dataset, summary in zip(panels, data, summaries, strict=True):
+        arms, every = style.shown_arms(dataset), with_worst(dataset["energy_distance"]).values
+        largest = every.max(initial=0.0, where=np.isfinite(every))
+        top = 1.08 * largest or 1.0
+        if largest == 0:
+            style.say(axes, "no finite distance above 0")
+        middles = summary["energy_distance"].sel(statistic="middle").values
+        for i, (arm, distance, middle) in enumerate(zip(arms, every, middles, strict=True)):
+            color, places = arm["color"].item(), i + np.linspace(-0.2, 0.2, len(distance))
+            axes.plot(places, distance, ".", color=color, markersize=4, alpha=0.6)
+            style.mark_infinite(axes, places, distance, color)
+            ends, height = [i - 0.3, i + 0.3], [min(middle, top)] * 2
+            axes.plot(ends, height, color=color, linewidth=1.5, clip_on=False)
+        labels = [arm["label"].item().replace(" ", "\n", 1) for arm in arms]
+        axes.set_xticks(range(len(arms)), labels)
+        axes.set(title=dataset.attrs["data"], xlim=(-0.5, len(arms) - 0.5), ylim=(0, top))
+    panels[0].set_ylabel("energy distance (data units)")
+    return figure
+
+
 def _draw_seeds(axes: Axes, values: np.ndarray, middle: float, height: float, color: str) -> None:
     """A faint dot a seed, and their middle; what is not finite is not seen."""
     jitter = 0.25 * np.sin(np.arange(len(values)) * 2.4)  # spread out, the same in every run
-    axes.plot(values, height + jitter, color=color, markersize=2.5, alpha=0.35, **CLOUD)
+    axes.plot(values, height + jitter, color=color, markersize=2.5, alpha=0.35, **style.CLOUD)
     axes.plot(middle, height, "|", color=color, markersize=9, markeredgewidth=2)
