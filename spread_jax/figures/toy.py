@@ -10,11 +10,7 @@ from spread_jax.figures import style
 
 @style.styled
 def data_figure(x: np.ndarray) -> Figure:
-    """The two-mode data: points on a line of the plane, and their density along it.
-
-    Args:
-      x: points, ``[n, 2]``.
-    """
+    """The two-mode data, points ``[n, 2]``: in the plane, and their density along the line."""
     figure = Figure((style.COLUMN, 2.2))
     plane, density = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
     plane.plot(*x.T, color=style.DATA_COLOR, markersize=2, alpha=0.3, **style.CLOUD)
