@@ -1,113 +1,23 @@
 """What takes part: this sweep, PyTorch twice, and the machine's own matrix product."""
 
-import importlib.util
 import itertools
-import os
-import subprocess
-import sys
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.timing import BATCH, HYPER, Contestant, Say, faster, torch_contestant, wait
 from experiments import two_modes
-from spread_jax.cli.output import jax_environment
-from spread_jax.cli.settings import require
 from spread_jax.cores import num_cores
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from spread_jax.training import Training
 
-Choice = TypeVar("Choice", int, str)
-Say = Callable[[str], None]
-Rates = dict[str, list[float]]  # run-steps per second, one number a round
-
-BATCH = 128
-HYPER = {"sigma_fix": 0.1, "learning_rate": 1e-3, "data_std": 0.1}
-SAME_LOSS = 1e-5  # of the loss, or of 1 nat where that is more: float32
 BASE = {"runs": 64, "steps": 10_000, "width": 64, "dimension": 2}  # width of two hidden layers
-
-
-class Contestant(NamedTuple):
-    """Work that can be timed again and again.
-
-    Attributes:
-      run_steps: what a call of ``train`` is worth.
-      train: does it, and returns when the device is done.
-    """
-
-    run_steps: float
-    train: Callable[[], None]
-
-    def rate(self) -> float:
-        """Run-steps per second, this time."""
-        start = time.perf_counter()
-        self.train()
-        return self.run_steps / (time.perf_counter() - start)
-
-
-def require_torch() -> None:
-    """Raises BadInputError where PyTorch is not installed."""
-    require(
-        importlib.util.find_spec("torch") is not None,
-        "PyTorch",
-        "(missing)",
-        "installed to be compared with: pip install -e '.[bench]'",
-    )
-
-
-def torch_device() -> "torch.device":
-    """Of the kind that JAX has, whose devices begin here unless they have begun."""
-    # both count on one GPU; JAX would take its whole memory, and all GPUs there are
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import jax
-    import torch
-
-    platform = jax.default_backend()
-    kinds = {"cpu": "cpu", "gpu": "cuda"}
-    accepted = "one that PyTorch can use too: set JAX_PLATFORMS=cpu"
-    usable = platform in kinds and (platform == "cpu" or torch.cuda.is_available())
-    require(usable, "JAX's device", platform, accepted)
-    return torch.device(kinds[platform])
-
-
-def require_same_losses(losses: "Mapping[str, np.ndarray]") -> float:
-    """The largest difference to the first losses, relative where these exceed 1 nat.
-
-    Raises:
-      RuntimeError: if they are not computed the same.
-    """
-    import numpy as np
-
-    ours, *others = losses.values()
-    # NumPy's maximum, unlike Python's, is NaN wherever one of them is
-    difference = float(np.max([abs(each - ours) / abs(ours).clip(1) for each in others]))
-    if not difference <= SAME_LOSS:
-        raise RuntimeError(f"the losses differ by {difference:.1e}: their times would be void")
-    return difference
-
-
-def use_fast_products(device: "torch.device") -> None:
-    """JAX's default on a GPU is TF32; PyTorch's is not."""
-    import torch
-
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-
-
-def environment(
-    started: float, compile_seconds: float, device: "torch.device", threads: Mapping[str, int]
-) -> dict[str, Any]:
-    import torch
-
-    entries = jax_environment(started, compile_seconds)
-    entries["versions"]["torch"] = torch.__version__
-    return {**entries, "torch_device": str(device), "torch_threads": dict(threads)}
 
 
 def toy_training(steps: int = BASE["steps"]) -> "Training":
@@ -115,7 +25,7 @@ def toy_training(steps: int = BASE["steps"]) -> "Training":
     settings = two_modes.TwoModeSettings(
         steps=steps, batch_size=BATCH, hidden=hidden, activation="tanh"
     )
-    return two_modes.make_training(settings, two_modes.make_model(settings))
+    return two_modes.make_training(settings)
 
 
 class CompiledSweep:
@@ -174,81 +84,39 @@ def make_contestants(
     compiled: Mapping[int, CompiledSweep], device: "torch.device", quick: bool, say: Say
 ) -> tuple[dict[str, Contestant], dict[str, int]]:
     """The contestants, those of the ratios first; and the threads of the PyTorch ones."""
+    from benchmarks import torch_models
+
     contestants: dict[str, Contestant] = {}
     threads: dict[str, int] = {}
-    params = {n: sweep.params() for n, sweep in compiled.items()}
 
-    def add_torch(name: str, build: Callable[[int], Contestant]) -> None:
-        # its threads help large products and hinder small ones
+    def add_torch(
+        name: str, make: "Callable[[], torch_models.Run]", shape: tuple[int, ...], steps: int
+    ) -> None:
+        def make_step() -> Callable[[], object]:
+            run = make()
+            return lambda: run.step(*torch_models.two_modes_batch((*shape, BATCH), device))
+
         say(f"trying 1 and all cores: {name}")
-        candidates = {1} if quick else {1, num_cores()}
-        threads[name], contestants[name] = faster({n: build(n) for n in candidates})
+        run_steps = math.prod(shape) * steps
+        threads[name], contestants[name] = torch_contestant(
+            make_step, run_steps, steps, device, [1] if quick else {1, num_cores()}
+        )
 
     for n in sorted(compiled, key=lambda n: n != BASE["runs"]):
         sweep = compiled[n]
-        sweep.train()  # the first call warms up
+        params = sweep.params()  # before the first call, which warms up
+        sweep.train()
         contestants[f"sweep of {n}"] = Contestant(sweep.run_steps, sweep.train)
         steps = 2 if quick else max(2, min(100, 4_096 // n))
-        add_torch(f"stacked of {n}", partial(stacked_contestant, params[n], steps, device))
+        stacked = partial(torch_models.stacked_runs, params, device)
+        add_torch(f"stacked of {n}", stacked, (n,), steps)
         if n == BASE["runs"]:
-            one, steps = run_params(params[n], 0), 10 if quick else 500
-            add_torch("loop", partial(loop_contestant, one, steps, device))
+            # the runs of a loop come one after the other, so one tells its rate
+            one = partial(torch_models.one_run, params, 0, device)
+            add_torch("loop", one, (), 10 if quick else 500)
             say("trying libraries: matrix product")
             contestants["limit"] = limit_contestant(device, quick)
     return contestants, threads
-
-
-def run_params(params: Any, i: int) -> Any:
-    import jax
-
-    return jax.tree.map(lambda leaf: leaf[i], params)
-
-
-def faster(choices: Mapping[Choice, Contestant]) -> tuple[Choice, Contestant]:
-    for contestant in choices.values():
-        contestant.train()  # warms up
-    rates = {name: median(choice.rate() for _ in range(3)) for name, choice in choices.items()}
-    best = max(rates, key=lambda name: rates[name])
-    return best, choices[best]
-
-
-def loop_contestant(
-    params: Any, steps: int, device: "torch.device", num_threads: int
-) -> Contestant:
-    """An ordinary loop over runs; they come one after the other, so one run tells its rate."""
-    import torch
-
-    from benchmarks import torch_toy
-
-    one = torch_toy.LoopRun(params, HYPER, device)
-
-    def train() -> None:
-        torch.set_num_threads(num_threads)
-        for _ in range(steps):
-            one.step(*torch_toy.sample_batch((BATCH,), HYPER, device))
-        wait(device)
-
-    return Contestant(steps, train)
-
-
-def stacked_contestant(
-    params: Any, steps: int, device: "torch.device", num_threads: int
-) -> Contestant:
-    """All runs in each product."""
-    import torch
-
-    from benchmarks import torch_toy
-
-    stacked = torch_toy.StackedRuns(params, HYPER, device)
-    num_runs = stacked.num_runs
-
-    def train() -> None:
-        torch.set_num_threads(num_threads)
-        for _ in range(steps):
-            stacked.step(*torch_toy.sample_batch((num_runs, BATCH), HYPER, device))
-        wait(device)
-
-    return Contestant(num_runs * steps, train)
 
 
 def limit_contestant(device: "torch.device", quick: bool) -> Contestant:
@@ -275,37 +143,16 @@ def limit_contestant(device: "torch.device", quick: bool) -> Contestant:
     )[1]
 
 
-ONE_CORE = """
-import time
-import numpy as np
-a = np.random.default_rng(0).normal(size=({size}, {size})).astype(np.float32)
-times = []
-for _ in range(7):
-    start = time.perf_counter()
-    a @ a
-    times.append(time.perf_counter() - start)
-print(2 * {size} ** 3 / np.median(times[2:]))
-"""
-
-
 def one_core_flops(quick: bool) -> float:
-    """Of large matrix products; in a process of its own, since NumPy's threads are fixed early."""
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_CORE.format(size=256 if quick else 2_048)],
-        env={**os.environ, **threads},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return float(done.stdout)
+    """Of large matrix products by NumPy."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
 
-
-def wait(device: "torch.device") -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    size = 256 if quick else 2_048
+    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    product = Contestant(2 * size**3, lambda: a @ a)
+    with threadpool_limits(1):
+        return median([product.rate() for _ in range(7)][2:])
 
 
 def multiply_adds(point: Mapping[str, int]) -> int:
@@ -319,12 +166,3 @@ def multiply_adds(point: Mapping[str, int]) -> int:
 
     decoder = of_network((1, width, width, 2 * dim), 2)  # both heads
     return of_network((dim, width, width, 1), BATCH) + decoder
-
-
-def take_turns(contestants: Mapping[str, Contestant], repeats: int, say: Say) -> Rates:
-    rates: Rates = {name: [] for name in contestants}
-    for i in range(repeats):
-        for name, contestant in contestants.items():
-            say(f"round {i + 1} of {repeats}: {name}")
-            rates[name].append(contestant.rate())
-    return rates

@@ -2,18 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import contestants
-from benchmarks.contestants import Contestant, Rates, Say
+from benchmarks import timing
+from benchmarks.timing import BATCH, HYPER, Contestant, Measured, Rates, Say, ratio
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.progress import stage_line
-from spread_jax.cli.settings import require
 from spread_jax.cores import num_cores
 
 if TYPE_CHECKING:
@@ -22,84 +19,80 @@ if TYPE_CHECKING:
 
     from spread_jax.training import Training, TrainState
 
-SHAPE = {"dim": 784, "hidden": 400, "latent_dim": 20}
-BATCH = 128
+DIM, HIDDEN, LATENT_DIM = 784, 400, 20
 NUM_IMAGES = 60_000  # as many as MNIST has; their values do not matter to the time
-HYPER = {"sigma_fix": 0.1, "learning_rate": 1e-3}
 STEPS_AT_ONCE = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(timing.BenchmarkSettings):
     """Times training steps of one spread VAE (784-400-20, a variance for every pixel, batch 128,
     Adam) side by side and in turns: this package, PyTorch eager and PyTorch compiled. Each gathers
     its batches from 60,000 images on the device and uses all cores, or one where that is faster."""
 
-    repeats: int = 7
-    """Rounds in which every contestant has its turn; the results are medians over them."""
-    quick: bool = False
-    """A few steps of each: shows that all works, but the times mean little."""
     out: Path = Path("outputs/benchmark-fit")
     """Folder for the results."""
-    quiet: bool = False
-    """Show no progress."""
-
-    def check(self) -> None:
-        require(self.repeats >= 1, "--repeats", self.repeats, "at least 1")
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
-    contestants.require_torch()
-    output = OutputFolder(settings.out)
-    (output.path / "fit.json").unlink(missing_ok=True)
-    device = contestants.torch_device()
-    images = make_images(1000 if settings.quick else NUM_IMAGES)
-    with stage_line(settings.quiet) as say:
-        say("comparing the losses of all three")
-        difference = contestants.require_same_losses(losses_side_by_side(device))
-        contestants.use_fast_products(device)
-        say("compiling this package's step")
-        compile_started = time.perf_counter()
-        ours = OurRun(images, 2 if settings.quick else STEPS_AT_ONCE)
-        compile_seconds = time.perf_counter() - compile_started
-        takers, threads = make_contestants(ours, images, device, settings.quick, say)
-        rates = contestants.take_turns(takers, settings.repeats, say)
-    results = summarise(rates)
-    print_results(results, threads, difference)
-    output.write_json(
+    timing.run_benchmark(
+        settings,
         "fit.json",
-        {
-            "config": dataclasses.asdict(settings),
-            "environment": contestants.environment(started, compile_seconds, device, threads),
-            **results,
-            "loss_difference": difference,
-            "rounds": rates,
-        },
+        timing.torch_device,
+        losses_side_by_side,
+        partial(measure, settings),
+        print_results,
     )
-    print(f"written to {output.path}/")
+
+
+def measure(settings: Settings, device: "torch.device", say: Say) -> Measured:
+    import torch
+
+    from benchmarks import torch_models
+
+    images = make_images(1000 if settings.quick else NUM_IMAGES)
+    steps = 2 if settings.quick else STEPS_AT_ONCE
+    say("compiling this package's step")
+    started = time.perf_counter()
+    ours = OurRun(images, steps)
+    compile_seconds = time.perf_counter() - started
+    data = torch.from_numpy(images).to(device)
+
+    def make_step(compiled: bool) -> Any:
+        one = torch_models.image_run(ours.params, device, compiled)
+        return lambda: one.step(*torch_models.image_batch(data, BATCH, LATENT_DIM))
+
+    ours.train()  # warms up
+    takers, threads = {"this package": Contestant(steps, ours.train)}, {}
+    for name, compiled in (("eager", False), ("compiled", True)):
+        say(f"trying 1 and all cores: PyTorch, {name}")
+        numbers = {num_cores()} if settings.quick else {1, num_cores()}
+        threads[name], takers[name] = timing.torch_contestant(
+            partial(make_step, compiled), steps, steps, device, numbers
+        )
+    rates = timing.take_turns(takers, settings.repeats, say)
+    return Measured(summarise(rates), rates, threads, compile_seconds)
 
 
 def make_images(n: int) -> "np.ndarray":
     """Float32 pixels in [0, 1], a fifth of them ink, as in MNIST."""
     import numpy as np
 
-    rng = np.random.default_rng(0)
-    images = rng.random((n, SHAPE["dim"]), dtype=np.float32)
+    images = np.random.default_rng(0).random((n, DIM), dtype=np.float32)
     return np.where(images > 0.8, images, 0).astype(np.float32)
 
 
 def fit_training(num_steps: int) -> "Training":
     import spread_jax as sj
 
-    vae = sj.make_vae(SHAPE["dim"], latent_dim=SHAPE["latent_dim"], hidden=(SHAPE["hidden"],))
+    vae = sj.make_vae(DIM, latent_dim=LATENT_DIM, hidden=(HIDDEN,))
     return sj.model_training(vae, sample_batch=sj.rows(BATCH), num_steps=num_steps)
 
 
-def first_state(training: "Training", seed: int = 0) -> "TrainState":
+def first_state(training: "Training") -> "TrainState":
     import jax
 
-    return jax.jit(training.init)(jax.random.key(seed), HYPER)
+    return jax.jit(training.init)(jax.random.key(0), HYPER)
 
 
 class OurRun:
@@ -109,7 +102,6 @@ class OurRun:
         import jax
 
         training = fit_training(10_000)
-        self.num_steps = num_steps
         self._images = jax.device_put(images)
         self._state = first_state(training)
         self.params = jax.device_get(self._state.params)
@@ -130,100 +122,46 @@ class OurRun:
         jax.block_until_ready(losses)
 
 
-def make_contestants(
-    ours: OurRun, images: "np.ndarray", device: "torch.device", quick: bool, say: Say
-) -> tuple[dict[str, Contestant], dict[str, int]]:
-    import torch
-
-    from benchmarks import torch_vae
-
-    data = torch.from_numpy(images).to(device)
-    steps = 2 if quick else STEPS_AT_ONCE
-
-    def torch_contestant(compiled: bool, num_threads: int) -> Contestant:
-        one = torch_vae.Run(ours.params, SHAPE, HYPER, device, compiled)
-
-        def train() -> None:
-            torch.set_num_threads(num_threads)
-            for _ in range(steps):
-                one.step(*torch_vae.sample_batch(data, BATCH, SHAPE["latent_dim"]))
-            contestants.wait(device)
-
-        return Contestant(steps, train)
-
-    ours.train()  # warms up
-    takers = {"this package": Contestant(ours.num_steps, ours.train)}
-    threads = {}
-    build: dict[str, Callable[[int], Contestant]] = {
-        "eager": partial(torch_contestant, False),
-        "compiled": partial(torch_contestant, True),
-    }
-    for name, of_threads in build.items():
-        say(f"trying 1 and all cores: PyTorch, {name}")
-        candidates = {num_cores()} if quick else {1, num_cores()}
-        choices = {n: of_threads(n) for n in sorted(candidates)}
-        threads[name], takers[name] = contestants.faster(choices)
-    return takers, threads
-
-
 def losses_side_by_side(
     device: "torch.device", num_steps: int = 3, names: tuple[str, ...] = ("eager", "compiled")
 ) -> "dict[str, np.ndarray]":
     """Losses ``[step]`` of the three: same weights, same data and noise at every step."""
     import jax
     import numpy as np
-    import torch
 
-    from benchmarks import torch_vae
+    from benchmarks import torch_models
 
     training = fit_training(num_steps)
-    images = make_images(1000)
-    state = first_state(training)._replace(data=jax.numpy.asarray(images))
-    runs = {
-        name: torch_vae.Run(
-            jax.device_get(state.params), SHAPE, HYPER, device, compiled=name == "compiled"
-        )
-        for name in names
-    }
-    losses: dict[str, list[float]] = {name: [] for name in ("this package", *runs)}
+    state = first_state(training)._replace(data=jax.numpy.asarray(make_images(1000)))
+
+    def draw(data, data_key, noise_key, latent_key):
+        x = data[jax.random.randint(data_key, (BATCH,), 0, len(data))]
+        # the key of the latent's expectation
+        z = jax.random.normal(latent_key, (1, BATCH, LATENT_DIM))[0]
+        return x, jax.random.normal(noise_key, x.shape), z
+
     with jax.default_matmul_precision("highest"):
-        for _ in range(num_steps):
-            # the keys of Training.train_step, of spread_elbo and of the latent's expectation
-            data_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-            noise_key, latent_key = jax.random.split(loss_key)
-            rows = jax.random.randint(data_key, (BATCH,), 0, len(images))
-            noise = jax.random.normal(noise_key, (BATCH, SHAPE["dim"]))
-            draw = jax.random.normal(latent_key, (1, BATCH, SHAPE["latent_dim"]))[0]
-            state, metrics = jax.jit(training.train_step)(state)
-            losses["this package"].append(float(metrics["loss"]))
-            given = [
-                torch.tensor(np.array(each)).to(device)
-                for each in (images[np.asarray(rows)], noise, draw)
-            ]
-            for name, one in runs.items():
-                losses[name].append(float(one.step(*given)))
-    return {name: np.array(each) for name, each in losses.items()}
+        batches, ours = jax.jit(partial(timing.replay, training, draw, num_steps=num_steps))(state)
+    params, batches = jax.device_get(state.params), torch_models.to_device(batches, device)
+    losses = {"this package": np.asarray(ours)}
+    for name in names:
+        one = torch_models.image_run(params, device, name == "compiled")
+        losses[name] = np.array([float(one.step(*batch)) for batch in zip(*batches, strict=True)])
+    return losses
 
 
 def summarise(rates: Rates) -> dict[str, Any]:
     """Medians over the rounds; a ratio is taken within each round, where all met the same load."""
-
-    def ratio_to(names: tuple[str, ...]) -> float:
-        rounds = zip(rates["this package"], *(rates[name] for name in names), strict=True)
-        return median(ours / max(theirs) for ours, *theirs in rounds)
-
     return {
         "steps_per_second": {name: median(each) for name, each in rates.items()},
-        "ratio_to_eager": ratio_to(("eager",)),
-        "ratio_to_compiled": ratio_to(("compiled",)),
-        "ratio_to_faster": ratio_to(("eager", "compiled")),
+        "ratio_to_eager": ratio(rates, "this package", "eager"),
+        "ratio_to_compiled": ratio(rates, "this package", "compiled"),
+        "ratio_to_faster": ratio(rates, "this package", "eager", "compiled"),
     }
 
 
-def print_results(
-    results: Mapping[str, Any], threads: Mapping[str, int], difference: float
-) -> None:
-    print(f"the three losses agree to {difference:.0e}")
+def print_results(output: OutputFolder, measured: Measured) -> None:
+    results, threads = measured.results, measured.threads
     for name, rate in results["steps_per_second"].items():
         of = f", threads: {threads[name]}" if name in threads else ""
         print(f"{name}: {rate:,.0f} steps/s{of}")

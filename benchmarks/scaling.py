@@ -5,15 +5,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.contestants import (
-    BASE,
-    BATCH,
-    CompiledSweep,
-    Contestant,
-    Say,
-    multiply_adds,
-    take_turns,
-)
+from benchmarks.contestants import BASE, CompiledSweep, multiply_adds
+from benchmarks.timing import BATCH, Contestant, Say, take_turns
 
 if TYPE_CHECKING:
     from spread_jax.training import Training

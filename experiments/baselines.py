@@ -1,9 +1,9 @@
 """Every honest alternative on equal budgets: is the spread more than a floor, noise, a GAN?"""
 
 import dataclasses
+import functools
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,12 +21,7 @@ if TYPE_CHECKING:
     from spread_jax.comparison import Program
     from spread_jax.training import Hyper
 
-QUICK: dict[str, Any] = {
-    "steps": 1_500,
-    "curve_steps": 1_500,
-    "seeds": 4,
-    "num_samples": 200,
-}
+QUICK: dict[str, Any] = {"steps": 1_500, "curve_steps": 1_500, "seeds": 4, "num_samples": 200}
 MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "spread_annealed")
 NOT_HERE = ("delta_vae",)  # with a binary latent its samples are two points
 
@@ -62,12 +57,10 @@ class Settings(TrainingSettings):
 
     def check(self) -> None:
         super().check()
-        for field in dataclasses.fields(self):
-            if self.quick and field.name in QUICK:
-                value = getattr(self, field.name)
-                accepted = "left out with --quick, which sets it"
-                flag = f"--{field.name.replace('_', '-')}"
-                require(value == field.default, flag, value, accepted)
+        for name in QUICK if self.quick else ():
+            flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            accepted = "left out with --quick, which sets it"
+            require(value == getattr(Settings, name), flag, value, accepted)
         require(self.curve_steps >= 1, "--curve-steps", self.curve_steps, "at least 1")
         require_positive("--sigma-fix", self.sigma_fix, "data units")
         require_positive("--learning-rate", self.learning_rate)
@@ -82,12 +75,12 @@ class Settings(TrainingSettings):
 
 
 class Comparison(NamedTuple):
-    """Arms, by name, on data; ``others`` are the numbers of the data, each a cell of every arm."""
+    """Arms, by name, on a law; ``others`` are the law's name and numbers, each a cell of every
+    arm."""
 
-    data: str  # the name of the law
     problem: "Callable[[Hyper], sj.problems.Problem]"
     arms: tuple[str, ...]
-    others: list[dict[str, float]]
+    others: list[dict[str, Any]]
     num_steps: int
     max_data_size: int | None = None  # of finite data sets; None: fresh data at every step
 
@@ -96,26 +89,30 @@ class Comparison(NamedTuple):
         """The law of the first cell: networks and latents are the same in all."""
         return self.problem(self.others[0])
 
+    @property
+    def has_modes(self) -> bool:
+        return "data_std" in self.others[0]
+
 
 def comparisons(settings: Settings) -> list[Comparison]:
     def modes(hyper):
         return sj.problems.two_modes(hyper["data_std"])
 
     every = tuple(name for name in sj.ARMS if name not in NOT_HERE)
-    std, sizes = settings.finite_data_std, settings.data_size
-    stds = [{"data_std": std} for std in settings.data_std]
-    found = [Comparison("two_modes", modes, every, stds, settings.steps)]
+    sizes, steps = settings.data_size, settings.curve_steps
+    stds = [{"data": "two_modes", "data_std": std} for std in settings.data_std]
+    found = [Comparison(modes, every, stds, settings.steps)]
     if sizes:
-        cells = [{"data_std": std, "data_size": float(size)} for size in sizes]
-        found.append(Comparison("two_modes", modes, MAIN_ARMS, cells, settings.steps, max(sizes)))
-    steps = settings.curve_steps
-    found.append(Comparison("ring", lambda hyper: sj.problems.ring(), MAIN_ARMS, [{}], steps))
-    found.append(Comparison("spiral", lambda hyper: sj.problems.spiral(), MAIN_ARMS, [{}], steps))
+        law = {"data": "two_modes", "data_std": settings.finite_data_std}
+        cells = [{**law, "data_size": float(size)} for size in sizes]
+        found.append(Comparison(modes, MAIN_ARMS, cells, settings.steps, max(sizes)))
+    for curve in (sj.problems.ring(), sj.problems.spiral()):
+        problem = functools.partial(lambda curve, hyper: curve, curve)
+        found.append(Comparison(problem, MAIN_ARMS, [{"data": curve.name}], steps))
     return found
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
     output = OutputFolder(settings.out)
     if settings.quick:
         settings = dataclasses.replace(settings, **QUICK)
@@ -135,6 +132,8 @@ def run(settings: Settings) -> None:
     cells = zip(dataset["arm"].values, dataset["data_std"].values, strict=True)
     predicted = [arms[name].predicted_std(std, settings.sigma_fix) for name, std in cells]
     dataset = dataset.assign(predicted=("cell", predicted))
+    if "data_size" not in dataset:
+        dataset = dataset.assign_coords(data_size=dataset["data_std"] * math.nan)
     rows = baselines_report.rows(dataset, truth)
 
     output.write_dataset("results.nc", dataset)
@@ -142,23 +141,20 @@ def run(settings: Settings) -> None:
         output.write_params("params.npz", params)
     baselines_report.write_figures(output, settings, dataset, truth)
     baselines_report.print_rows(settings, rows)
-    output.finish(settings, started, seconds, {"rows": rows})
+    output.finish(settings, seconds, {"rows": rows})
 
 
 def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":
     import jax
 
-    from spread_jax.models.networks import BernoulliEncoder, GaussianDecoder
     from spread_jax.problems.two_modes import watch_components
 
-    like = comparison.like
+    # a GAN's critic is the encoder of two modes: it maps a point to one number
+    variances = {"optimal": "none", "gan": "each"}
 
     def make_model(structure):
-        if structure.variance == "gan":  # a critic maps a point to one number
-            decoder = GaussianDecoder(settings.hidden, dim=2)
-            return sj.linen_vae(BernoulliEncoder(settings.hidden), decoder, like.latent, dim=2)
-        variance = "none" if structure.variance == "optimal" else structure.variance
-        return like.vae(settings.hidden, variance=variance, min_std=structure.min_std)
+        variance = variances.get(structure.variance, structure.variance)
+        return comparison.like.vae(settings.hidden, variance=variance, min_std=structure.min_std)
 
     def sample_batch(key, data, hyper):
         if data is None:
@@ -170,7 +166,6 @@ def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":
         size = comparison.max_data_size
         return None if size is None else comparison.problem(hyper).sample(key, size)
 
-    has_modes = comparison.data == "two_modes"
     return sj.comparison.programs(
         {name: sj.ARMS[name] for name in comparison.arms},
         make_model,
@@ -178,7 +173,7 @@ def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":
         others=[{**other, "learning_rate": settings.learning_rate} for other in comparison.others],
         sample_batch=sample_batch,
         num_steps=comparison.num_steps,
-        observe=watch_components if has_modes else lambda model: lambda params: {},
+        observe=watch_components if comparison.has_modes else lambda model: lambda params: {},
         make_data=make_data,
     )
 
@@ -193,7 +188,7 @@ def train(
 
     steps = comparison.num_steps
     for program in programs_of(settings, comparison):
-        name = f"{comparison.data}: {', '.join(program.arms)}"
+        name = f"{comparison.like.name}: {', '.join(program.arms)}"
         if not settings.quiet:
             print(f"{name}, {len(program.cells)} cells x {settings.seeds} seeds", file=sys.stderr)
         with progress_bar(settings.quiet) as on_progress:
@@ -207,7 +202,7 @@ def train(
             )
         model = program.model._replace(latent=comparison.like.even_latent)
         yield name, runs, judge(settings, comparison, model, runs, program.spread)
-    if comparison.data == "two_modes":
+    if comparison.has_modes:
         cells = [{"arm": "deconvolution", **other} for other in comparison.others]
         seeds = settings.seed + np.arange(settings.seeds)
         runs = deconvolved_runs(cells, settings.sigma_fix, seeds)
@@ -230,16 +225,13 @@ def judge(
 
     n, seed = settings.num_samples, settings.seed
     metrics = sj.problems.problem_metrics(comparison.problem, n)
-    if comparison.data == "two_modes":
+    if comparison.has_modes:
         shown = ("recovered", "sigma_x", "position_bias")
         metrics += [metric for metric in two_mode_metrics() if metric.name in shown]
     data = comparison.like.dataset(jax.random.key(0), 2, 2)
     judged = sj.judge(model, runs, data, metrics, spread=spread, num_samples=n, seed=seed)
-    judged["samples"] = first_samples(model, runs, data, n, spread=spread, seed=seed)
-    size = judged.sizes["cell"]
-    if comparison.max_data_size is None:
-        judged = judged.assign_coords(data_size=("cell", [math.nan] * size))
-    return judged.assign_coords(data=("cell", [comparison.data] * size))
+    samples = first_samples(model, runs, data, n, spread=spread, seed=seed)
+    return judged.assign(samples=samples)
 
 
 if __name__ == "__main__":

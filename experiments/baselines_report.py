@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import spread_jax as sj
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.tables import print_table, rate_text
+from spread_jax.cli.tables import fill, print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +26,7 @@ def true_samples(settings: "Settings", comparison: "Comparison") -> "Iterator[xr
     for other in {other.get("data_std"): other for other in comparison.others}.values():
         problem = comparison.problem(other)
         scores = sj.problems.true_scores(problem, settings.num_samples, settings.seeds)
-        law = {"data": [comparison.data], "data_std": [other.get("data_std", math.nan)]}
+        law = {"data": [problem.name], "data_std": [other.get("data_std", math.nan)]}
         yield scores.expand_dims("cell").assign_coords(
             {name: ("cell", value) for name, value in law.items()}
         )
@@ -34,22 +34,21 @@ def true_samples(settings: "Settings", comparison: "Comparison") -> "Iterator[xr
 
 def rows(dataset: "xr.Dataset", truth: "xr.Dataset") -> list[dict[str, Any]]:
     """A row of metrics.json for each cell: its numbers, beside those of true samples."""
-
-    def number(cell: "xr.Dataset", name: str) -> float | None:
-        return None if math.isnan(cell[name]) else float(cell[name])
-
-    def law_of(cell: "xr.Dataset") -> tuple[str, float | None]:
-        return cell["data"].item(), number(cell, "data_std")
-
-    def cells(of: "xr.Dataset") -> "list[xr.Dataset]":
-        return [of.isel(cell=i) for i in range(of.sizes["cell"])]
-
     middle = sj.over_seeds(truth).sel(statistic="middle")
-    true = {law_of(cell): cell for cell in cells(middle)}
+    laws = list(
+        zip(
+            truth["data"].values,
+            sj.aggregate.finite(truth["data_std"].values.tolist()),
+            strict=True,
+        )
+    )
     found = []
-    for cell in cells(dataset):
-        data, data_std = law_of(cell)
-        data_size = number(cell, "data_size")
+    for i in range(dataset.sizes["cell"]):
+        cell = dataset.isel(cell=i)
+        data_std, data_size = sj.aggregate.finite(
+            [cell["data_std"].item(), cell["data_size"].item()]
+        )
+        true = middle.isel(cell=laws.index((cell["data"].item(), data_std)))
         numbers = sj.aggregate.over_seeds_json(cell)
         if data_std:
             numbers["predicted_sigma_x"] = float(cell["predicted"])
@@ -58,11 +57,11 @@ def rows(dataset: "xr.Dataset", truth: "xr.Dataset") -> list[dict[str, Any]]:
         found.append(
             {
                 "arm": cell["arm"].item(),
-                "data": data,
+                "data": cell["data"].item(),
                 "data_std": data_std,
                 "data_size": data_size and int(data_size),
                 **numbers,
-                **{f"{name}_truth": float(true[data, data_std][name]) for name in OF_TRUTH},
+                **{f"{name}_truth": float(true[name]) for name in OF_TRUTH},
             }
         )
     return found
@@ -94,35 +93,29 @@ def write_figures(
 def print_rows(settings: "Settings", found: list[dict[str, Any]]) -> None:
     """One table for each data law and size."""
     columns = {
-        "σ_x (predicted)": lambda r: (
-            f"{four(r['median_sigma_x'])} ({four(r['predicted_sigma_x'])})"
-            if r["data_std"]
-            else "-"
-        ),
-        "position": lambda r: four(r["median_position_bias"]),
-        "off data": lambda r: four(r["median_off_data"]),
-        "energy": lambda r: four(r["median_energy_distance"]),
-        "W2": lambda r: four(r["median_wasserstein"]),
-        "recovered": lambda r: (
-            rate_text(r["recovered_rate"], r["recovered_interval"]) if r["data_std"] else "-"
-        ),
-        "loss std": lambda r: four(r["median_late_loss_std"]),
+        "σ_x (predicted)": "{median_sigma_x:.4f} ({predicted_sigma_x:.4f})",
+        "position": "{median_position_bias:.4f}",
+        "off data": "{median_off_data:.4f}",
+        "energy": "{median_energy_distance:.4f}",
+        "W2": "{median_wasserstein:.4f}",
+        "recovered": "{recovered_rate:.0%} {recovered_interval:%}",
+        "loss std": "{median_late_loss_std:.4f}",
     }
+    of_truth = {"energy": "{energy_distance_truth:.4f}", "W2": "{wasserstein_truth:.4f}"}
     labels = {name: arm.label for name, arm in arms().items()}
     groups: dict[tuple, list[dict]] = {}
     for r in found:
         groups.setdefault((r["data"], r["data_std"], r["data_size"]), []).append(r)
     for (data, data_std, data_size), members in groups.items():
-        title = data.replace("_", " ")
+        title, shown = data.replace("_", " "), columns
         if data_std:
             size = f"{data_size:,} points" if data_size else "fresh data"
             title += f", std {data_std:g}, {size}"
-        lines = [[labels[r["arm"]], *(text(r) for text in columns.values())] for r in members]
-        truth = {
-            "energy": four(members[0]["energy_distance_truth"]),
-            "W2": four(members[0]["wasserstein_truth"]),
-        }
-        lines.append(["two true samples", *(truth.get(column, "") for column in columns)])
+        else:  # a curve has no modes
+            shown = {**columns, "σ_x (predicted)": "-", "recovered": "-"}
+        lines = [[labels[r["arm"]], *(fill(text, r) for text in shown.values())] for r in members]
+        truth = [fill(of_truth.get(column, ""), members[0]) for column in columns]
+        lines.append(["two true samples", *truth])
         print_table(title, ["", *columns], lines, width=TABLE_WIDTH)
     print(
         f"""\
@@ -133,7 +126,3 @@ energy distance and W2: of {settings.num_samples} clean samples, W2 of 250 at mo
 loss std: of the last tenth of training, nats (WGAN-GP: the critic's, data units)
 all else in data units"""
     )
-
-
-def four(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,7 +104,6 @@ class Settings(TrainingSettings):
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
     data = load(settings)
     config = {
         **dataclasses.asdict(settings),
@@ -139,7 +137,7 @@ def run(settings: Settings) -> None:
             output.write_params("params.npz", params_of(trained))
         fit_report.write_figures(output, data, found, metrics["suggested_sigma"])
     fit_report.print_results(settings, metrics)
-    output.finish(config, started, sum(runs.compile_seconds for runs in sweeps), metrics)
+    output.finish(config, sum(runs.compile_seconds for runs in sweeps), metrics)
     for store in stores:
         store.discard()
         store.folder.parent.rmdir()

@@ -1,5 +1,6 @@
 """What :mod:`experiments.fit` says of its runs: its numbers, figures and tables."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import spread_jax as sj
@@ -24,29 +25,21 @@ def describe(data: "sj.Dataset") -> str:
     )
 
 
-def suggested_sigma(data: "sj.Dataset") -> list[float] | None:
-    """What suggest_sigma makes of the training data, ``[low, high]``."""
-    try:
-        suggested = sj.suggest_sigma(data.train)
-    except ValueError:  # all rows are equal
-        return None
-    return [suggested.low, suggested.high]
-
-
 def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") -> dict[str, Any]:
     """What metrics.json holds: the lists over seeds and their middles, of every cell and arm."""
 
     def cells_of(dataset: "xr.Dataset") -> list[dict[str, Any]]:
+        cells = (dataset.isel(cell=i) for i in range(dataset.sizes["cell"]))
         return [
-            {
-                "arm": str(cell["arm"].values),
-                "sigma_fix": float(cell["sigma_fix"]),
-                **sj.aggregate.per_seed_json(cell),
-                **sj.aggregate.over_seeds_json(cell),
-            }
-            for cell in (dataset.isel(cell=i) for i in range(dataset.sizes["cell"]))
+            {name: cell[name].item() for name in ("arm", "sigma_fix")}
+            | sj.aggregate.per_seed_json(cell)
+            | sj.aggregate.over_seeds_json(cell)
+            for cell in cells
         ]
 
+    suggested = None
+    with contextlib.suppress(ValueError):  # all rows are equal
+        suggested = list(sj.suggest_sigma(data.train)[:2])
     floors = found.shown["floor"].dropna("cell").values.tolist() if "floor" in found.shown else []
     return {
         "data": {
@@ -60,7 +53,7 @@ def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") ->
         },
         "epochs": settings.steps * settings.batch_size / len(data.train),
         "floor": floors[0] if floors else None,
-        "suggested_sigma": suggested_sigma(data),
+        "suggested_sigma": suggested,
         "reference": found.reference,
         "arms": {cell["arm"]: cell for cell in cells_of(found.shown)},
         "cells": cells_of(found.cells),

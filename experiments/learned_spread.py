@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.progress import progress_bar
 from spread_jax.cli.settings import TrainingSettings, require, require_positive
-from spread_jax.cli.tables import number_text, print_table
+from spread_jax.cli.tables import fill, print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -83,9 +82,9 @@ def arms(
 
     vae = sj.make_vae(dim, latent_dim=latent_dim, hidden=settings.hidden, variance="none")
     sigma, rates = settings.sigma_fix, (settings.learning_rate, settings.noise_learning_rate)
-    min_max = learned.min_max_adam(*rates, settings.model_steps)
+    fixed, min_max = optax.adam(rates[0]), learned.min_max_adam(*rates, settings.model_steps)
     models: list[tuple[str, str, sj.Model, Any]] = [
-        ("fixed N(0, σ² I)", "#666666", vae, optax.adam(settings.learning_rate)),
+        ("fixed N(0, σ² I)", "#666666", vae, fixed),
         ("learned covariance", "#0072B2", learned.learned_covariance_vae(vae, dim, sigma), min_max),
         ("learned mean", "#009E73", learned.learned_mean_vae(vae, dim, sigma), min_max),
     ]
@@ -101,7 +100,6 @@ def arms(
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
     output = OutputFolder(settings.out)
     start_jax(settings)
     import xarray as xr
@@ -118,7 +116,7 @@ def run(settings: Settings) -> None:
         output.write_params("params.npz", params)
     results: dict[str, Any] = dict(zip(settings.data, map(as_json, judged), strict=True))
     print_results(settings, results)
-    output.finish(settings, started, seconds, {"data": results})
+    output.finish(settings, seconds, {"data": results})
 
 
 def judge_data(settings: Settings, name: str) -> "tuple[xr.Dataset, dict[str, Any], float]":
@@ -131,7 +129,7 @@ def judge_data(settings: Settings, name: str) -> "tuple[xr.Dataset, dict[str, An
         with progress_bar(settings.quiet) as on_progress:
             runs = sj.sweep(
                 training,
-                [{"arm": label}],
+                [{"arm": label, "label": label, "color": color}],
                 num_seeds=settings.seeds,
                 seed=settings.seed,
                 on_progress=on_progress,
@@ -146,7 +144,7 @@ def judge_data(settings: Settings, name: str) -> "tuple[xr.Dataset, dict[str, An
             num_samples=min(NUM_JUDGED, len(data.test)),
             seed=settings.seed,
         )
-        parts.append(part.assign_coords(label=("cell", [label]), color=("cell", [color])))
+        parts.append(part)
         params[label] = runs.stacked_params
         seconds += runs.compile_seconds
     return xr.concat(parts, "cell").assign_attrs(data=TITLES[name]), params, seconds
@@ -156,30 +154,28 @@ def as_json(dataset: "xr.Dataset") -> dict[str, Any]:
     """Each arm's numbers, and on how many seeds it beats the fixed noise."""
     distance = sj.aggregate.with_worst(dataset["energy_distance"])
     beats = (distance < distance.isel(cell=0)).sum("seed").values.tolist()
-    cells = [dataset.isel(cell=i) for i in range(dataset.sizes["cell"])]
-    return {
-        cell["label"].item(): {
-            **sj.aggregate.per_seed_json(cell),
-            **sj.aggregate.over_seeds_json(cell),
-            "seeds_better": better,
-        }
-        for cell, better in zip(cells, beats, strict=True)
-    }
+    found = {}
+    for i, better in enumerate(beats):
+        cell = dataset.isel(cell=i)
+        numbers = {**sj.aggregate.per_seed_json(cell), **sj.aggregate.over_seeds_json(cell)}
+        found[cell["label"].item()] = {**numbers, "seeds_better": better}
+    return found
 
 
 def print_results(settings: Settings, results: dict[str, Any]) -> None:
     labels = list(next(iter(results.values())))
-
-    def text(arm: dict[str, Any]) -> str:
-        low, high = map(number_text, arm["energy_distance_interval"])
-        middle = number_text(arm["median_energy_distance"])
-        return f"{middle} [{low}, {high}]; {arm['seeds_better']} of {settings.seeds}"
-
+    template = (
+        "{median_energy_distance} [{energy_distance_interval[0]}, {energy_distance_interval[1]}]; "
+        f"{{seeds_better}} of {settings.seeds}"
+    )
     print_table(
         f"energy distance of clean samples to test points, {settings.seeds} seeds, "
         f"{settings.steps:,} steps, sigma_fix {settings.sigma_fix:g}",
         ["", *labels],
-        [[TITLES[name], *map(text, arms.values())] for name, arms in results.items()],
+        [
+            [TITLES[name], *(fill(template, arm) for arm in arms.values())]
+            for name, arms in results.items()
+        ],
         caption="median and its 95 % interval, data units; seeds that beat the fixed noise",
         width=120,
     )

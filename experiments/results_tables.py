@@ -9,10 +9,21 @@ from typing import Any
 
 from experiments.baselines_report import arms as all_arms
 from experiments.learned_spread import TITLES
-from experiments.results_runs import SETTINGS, TOYS
 from spread_jax.cli.tables import fill, number_text
 
 Metrics = dict[str, Any]
+SETTINGS = {
+    "defaults": "",
+    "signed": "--signed-latent",
+    "fast": "--learning-rate 1e-2 --steps 5000",
+    "narrow": "--initial-log-var -5",
+    "wide-tanh": "--hidden 64 64 --activation tanh --steps 5000 --initial-log-var 0 "
+    "--no-zero-log-var-kernel",
+    "wide-relu": "--hidden 64 64 --learning-rate 1e-2 --steps 5000 --initial-log-var 0 "
+    "--no-zero-log-var-kernel",
+}
+"""The flags of README's table of settings."""
+TOYS = {f"toy-{sigma_fix}": sigma_fix for sigma_fix in ("0.03", "0.1", "0.3", "0.5")}
 SAMPLES = {"Fréchet distance": "frechet", "precision": "precision", "recall": "recall"}
 MEANS = {f"{title}, means": f"{key}_of_means" for title, key in SAMPLES.items()}
 BOUNDS = {
@@ -50,8 +61,8 @@ def row(label: str, template: str, *cells: Metrics) -> str:
 def toy(with_plain: Metrics, *runs: Metrics) -> Iterator[str]:
     yield "σ_fix | both modes found | median spread KL, nats | late loss std, nats"
     plain = "{recovered} |  | {median_late_loss_std:.2f}"
-    spread = "{recovered} | {median_spread_kl:.4f} | {median_late_loss_std:.3f}"
     yield row("0 (plain VAE)", plain, with_plain["arms"]["vae"])
+    spread = "{recovered} | {median_spread_kl:.4f} | {median_late_loss_std:.3f}"
     for run in runs:
         yield row(f"{run['config']['sigma_fix']:g}", spread, run["arms"]["spread_vae"])
 

@@ -18,7 +18,7 @@ from spread_jax.cli.settings import (
     require_non_negative,
     require_positive,
 )
-from spread_jax.cli.tables import number_text, print_table, rate_text
+from spread_jax.cli.tables import fill, print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,7 +64,6 @@ class Settings(DistributedSettings, two_modes.TwoModeSettings):
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
     identity = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NOT_IDENTITY}
     alone = not settings.distributed  # processes must not disagree
     if settings.resume and alone and already_done(settings.out, identity):
@@ -76,14 +75,12 @@ def run(settings: Settings) -> None:
 
     is_writer = jax.process_index() == 0
     output = OutputFolder(settings.out) if is_writer else None
-    model = two_modes.make_model(settings)
     with (
         checkpoints(settings.out, identity, resume=settings.resume) as (store, stoppable),
         progress_bar(settings.quiet or not is_writer) as show,
     ):
         runs = two_modes.train(
             settings,
-            model,
             settings.sigma_fix,
             settings.learning_rate,
             cure="--sigma-fix above 0",
@@ -92,21 +89,17 @@ def run(settings: Settings) -> None:
             checkpoints=store,
         )
     if output is not None:
-        report(settings, output, model, runs, started)
+        report(settings, output, runs)
         store.discard()
 
 
-def report(
-    settings: Settings, output: OutputFolder, model: "sj.VAE", runs: "sj.Sweep", started: float
-) -> None:
+def report(settings: Settings, output: OutputFolder, runs: "sj.Sweep") -> None:
     import jax
 
     with stage_line(settings.quiet) as on_stage:
         on_stage("judging")
-        data = sj.problems.two_modes(settings.data_std).dataset(jax.random.key(settings.seed), 1)
         arms = ["spread_vae" if sigma else "vae" for sigma in settings.sigma_fix]
-        reference = settings.reference_sigma
-        judged = two_modes.judge(settings, model, runs, data, arms, reference=reference)
+        judged = two_modes.judge(settings, runs, arms, reference=settings.reference_sigma)
         output.write_dataset("results.nc", judged)
         if settings.save_params:
             output.write_params("params.npz", runs.stacked_params)
@@ -121,13 +114,13 @@ def report(
     results = {
         "run_steps_per_second": len(cells) * settings.seeds * settings.steps / runs.train_seconds,
         "compile_seconds": runs.compile_seconds,
-        "wall_seconds": time.perf_counter() - started,
+        "wall_seconds": time.perf_counter() - output.started,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "digest": digest(judged),
         "cells": cells,
     }
-    output.finish(settings, started, runs.compile_seconds, results)
+    output.finish(settings, runs.compile_seconds, results)
 
 
 def write_figures(output: OutputFolder, settings: Settings, judged: "xr.Dataset") -> None:
@@ -146,23 +139,24 @@ def write_figures(output: OutputFolder, settings: Settings, judged: "xr.Dataset"
 
 
 def print_cells(settings: Settings, cells: list[dict[str, Any]]) -> None:
+    reference = f"{settings.reference_sigma:g}"
     columns = {
-        "σ_fix": lambda c: f"{c['sigma_fix']:g}",
-        "lr": lambda c: f"{c['learning_rate']:g}",
-        "both modes": lambda c: rate_text(c["recovery_rate"], c["recovery_interval"]),
-        "KL": lambda c: number_text(c["median_spread_kl"]),
-        f"KL at {settings.reference_sigma:g}": lambda c: number_text(c["spread_kl_at_reference"]),
-        "energy": lambda c: number_text(c["median_energy_distance"]),
-        "late std": lambda c: number_text(c["median_late_loss_std"]),
-        "max rise": lambda c: number_text(c["median_max_loss_rise"]),
-        "broken": lambda c: f"{c['nonfinite_rate']:.0%}",
+        "σ_fix": "{sigma_fix:g}",
+        "lr": "{learning_rate:g}",
+        "both modes": "{recovery_rate:.0%} {recovery_interval:%}",
+        "KL": "{median_spread_kl}",
+        f"KL at {reference}": "{spread_kl_at_reference}",
+        "energy": "{median_energy_distance}",
+        "late std": "{median_late_loss_std}",
+        "max rise": "{median_max_loss_rise}",
+        "broken": "{nonfinite_rate:.0%}",
     }
     print_table(
         f"two modes, {settings.seeds} seeds a cell, {settings.steps:,} steps",
         list(columns),
-        [[text(cell) for text in columns.values()] for cell in cells],
+        [[fill(template, cell) for template in columns.values()] for cell in cells],
         caption="medians over seeds; 95 % Wilson interval; spread KL in nats, at the cell's own "
-        f"σ_fix and at {settings.reference_sigma:g} for all; energy distance in data units",
+        f"σ_fix and at {reference} for all; energy distance in data units",
     )
 
 

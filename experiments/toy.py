@@ -1,7 +1,6 @@
 """The failure case and its cure: a plain VAE and a spread VAE on two modes of a line."""
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.progress import progress_bar
 from spread_jax.cli.settings import require_non_negative, require_positive
-from spread_jax.cli.tables import number_text, print_table, rate_text
+from spread_jax.cli.tables import fill, print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,21 +37,20 @@ class Settings(two_modes.TwoModeSettings):
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
     output = OutputFolder(settings.out)
     sigma, data_std = settings.sigma_fix, settings.data_std
     two_modes.warn_of_sigma(sigma, data_std)
     start_jax(settings)
     import jax
 
-    model = two_modes.make_model(settings)
     cure = f"see the arm with --sigma-fix {sigma:g}" if sigma else "--sigma-fix above 0"
     with progress_bar(settings.quiet) as show:
         runs = two_modes.train(
-            settings, model, (0.0, sigma), settings.learning_rate, cure=cure, on_progress=show
+            settings, (0.0, sigma), settings.learning_rate, cure=cure, on_progress=show
         )
     data = sj.problems.two_modes(data_std).dataset(jax.random.key(settings.seed), 2000)
-    judged = two_modes.judge(settings, model, runs, data, ARMS, sigma_fix=sigma)
+    judged = two_modes.judge(settings, runs, ARMS, sigma_fix=sigma)
+    model = two_modes.make_model(settings)
     judged["samples"] = sj.judgement.first_samples(model, runs, data, 2000, seed=settings.seed)
     arms = {name: judged.isel(sigma_fix=i) for i, name in enumerate(ARMS)}
     summaries = {name: two_modes.over_seeds_json(arm) for name, arm in arms.items()}
@@ -70,31 +68,34 @@ def run(settings: Settings) -> None:
     output.write_figure("sigma.png", figures.sigma_figure(judged, data_std, sigma))
     print_summaries(settings, summaries)
     of_arms = {name: {**per_seed(arm), **summaries[name]} for name, arm in arms.items()}
-    output.finish(settings, started, runs.compile_seconds, {"floor": floor, "arms": of_arms})
+    output.finish(settings, runs.compile_seconds, {"floor": floor, "arms": of_arms})
 
 
 def per_seed(arm: "xr.Dataset") -> dict[str, Any]:
     last = arm[["mean", "std"]].isel(step=-1).transpose("seed", "component", "dim")
-    components = {str(name): variable.values.tolist() for name, variable in last.items()}
+    components = {name: last[name].values.tolist() for name in ("mean", "std")}
     return {**components, **sj.aggregate.per_seed_json(arm)}
 
 
 def print_summaries(settings: Settings, summaries: dict[str, dict[str, Any]]) -> None:
     rows = {
-        "both modes recovered": lambda s: rate_text(s["recovery_rate"], s["recovery_interval"]),
-        "exact spread KL, nats": lambda s: number_text(s["median_spread_kl"]),
-        "late loss std, nats": lambda s: number_text(s["median_late_loss_std"]),
-        "largest loss rise, nats": lambda s: number_text(s["median_max_loss_rise"]),
-        "smallest decoder std": lambda s: number_text(s["median_min_std"]),
-        "runs ever non-finite": lambda s: f"{s['nonfinite_rate']:.0%}",
-        "first non-finite step": lambda s: number_text(s["median_first_nonfinite_step"]),
-        "runaway alarm": alarm_text,
+        "both modes recovered": "{recovery_rate:.0%} {recovery_interval:%}",
+        "exact spread KL, nats": "{median_spread_kl}",
+        "late loss std, nats": "{median_late_loss_std}",
+        "largest loss rise, nats": "{median_max_loss_rise}",
+        "smallest decoder std": "{median_min_std}",
+        "runs ever non-finite": "{nonfinite_rate:.0%}",
+        "first non-finite step": "{median_first_nonfinite_step}",
     }
+    of_arms = summaries.values()
     print_table(
         f"two modes, sigma_fix {settings.sigma_fix:g}, {settings.seeds} seeds, "
         f"{settings.steps:,} steps",
         ["", *(sj.ARMS[name].label for name in summaries)],
-        [[row, *map(text, summaries.values())] for row, text in rows.items()],
+        [
+            *([row, *(fill(template, arm) for arm in of_arms)] for row, template in rows.items()),
+            ["runaway alarm", *map(alarm_text, of_arms)],
+        ],
         caption="medians over seeds; 95 % Wilson interval",
     )
 

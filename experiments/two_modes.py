@@ -47,37 +47,58 @@ class TwoModeSettings(TrainingSettings):
 def make_model(settings: TwoModeSettings) -> "sj.VAE":
     import jax
 
-    from spread_jax.models.networks import BernoulliEncoder
+    from spread_jax.models.networks import BernoulliEncoder, GaussianDecoder
 
     activation = {"relu": jax.nn.relu, "tanh": jax.numpy.tanh}[settings.activation]
-    problem = sj.problems.two_modes(settings.data_std)._replace(
-        encoder=lambda hidden: BernoulliEncoder(hidden, activation=activation)
-    )
-    vae = problem.vae(
+    decoder = GaussianDecoder(
         settings.hidden,
+        dim=2,
         activation=activation,
         initial_log_var=settings.initial_log_var,
         zero_log_var_kernel=not settings.no_zero_log_var_kernel,
     )
+    encoder = BernoulliEncoder(settings.hidden, activation=activation)
+    vae = sj.linen_vae(encoder, decoder, sj.bernoulli_latent(), dim=2)
     if settings.signed_latent:
         return vae._replace(decode=lambda params, z: vae.decode(params, 2 * z - 1))
     return vae
 
 
-def make_training(settings: TwoModeSettings, model: "sj.VAE") -> "sj.Training":
-    from spread_jax.problems.two_modes import two_mode_training
+def make_training(settings: TwoModeSettings) -> "sj.Training":
+    """Its hyper holds ``sigma_fix``, ``learning_rate`` and ``data_std``.
 
-    return two_mode_training(
+    By Adam, whose rate falls to half over the last three tenths of the steps: at a constant rate
+    its jitter of the means alone costs 0.013 nats at sigma_fix 0.03.
+    """
+    import optax
+
+    from spread_jax.problems.two_modes import watch_components
+
+    model, size, steps = make_model(settings), settings.data_size, settings.steps
+
+    def points(key, n, hyper):
+        return sj.sample_two_modes(key, n, hyper["data_std"])
+
+    def optimizer(hyper):
+        rate = hyper["learning_rate"]
+        falling = optax.linear_schedule(rate, rate / 2, steps * 3 // 10, steps * 7 // 10)
+        return optax.adam(falling)
+
+    def fresh_batch(key, data, hyper):
+        return points(key, settings.batch_size, hyper)
+
+    return sj.model_training(
         model,
-        num_steps=settings.steps,
-        batch_size=settings.batch_size,
-        data_size=settings.data_size,
+        sample_batch=fresh_batch if size is None else sj.rows(settings.batch_size),
+        make_data=lambda key, hyper: None if size is None else points(key, size, hyper),
+        optimizer=optimizer,
+        num_steps=steps,
+        observe=watch_components(model),
     )
 
 
 def train(
     settings: TwoModeSettings,
-    model: "sj.VAE",
     sigma_fix: Sequence[float],
     learning_rate: "float | Sequence[float]",
     *,
@@ -92,17 +113,14 @@ def train(
 
     from spread_jax.problems.two_modes import VARIABLES, two_mode_scale
 
-    per_sigma = np.size(learning_rate) * settings.seeds
-    record_every = record_every or sj.sweeps.default_record_every(
-        settings.steps, len(sigma_fix) * per_sigma
-    )
+    noise = np.repeat(sigma_fix, np.size(learning_rate) * settings.seeds)
+    record_every = record_every or sj.sweeps.default_record_every(settings.steps, len(noise))
     if jax.process_index() == 0:
         scale = two_mode_scale(settings.data_std)
-        noise = np.repeat(sigma_fix, per_sigma)
         alarms = sj.guard.watch_runaway("std", noise, scale=scale, record_every=record_every)
         on_progress = alarm_once(on_progress, alarms, f"A spread bounds it: {cure}")
     return sj.sweep(
-        make_training(settings, model),
+        make_training(settings),
         {"sigma_fix": sigma_fix, "learning_rate": learning_rate, "data_std": settings.data_std},
         num_seeds=settings.seeds,
         seed=settings.seed,
@@ -114,17 +132,14 @@ def train(
 
 
 def judge(
-    settings: TwoModeSettings,
-    model: "sj.VAE",
-    runs: "sj.Sweep",
-    data: "sj.Dataset",
-    arms: Sequence[str],
-    **divergences: float,
+    settings: TwoModeSettings, runs: "sj.Sweep", arms: Sequence[str], **divergences: float | None
 ) -> "xr.Dataset":
     """Judged by every metric of the two modes, each sigma_fix described by its arm.
 
     ``divergences``, ``sigma_fix`` or ``reference``, are those of two_mode_metrics.
     """
+    import jax
+
     from spread_jax.problems.two_modes import two_mode_metrics, two_mode_scale
 
     metrics = [
@@ -132,7 +147,8 @@ def judge(
         *sj.metrics.runaway_alarm("std", two_mode_scale(settings.data_std)),
         sj.metrics.NONFINITE,
     ]
-    judged = sj.judge(model, runs, data, metrics)
+    data = sj.problems.two_modes(settings.data_std).dataset(jax.random.key(settings.seed), 1)
+    judged = sj.judge(make_model(settings), runs, data, metrics)
     return sj.comparison.describe(judged, [sj.ARMS[name] for name in arms], "sigma_fix")
 
 
@@ -156,6 +172,4 @@ def warn_of_sigma(sigma_fix: float, data_std: float) -> None:
 def over_seeds_json(cell: "xr.Dataset") -> dict[str, Any]:
     """Rates and medians under the keys of metrics.json."""
     found = sj.aggregate.over_seeds_json(cell)
-    found["recovery_rate"] = found.pop("recovered_rate")
-    found["recovery_interval"] = found.pop("recovered_interval")
-    return found
+    return {name.replace("recovered_", "recovery_"): value for name, value in found.items()}

@@ -21,17 +21,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # catches (64, 1) - (64,
 def _judged_two_modes(sigma_fix, num_seeds, steps=10_000, judged_at=None):
     """A sweep of the toy's model with its default settings, judged at one sigma_fix or at each
     run's own."""
-    import spread_jax as sj
     from experiments import two_modes
 
     settings = two_modes.TwoModeSettings(steps=steps, seeds=num_seeds)
-    model = two_modes.make_model(settings)
-    runs = two_modes.train(
-        settings, model, sigma_fix, 1e-3, cure="", on_progress=lambda progress: None
-    )
-    data = sj.problems.two_modes(0.1).dataset(jax.random.key(0), 10)
+    runs = two_modes.train(settings, sigma_fix, 1e-3, cure="", on_progress=lambda progress: None)
     arms = ["spread_vae" if sigma else "vae" for sigma in sigma_fix]
-    return two_modes.judge(settings, model, runs, data, arms, sigma_fix=judged_at)
+    return two_modes.judge(settings, runs, arms, sigma_fix=judged_at)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def run_small(out, only=None, **others):
         patch.setattr(baselines, "start_jax", lambda settings: None)
         if only:
             every = baselines.comparisons(settings)
-            some = [c._replace(arms=only[c.data]) for c in every]
+            some = [c._replace(arms=only[c.like.name]) for c in every]
             patch.setattr(baselines, "comparisons", lambda settings: some)
         baselines.run(settings)
 
@@ -98,7 +98,7 @@ def test_a_finite_data_set_is_all_that_a_run_sees():
     x = comparison.problem({"data_std": 0.05}).sample(jax.random.key(0), 5)
     (program,) = baselines.programs_of(settings, comparison)
     hyper = {**program.cells[0], "data_size": np.float32(1), "learning_rate": np.float32(0)}
-    del hyper["arm"]
+    del hyper["arm"], hyper["data"]
     state, history = jax.jit(program.training.train)(jax.random.key(0), hyper)
     assert state.data.shape == x.shape
     np.testing.assert_allclose(history["loss"], history["loss"][0], rtol=1e-6)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import contestants, fit, scaling, sweep
+from benchmarks import contestants, fit, scaling, sweep, timing
 from spread_jax.cli import command
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
@@ -40,11 +40,11 @@ def test_losses_that_differ_end_the_benchmark():
     """By hand: 2e-5 of less than a nat is too much, of ten nats it is not."""
     ours = np.array([[0.0, 10.0]])
     with pytest.raises(RuntimeError, match=r"2.0e-05"):
-        contestants.require_same_losses({"sweep": ours, "loop": ours + np.array([2e-5, 0.0])})
+        timing.require_same_losses({"sweep": ours, "loop": ours + np.array([2e-5, 0.0])})
     with pytest.raises(RuntimeError, match="nan"):
-        contestants.require_same_losses({"sweep": ours, "loop": ours, "stacked": ours * np.nan})
+        timing.require_same_losses({"sweep": ours, "loop": ours, "stacked": ours * np.nan})
     close = {"sweep": ours, "loop": ours, "stacked": ours + np.array([0.0, 2e-5])}
-    assert contestants.require_same_losses(close) == pytest.approx(2e-6)
+    assert timing.require_same_losses(close) == pytest.approx(2e-6)
 
 
 def test_the_sweep_that_is_timed_trains():
@@ -134,7 +134,7 @@ def test_bad_values_name_the_flag_the_value_and_what_is_accepted(
 def test_without_pytorch_it_says_how_to_get_it(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sweep.py"])
-    monkeypatch.setattr(contestants.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(timing.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as exit:
         command.main(sweep.Settings, sweep.run)
     assert exit.value.code == 2

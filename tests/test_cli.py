@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,7 @@ assert not {{"jax", "numpy", "xarray", "matplotlib"}} & set(sys.modules)
 
 def test_a_command_ends_with_its_metrics_and_says_where(tmp_path, capsys):
     output = OutputFolder(tmp_path)
-    output.finish({"steps": 3}, time.perf_counter(), 1.5, {"arms": {}})
+    output.finish({"steps": 3}, 1.5, {"arms": {}})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert list(metrics) == ["config", "environment", "arms"]
     assert metrics["config"] == {"steps": 3}

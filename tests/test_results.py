@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import results
-from experiments.results_runs import FIGURES, RUNS, Run
+from experiments.results import FIGURES, RUNS, Run
 from experiments.results_tables import SAMPLES, TABLES, fit, learned, linear, sigma, slopes
 from spread_jax.cli import command
 from spread_jax.cli.tables import fill, markdown

@@ -174,7 +174,7 @@ def test_plain_vae_alone_has_no_divergence_and_no_floor(tmp_path, monkeypatch, c
 def test_variants_train(others):
     settings = toy.Settings(steps=50, **others)
     result = sweeps.sweep(
-        two_modes.make_training(settings, two_modes.make_model(settings)),
+        two_modes.make_training(settings),
         {"sigma_fix": 0.1, "learning_rate": 1e-3, "data_std": 0.1},
         num_seeds=1,
     )

@@ -41,7 +41,7 @@ def test_recovery_allows_a_swap_and_nothing_else():
 
 def test_spread_kl_of_components_is_the_oracles_and_nan_where_nothing_is_known():
     def divergence(mean, std):
-        return spread_kl_of_components(two_mode_mixture(), mean, std, 0.2)
+        return spread_kl_of_components(mean, std, 0.1, 0.2)
 
     other = GaussianMixture(np.ones(2) / 2, MEAN * 0.5, STD * 2)
     np.testing.assert_allclose(divergence(MEAN, STD), 0, atol=1e-12)
@@ -52,15 +52,15 @@ def test_spread_kl_of_components_is_the_oracles_and_nan_where_nothing_is_known()
 
 def test_energy_distance_of_components_ignores_their_order():
     truth, stds = two_mode_mixture(0.1), np.array([[0.2, 0.0], [0.1, 0.0]])
-    assert energy_distance_of_components(truth, truth.means[::-1], truth.stds) == 0
-    swapped = energy_distance_of_components(truth, truth.means[::-1], stds)
-    assert swapped == energy_distance_of_components(truth, truth.means, stds[::-1]) > 0
-    assert np.isnan(energy_distance_of_components(truth, truth.means * np.nan, stds))
+    assert energy_distance_of_components(truth.means[::-1], truth.stds, 0.1) == 0
+    swapped = energy_distance_of_components(truth.means[::-1], stds, 0.1)
+    assert swapped == energy_distance_of_components(truth.means, stds[::-1], 0.1) > 0
+    assert np.isnan(energy_distance_of_components(truth.means * np.nan, stds, 0.1))
 
 
 def test_energy_distance_of_components_is_that_of_points():
     """Truth: two pairs of points, where the components have no width."""
-    found = energy_distance_of_components(two_mode_mixture(0.0), MEAN * 0.5, STD * 0)
+    found = energy_distance_of_components(MEAN * 0.5, STD * 0, 0.0)
     np.testing.assert_allclose(found, energy_distance(MEAN, MEAN * 0.5), rtol=1e-12)
 
 
@@ -100,9 +100,8 @@ def judged_by_hand(runs, *arguments):
 def test_the_metrics_of_a_right_a_merged_and_a_broken_run(runs):
     """By hand; distances by the functions above. A run knows its data_std in float32 only."""
     judged = judged_by_hand(runs)
-    truth = two_mode_mixture(0.1)
-    kl = spread_kl_of_components(truth, MEAN * 0, STD + 1, 0.1)
-    distance = energy_distance_of_components(truth, MEAN * 0, STD + 1)
+    kl = spread_kl_of_components(MEAN * 0, STD + 1, 0.1, 0.1)
+    distance = energy_distance_of_components(MEAN * 0, STD + 1, 0.1)
     expected = {
         "min_std": [0.0, 1.0, np.nan],
         "spread_kl": [0.0, kl, np.nan],
@@ -138,7 +137,7 @@ def test_one_noise_for_all_and_a_further_one_to_compare_at(runs):
     """Truths: the divergences at 0.3 and at 0.5; at 0 the spread KL is not known."""
     judged = judged_by_hand(runs, 0.1, 0.3, 0.5)
     for name, sigma in (("spread_kl", 0.3), ("spread_kl_at_reference", 0.5)):
-        truth = spread_kl_of_components(two_mode_mixture(0.1), MEAN * 0, STD + 1, sigma)
+        truth = spread_kl_of_components(MEAN * 0, STD + 1, 0.1, sigma)
         np.testing.assert_allclose(judged[name][:2], [0.0, truth], rtol=1e-6, atol=1e-8)
         assert judged[name].attrs["long_name"].endswith(f"at sigma_fix {sigma:g}")
     assert np.isnan(judged_by_hand(runs, 0.1, 0.0)["spread_kl"]).all()

@@ -38,9 +38,9 @@ class OutputFolder:
     """A folder whose files appear whole or not at all; metrics.json, written last, means done."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the folder, and forgets an earlier run's metrics.json; BadInputError if it cannot
-        be written."""
-        self.path = path
+        """Makes the folder, forgets an earlier run's metrics.json, and starts the clock;
+        BadInputError if the folder cannot be written."""
+        self.path, self.started = path, time.perf_counter()
         try:
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
@@ -86,16 +86,14 @@ class OutputFolder:
         """metrics.json, the last file of a run."""
         self.write_json("metrics.json", metrics)
 
-    def finish(
-        self, config: Any, started: float, compile_seconds: float, results: dict[str, Any]
-    ) -> None:
+    def finish(self, config: Any, compile_seconds: float, results: dict[str, Any]) -> None:
         """metrics.json of a training command, and a line that says where everything is.
 
         ``config`` is the settings, a dataclass, or a dict of them with what else tells runs apart;
-        ``started`` is by ``time.perf_counter``, the seconds are of compiling all programs.
+        the seconds are of compiling all programs.
         """
         config = config if isinstance(config, dict) else dataclasses.asdict(config)
-        environment = jax_environment(started, compile_seconds)
+        environment = jax_environment(self.started, compile_seconds)
         self.write_metrics({"config": config, "environment": environment, **results})
         print(f"written to {self.path}/")
 

@@ -35,13 +35,16 @@ def markdown(rows: Iterable[str]) -> str:
 def fill(template: str, numbers: Mapping[str, Any]) -> str:
     """``fill("{kl:.2f}, {rise}", {"kl": 0.5, "rise": None})`` is ``0.50, -``: as str.format does.
 
-    Without a format a number is written by :func:`number_text`, and bools as ``3 of 4``.
+    Without a format a number is written by :func:`number_text`, and bools as ``3 of 4``. Of a list
+    of numbers ``%`` makes an interval in per cent, ``[72, 99]``.
     """
     return _Formatter().vformat(template, (), numbers)
 
 
 class _Formatter(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec == "%":
+            return f"[{', '.join(f'{100 * share:.0f}' for share in value)}]"
         if isinstance(value, list):
             return f"{sum(value)} of {len(value)}"
         if value is None or (isinstance(value, float) and not format_spec):
@@ -52,9 +55,3 @@ class _Formatter(string.Formatter):
 def number_text(value: float | None) -> str:
     """Three digits, and whole thousands; a dash where there is no number."""
     return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def rate_text(rate: float, interval: Sequence[float]) -> str:
-    """``94% [72, 99]``: a rate and its interval, in per cent."""
-    low, high = interval
-    return f"{rate:.0%} [{100 * low:.0f}, {100 * high:.0f}]"

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from spread_jax.models.vae import VAE
 from spread_jax.oracles import GaussianMixture, spread_kl
 from spread_jax.problems.problem import Problem
 from spread_jax.sweeps import Variable
-from spread_jax.training import Hyper, Training, model_training, rows
+
+Moments = NDArray[np.float64]  # ``[2 components, 2]``
 
 
 def two_modes(data_std: ArrayLike = 0.1) -> Problem:
@@ -49,7 +51,7 @@ def two_modes(data_std: ArrayLike = 0.1) -> Problem:
         "two_modes",
         lambda key, n: sample_two_modes(key, n, data_std),
         sample_evenly,
-        distance_to_line,
+        lambda x: jnp.abs(x[..., 1]),
         latent,
         latent._replace(sample_prior=even_prior),
         lambda hidden: BernoulliEncoder(hidden),
@@ -76,46 +78,6 @@ def watch_components(vae: VAE) -> Callable[[PyTree], dict[str, Array]]:
     return observe
 
 
-def two_mode_training(
-    model: VAE, *, num_steps: int, batch_size: int = 128, data_size: int | None = None
-) -> Training:
-    """The failure case's training; hyper holds ``sigma_fix``, ``learning_rate`` and ``data_std``.
-
-    By Adam, whose rate falls to half over the last three tenths of the steps: at a constant rate
-    its jitter of the means alone costs 0.013 nats at sigma_fix 0.03.
-
-    Args:
-      model: with a binary latent; its components are observed.
-      num_steps: length of a run.
-      batch_size: points at a step.
-      data_size: of a finite data set of each run's own; None: fresh points at every step.
-    """
-
-    def points(key: PRNGKeyArray, hyper: Hyper, size: int) -> Array:
-        return sample_two_modes(key, size, hyper["data_std"])
-
-    def optimizer(hyper: Hyper) -> optax.GradientTransformation:
-        rate, falls = hyper["learning_rate"], num_steps * 3 // 10
-        return optax.adam(
-            optax.linear_schedule(rate, rate / 2, falls, transition_begin=num_steps * 7 // 10)
-        )
-
-    def fresh_batch(key: PRNGKeyArray, data: PyTree, hyper: Hyper) -> Array:
-        return points(key, hyper, batch_size)
-
-    def make_data(key: PRNGKeyArray, hyper: Hyper) -> Array | None:
-        return None if data_size is None else points(key, hyper, data_size)
-
-    return model_training(
-        model,
-        sample_batch=fresh_batch if data_size is None else rows(batch_size),
-        make_data=make_data,
-        optimizer=optimizer,
-        num_steps=num_steps,
-        observe=watch_components(model),
-    )
-
-
 def two_mode_metrics(
     data_std: float | None = None, sigma_fix: float | None = None, reference: float | None = None
 ) -> list[Metric]:
@@ -128,64 +90,40 @@ def two_mode_metrics(
       reference: the noise of a further spread KL, at which all runs can be compared.
     """
 
-    def std_of(run: Run) -> float:
-        return run.hyper["data_std"] if data_std is None else data_std
+    def of(function: Callable[[Moments, Moments, float], Any]) -> Callable[[Run], Any]:
+        def of_run(run: Run) -> Any:
+            mean, std = (run.curves[name][-1].astype(np.float64) for name in ("mean", "std"))
+            return function(mean, std, run.hyper["data_std"] if data_std is None else data_std)
 
-    def means_and_stds(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return run.curves["mean"][-1].astype(np.float64), run.curves["std"][-1].astype(np.float64)
+        return of_run
 
-    def recovered(run: Run) -> bool:
-        return recovered_two_modes(*means_and_stds(run), std_of(run))
-
-    def mode_error(run: Run) -> float:
-        return np.abs(np.sort(means_and_stds(run)[0][:, 0]) - [-1.0, 1.0]).max()
-
-    def std_error(run: Run) -> float:
-        return np.abs(means_and_stds(run)[1][:, 0] - std_of(run)).max()
-
-    def energy(run: Run) -> float:
-        return energy_distance_of_components(two_mode_mixture(std_of(run)), *means_and_stds(run))
-
-    def divergence_at(sigma: float | None) -> Callable[[Run], float]:
+    def kl(name: str, sigma: float | None) -> Metric:
         def divergence(run: Run) -> float:
             at = run.hyper["sigma_fix"] if sigma is None else sigma
-            truth = two_mode_mixture(std_of(run))
-            return spread_kl_of_components(truth, *means_and_stds(run), at) if at else math.nan
+            return of(partial(spread_kl_of_components, sigma_fix=at))(run) if at else math.nan
 
-        return divergence
+        where = "the run's own sigma_fix" if sigma is None else f"sigma_fix {sigma:g}"
+        return Metric(name, "nats", "lower", divergence, f"spread KL to the truth at {where}")
 
-    where = "the run's own sigma_fix" if sigma_fix is None else f"sigma_fix {sigma_fix:g}"
-    kl, units = "spread KL to the truth at", "data units"
-    metrics = [
-        Metric("recovered", "1", "higher", recovered, "both modes found"),
-        Metric("spread_kl", "nats", "lower", divergence_at(sigma_fix), f"{kl} {where}"),
+    units, energy = "data units", of(energy_distance_of_components)
+    sigma_x = of(lambda mean, std, data_std: std[:, 0].mean())
+    bias = of(lambda mean, std, data_std: np.ptp(mean[:, 0]) / 2 - 1)
+    return [
+        Metric("recovered", "1", "higher", of(recovered_two_modes), "both modes found"),
+        kl("spread_kl", sigma_fix),
+        *([] if reference is None else [kl("spread_kl_at_reference", reference)]),
         Metric("energy_distance", units, "lower", energy, "energy distance to the true law"),
-        Metric("mode_error", units, "lower", mode_error, "largest error of a mode's place"),
-        Metric("std_error", units, "lower", std_error, "largest error of a mode's std"),
-        Metric("min_std", units, "", lambda run: means_and_stds(run)[1].min(), "smallest std"),
-        Metric(
-            "sigma_x", units, "", lambda run: means_and_stds(run)[1][:, 0].mean(), "std of a mode"
-        ),
-        Metric(
-            "position_bias",
-            units,
-            "",
-            lambda run: np.ptp(means_and_stds(run)[0][:, 0]) / 2 - 1,
-            "half the distance of the modes, less 1",
-        ),
+        Metric("mode_error", units, "lower", of(mode_error), "largest error of a mode's place"),
+        Metric("std_error", units, "lower", of(std_error), "largest error of a mode's std"),
+        Metric("min_std", units, "", of(lambda mean, std, data_std: std.min()), "smallest std"),
+        Metric("sigma_x", units, "", sigma_x, "std of a mode"),
+        Metric("position_bias", units, "", bias, "half the distance of the modes, less 1"),
     ]
-    if reference is not None:
-        words = f"{kl} sigma_fix {reference:g}"
-        at_reference = divergence_at(reference)
-        metrics.append(Metric("spread_kl_at_reference", "nats", "lower", at_reference, words))
-    return metrics
 
 
 def two_mode_scale(data_std: float) -> float:
-    """√((1 + s²) / 2): :func:`spread_jax.data_scale` of the two modes.
-
-    The variance along the line is 1 + s², across it 0; the scale is the root of their mean.
-    """
+    """√((1 + s²) / 2): :func:`spread_jax.data_scale` of the two modes; 1 + s² is the variance along
+    the line, across it there is none."""
     return math.sqrt((1 + data_std**2) / 2)
 
 
@@ -208,11 +146,6 @@ def sample_two_modes(key: PRNGKeyArray, n: int, data_std: ArrayLike = 0.1) -> Fl
     return jnp.stack([a, jnp.zeros_like(a)], axis=-1)
 
 
-def distance_to_line(x: Float[Array | np.ndarray, "*batch 2"]) -> Float[Array, "*batch"]:
-    """|x_2|: how far points are from the line of :func:`sample_two_modes`, in data units."""
-    return jnp.abs(x[..., 1])
-
-
 def two_mode_mixture(data_std: float = 0.1) -> GaussianMixture:
     """The law of :func:`spread_jax.sample_two_modes`: N(±1, data_std²) in x, exactly 0 in y.
 
@@ -228,9 +161,7 @@ def two_mode_mixture(data_std: float = 0.1) -> GaussianMixture:
     )
 
 
-def recovered_two_modes(
-    mean: NDArray[np.float64], std: NDArray[np.float64], data_std: float
-) -> bool:
+def recovered_two_modes(mean: Moments, std: Moments, data_std: float) -> bool:
     """Whether a run found both modes, up to swapping its two components.
 
     Both |mean_x ∓ 1| < data_std and both |std_x - data_std| < data_std / 2.
@@ -239,54 +170,49 @@ def recovered_two_modes(
       mean, std: decoder means and clean standard deviations, ``[2 components, 2]``.
       data_std: the standard deviation of a mode.
     """
-    means_right = np.abs(np.sort(mean[:, 0]) - [-1.0, 1.0]) < data_std
-    stds_right = np.abs(std[:, 0] - data_std) < data_std / 2
-    return bool((means_right & stds_right).all())
+    means_right = mode_error(mean, std, data_std) < data_std
+    return bool(means_right and std_error(mean, std, data_std) < data_std / 2)
+
+
+def mode_error(mean: Moments, std: Moments, data_std: float) -> float:
+    """The larger |mean_x ∓ 1|; arguments here and below as in :func:`recovered_two_modes`."""
+    return np.abs(np.sort(mean[:, 0]) - [-1.0, 1.0]).max()
+
+
+def std_error(mean: Moments, std: Moments, data_std: float) -> float:
+    """The larger |std_x - data_std|."""
+    return np.abs(std[:, 0] - data_std).max()
 
 
 def spread_kl_of_components(
-    truth: GaussianMixture, mean: NDArray[np.float64], std: NDArray[np.float64], sigma_fix: float
+    mean: Moments, std: Moments, data_std: float, sigma_fix: float
 ) -> float:
     """KL(p~ || q~), q the equal mixture of a decoder's components, in nats; NaN if one is not
     finite.
 
-    Args:
-      truth: the clean law of the data.
-      mean, std: ``[component, dim]``.
-      sigma_fix: standard deviation of the noise, > 0.
-
     Raises:
-      ValueError: if ``sigma_fix`` is not positive.
+      ValueError: if ``sigma_fix``, the standard deviation of the noise, is not positive.
     """
-    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+    if not np.isfinite([mean, std]).all():
         return math.nan
-    weights = np.full(len(mean), 1 / len(mean))
-    return spread_kl(truth, GaussianMixture(weights, mean, std), sigma_fix)
+    model = GaussianMixture(np.full(len(mean), 1 / len(mean)), mean, std)
+    return spread_kl(two_mode_mixture(data_std), model, sigma_fix)
 
 
-def energy_distance_of_components(
-    truth: GaussianMixture,
-    mean: NDArray[np.float64],
-    std: NDArray[np.float64],
-    num_samples: int = 200,
-) -> float:
-    """Energy distance between clean samples of a run and of the truth, in data units.
+def energy_distance_of_components(mean: Moments, std: Moments, data_std: float) -> float:
+    """Energy distance between 200 clean samples of a run and of the truth, in data units; NaN if
+    a component is not finite.
 
     Samples are drawn evenly from the components and with the same noise for all, so that a run
     that equals the truth is at distance 0, and not at that of two independent samples.
-
-    Args:
-      truth: the clean law of the data, of equal weights.
-      mean, std: ``[component, dim]``; NaN is returned where one is not finite.
-      num_samples: points per law.
     """
-    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+    if not np.isfinite([mean, std]).all():
         return math.nan
-    count, dim = mean.shape
-    noise = np.random.default_rng(0).standard_normal((num_samples // count, count, dim))
+    noise = np.random.default_rng(0).standard_normal((100, *mean.shape))
 
-    def points(means: NDArray[np.float64], stds: NDArray[np.float64]) -> NDArray[np.float64]:
+    def points(means: Moments, stds: Moments) -> Moments:
         order = np.argsort(means[:, 0])
-        return (means[order] + stds[order] * noise).reshape(-1, dim)
+        return (means[order] + stds[order] * noise).reshape(-1, 2)
 
+    truth = two_mode_mixture(data_std)
     return energy_distance(points(truth.means, truth.stds), points(mean, std))
