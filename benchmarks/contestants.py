@@ -73,13 +73,6 @@ class CompiledSweep:
         self._groups.to_host(parts)
 
 
-def compile_sweep(num_runs: int, quick: bool) -> CompiledSweep:
-    # the chunk of a sweep of 10,000 steps, shorter where that would take many seconds, but long
-    # enough to hide what starting it costs
-    num_records = 1 if quick else max(10, min(50, 20_480 // num_runs))
-    return CompiledSweep(toy_training(), num_runs, num_records, record_every=10)
-
-
 def make_contestants(
     compiled: Mapping[int, CompiledSweep], device: "torch.device", quick: bool, say: Say
 ) -> tuple[dict[str, Contestant], dict[str, int]]:

@@ -66,19 +66,12 @@ class Contestant(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a benchmark found.
-
-    Attributes:
-      results: entries of its JSON file.
-      rates: of every contestant in every round.
-      threads: of the PyTorch contestants.
-      compile_seconds: of this package's programs.
-    """
+    """What a benchmark found; its results are entries of the JSON file."""
 
     results: dict[str, Any]
     rates: Rates
-    threads: dict[str, int]
-    compile_seconds: float
+    threads: dict[str, int]  # of the PyTorch contestants
+    compile_seconds: float  # of this package's programs
 
 
 def run_benchmark(

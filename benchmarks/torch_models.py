@@ -1,11 +1,12 @@
 """The spread VAEs of the benchmarks in PyTorch, with the weights of this package's networks.
 
-That of the failure case is here twice: as one usually writes it, and with all runs' weights
-stacked. Losses from equal weights, data and noise can be compared with this package's.
+That of the failure case comes twice: as one usually writes it, and with all runs' weights stacked.
+From equal weights, data and noise their losses can be compared with this package's.
 """
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,25 +17,9 @@ from torch.nn.functional import logsigmoid
 
 from benchmarks.timing import HYPER
 
+NAMES = ("encoder", "decoder")
 SIGMA_FIX = HYPER["sigma_fix"]
 STATES = ((0.0,), (1.0,))  # of z in the failure case
-
-
-class Run:
-    """A training loop by Adam; a loss of several runs, ``[run]``, trains each by its own."""
-
-    def __init__(
-        self, loss: Callable[..., Tensor], parameters: Iterable[Tensor], fused: bool = False
-    ) -> None:
-        self._loss = loss
-        self._optimizer = torch.optim.Adam(parameters, lr=HYPER["learning_rate"], fused=fused)
-
-    def step(self, *batch: Tensor) -> Tensor:
-        self._optimizer.zero_grad()
-        loss = self._loss(*batch)
-        loss.backward(torch.ones_like(loss))  # no run's loss depends on another's weights
-        self._optimizer.step()
-        return loss.detach()
 
 
 class Network(nn.Module):
@@ -51,87 +36,95 @@ class Network(nn.Module):
         return [head(features) for head in self.heads]
 
 
-class TwoModesVAE(nn.Module):
-    """One run of the failure case: 2-D data, Bernoulli latent, Gaussian decoder."""
-
-    def __init__(self, params: Any) -> None:
-        super().__init__()
-        self.encoder = Network(params["encoder"], nn.Tanh)
-        self.decoder = Network(params["decoder"], nn.Tanh)
-        self.register_buffer("states", torch.tensor(STATES))
-
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The negative spread ELBO, mean over the batch ``x [batch, 2]``."""
-        y = x + SIGMA_FIX * noise
-        log_var, mean = self.decoder(self.states)
-        (logits,) = self.encoder(y)
-        return _binary_negative_elbo(logits, _log_lik(y[:, None], mean, log_var)).mean()
-
-
-class StackedVAE:
-    """All runs of the failure case: weights ``[run, in, out]``, biases ``[run, 1, out]``."""
+class StackedNetwork:
+    """The same of all runs, by tanh: weights ``[run, in, out]``, biases ``[run, 1, out]``."""
 
     def __init__(self, params: Any, device: torch.device) -> None:
-        self.parameters: list[Tensor] = []
+        def stacked(kernel: np.ndarray, bias: np.ndarray) -> list[Tensor]:
+            leaves = (kernel, bias[:, None])
+            return [torch.tensor(leaf, device=device, requires_grad=True) for leaf in leaves]
 
-        def stacked(kernel: np.ndarray, bias: np.ndarray) -> tuple[Tensor, ...]:
-            leaves = [
-                torch.tensor(leaf, device=device, requires_grad=True)
-                for leaf in (kernel, bias[:, None])
-            ]
-            self.parameters += leaves
-            return tuple(leaves)
+        self._hidden, self._heads = _layers(params, stacked)
 
-        self._encoder = _layers(params["encoder"], stacked)
-        self._decoder = _layers(params["decoder"], stacked)
-        num_runs = len(self.parameters[0])
-        self._states = torch.tensor(STATES, device=device).expand(num_runs, 2, 1)
+    def parameters(self) -> list[Tensor]:
+        return [leaf for layer in (*self._hidden, *self._heads) for leaf in layer]
 
-    def loss(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The negative spread ELBO of each run, mean over its batch ``x [run, batch, 2]``."""
-        y = x + SIGMA_FIX * noise
-        (logits,) = _heads_of_all(y, *self._encoder)
-        log_var, mean = _heads_of_all(self._states, *self._decoder)
-        log_lik = _log_lik(y[:, :, None], mean[:, None], log_var[:, None])
-        return _binary_negative_elbo(logits, log_lik).mean(-1)
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        for kernel, bias in self._hidden:
+            # in place: a third of the step is memory traffic
+            x = torch.baddbmm(bias, x, kernel).tanh_()
+        return [torch.baddbmm(bias, x, kernel) for kernel, bias in self._heads]
 
 
-class ImageVAE(nn.Module):
-    """The VAE of :mod:`spread_jax.models.vae`, dense, with a variance for every pixel."""
+class Run:
+    """A training loop by Adam over ``loss(encoder, decoder, *batch)``, of one run or ``[run]``."""
 
-    def __init__(self, params: Any) -> None:
-        super().__init__()
-        self.encoder = Network(params["encoder"], nn.ReLU)
-        self.decoder = Network(params["decoder"], nn.ReLU)
+    def __init__(
+        self,
+        loss: Callable[..., Tensor],
+        encoder: Network | StackedNetwork,
+        decoder: Network | StackedNetwork,
+        compiled: bool = False,
+        fused: bool = True,
+    ) -> None:
+        def of_batch(*batch: Tensor) -> Tensor:
+            return loss(encoder, decoder, *batch)
 
-    def forward(self, x: Tensor, noise: Tensor, draw: Tensor) -> Tensor:
-        """The negative spread ELBO, mean over the batch ``x [batch, dim]``."""
-        y = x + SIGMA_FIX * noise
-        mean, log_var = self.encoder(y)
-        kl = 0.5 * (mean**2 + torch.expm1(log_var) - log_var).sum(-1)
-        log_var, mean = self.decoder(mean + torch.exp(0.5 * log_var) * draw)
-        return (kl - _log_lik(y, mean, log_var)).mean()
+        self._loss = torch.compile(of_batch) if compiled else of_batch
+        parameters = [*encoder.parameters(), *decoder.parameters()]
+        self._optimizer = torch.optim.Adam(parameters, lr=HYPER["learning_rate"], fused=fused)
+
+    def step(self, *batch: Tensor) -> Tensor:
+        self._optimizer.zero_grad()
+        loss = self._loss(*batch)
+        loss.backward(torch.ones_like(loss))  # no run's loss depends on another's weights
+        self._optimizer.step()
+        return loss.detach()
 
 
 def one_run(params: Any, i: int, device: torch.device) -> Run:
     """Run i of a sweep of the failure case, trained by itself."""
-    vae = TwoModesVAE(jax.tree.map(lambda leaf: leaf[i], params)).to(device)
-    return Run(vae, vae.parameters())
+    of_run = jax.tree.map(lambda leaf: leaf[i], params)
+    encoder, decoder = (Network(of_run[name], nn.Tanh).to(device) for name in NAMES)
+    states = torch.tensor(STATES, device=device)
+    return Run(partial(two_modes_loss, states), encoder, decoder, fused=False)
 
 
 def stacked_runs(params: Any, device: torch.device) -> Run:
     """All runs of a sweep of the failure case, by batched products and one fused optimizer."""
-    vae = StackedVAE(params, device)
-    return Run(vae.loss, vae.parameters, fused=True)
+    encoder, decoder = (StackedNetwork(params[name], device) for name in NAMES)
+    states = torch.tensor(STATES, device=device).expand(len(encoder.parameters()[0]), 2, 1)
+    return Run(partial(two_modes_loss, states), encoder, decoder)
 
 
 def image_run(params: Any, device: torch.device, compiled: bool) -> Run:
-    vae = ImageVAE(params).to(device)
-    return Run(torch.compile(vae) if compiled else vae, vae.parameters(), fused=True)
+    """The VAE of :mod:`spread_jax.models.vae`, dense, with a variance for every pixel."""
+    encoder, decoder = (Network(params[name], nn.ReLU).to(device) for name in NAMES)
+    return Run(image_loss, encoder, decoder, compiled=compiled)
 
 
-def to_device(arrays: Iterable[Any], device: torch.device) -> list[Tensor]:
-    return [torch.tensor(np.asarray(each), device=device) for each in arrays]
+def two_modes_loss(
+    states: Tensor, encode: Callable, decode: Callable, x: Tensor, noise: Tensor
+) -> Tensor:
+    """The negative spread ELBO, Σ_z q(z|y) (log q(z|y) - log p(z) - log p~(y|z)), mean over the
+    batch ``x [..., batch, 2]``."""
+    y = x + SIGMA_FIX * noise
+    log_var, mean = (each[..., None, :, :] for each in decode(states))
+    log_lik = _log_lik(y[..., None, :], mean, log_var)
+    (logits,) = encode(y)
+    log_q = torch.cat([logsigmoid(-logits), logsigmoid(logits)], -1)
+    return (log_q.exp() * (log_q + math.log(2) - log_lik)).sum(-1).mean(-1)
+
+
+def image_loss(
+    encode: Callable, decode: Callable, x: Tensor, noise: Tensor, draw: Tensor
+) -> Tensor:
+    """The negative spread ELBO, mean over the batch ``x [batch, dim]``."""
+    y = x + SIGMA_FIX * noise
+    mean, log_var = encode(y)
+    kl = 0.5 * (mean**2 + torch.expm1(log_var) - log_var).sum(-1)
+    log_var, mean = decode(mean + torch.exp(0.5 * log_var) * draw)
+    return (kl - _log_lik(y, mean, log_var)).mean()
 
 
 def two_modes_batch(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -145,6 +138,10 @@ def image_batch(data: Tensor, batch: int, latent_dim: int) -> tuple[Tensor, Tens
     """Rows of the data, and standard normal noise for them and for their latents."""
     x = data[torch.randint(len(data), (batch,), device=data.device)]
     return x, torch.randn_like(x), torch.randn(batch, latent_dim, device=data.device)
+
+
+def to_device(arrays: Iterable[Any], device: torch.device) -> list[Tensor]:
+    return [torch.tensor(np.asarray(each), device=device) for each in arrays]
 
 
 def _layers(params: Any, make: Callable[[np.ndarray, np.ndarray], Any]) -> tuple[list, list]:
@@ -166,21 +163,7 @@ def _linear(kernel: np.ndarray, bias: np.ndarray) -> nn.Linear:
     return linear
 
 
-def _heads_of_all(x: Tensor, hidden: list, heads: list) -> list[Tensor]:
-    for kernel, bias in hidden:
-        x = torch.baddbmm(
-            bias, x, kernel
-        ).tanh_()  # in place: a third of the step is memory traffic
-    return [torch.baddbmm(bias, x, kernel) for kernel, bias in heads]
-
-
 def _log_lik(y: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     """Of the spread data, summed over the last axis."""
     var = log_var.exp() + SIGMA_FIX**2
     return -0.5 * (torch.log(2 * math.pi * var) + (y - mean) ** 2 / var).sum(-1)
-
-
-def _binary_negative_elbo(logits: Tensor, log_lik: Tensor) -> Tensor:
-    """Σ_z q(z|y) (log q(z|y) - log p(z) - log p~(y|z)): ``logits [..., 1], log_lik [..., z]``."""
-    log_q = torch.cat([logsigmoid(-logits), logsigmoid(logits)], -1)
-    return (log_q.exp() * (log_q + math.log(2) - log_lik)).sum(-1)

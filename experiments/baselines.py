@@ -117,18 +117,16 @@ def run(settings: Settings) -> None:
     if settings.quick:
         settings = dataclasses.replace(settings, **QUICK)
     start_jax(settings)
-    import xarray as xr
-
     parts, params, seconds = [], {}, 0.0
-    truths: list[xr.Dataset] = []
-    for comparison in comparisons(settings):
+    compared = comparisons(settings)
+    for comparison in compared:
         for name, runs, judged in train(settings, comparison):
             parts.append(judged.drop_vars("loss_max", errors="ignore"))
             params[name] = runs.stacked_params
             seconds += runs.compile_seconds
-        truths += baselines_report.true_samples(settings, comparison)
+    truth = baselines_report.true_samples(settings, compared)
     arms = baselines_report.arms()
-    dataset, truth = sj.comparison.together(parts, arms), xr.concat(truths, "cell")
+    dataset = sj.comparison.together(parts, arms)
     cells = zip(dataset["arm"].values, dataset["data_std"].values, strict=True)
     predicted = [arms[name].predicted_std(std, settings.sigma_fix) for name, std in cells]
     dataset = dataset.assign(predicted=("cell", predicted))

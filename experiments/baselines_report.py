@@ -1,7 +1,6 @@
 """What :mod:`experiments.baselines` says of its runs: beside true samples, drawn and printed."""
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import spread_jax as sj
@@ -21,15 +20,20 @@ def arms() -> "dict[str, sj.Arm]":
     return {**sj.ARMS, "deconvolution": sj.Arm("exact optimum (ceiling)", "#000000")}
 
 
-def true_samples(settings: "Settings", comparison: "Comparison") -> "Iterator[xr.Dataset]":
+def true_samples(settings: "Settings", comparisons: "list[Comparison]") -> "xr.Dataset":
     """What true samples score beside another, ``[cell, seed]``, one cell for each law."""
-    for other in {other.get("data_std"): other for other in comparison.others}.values():
-        problem = comparison.problem(other)
-        scores = sj.problems.true_scores(problem, settings.num_samples, settings.seeds)
-        law = {"data": [problem.name], "data_std": [other.get("data_std", math.nan)]}
-        yield scores.expand_dims("cell").assign_coords(
-            {name: ("cell", value) for name, value in law.items()}
-        )
+    import xarray as xr
+
+    laws = {
+        (other["data"], other.get("data_std", math.nan)): comparison.problem(other)
+        for comparison in comparisons
+        for other in comparison.others
+    }
+    n, seeds = settings.num_samples, settings.seeds
+    scores = [sj.problems.true_scores(problem, n, seeds) for problem in laws.values()]
+    data, data_std = zip(*laws, strict=True)
+    coords = {"data": ("cell", list(data)), "data_std": ("cell", list(data_std))}
+    return xr.concat(scores, "cell").assign_coords(coords)
 
 
 def rows(dataset: "xr.Dataset", truth: "xr.Dataset") -> list[dict[str, Any]]:

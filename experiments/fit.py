@@ -134,7 +134,12 @@ def run(settings: Settings) -> None:
         metrics = fit_report.as_metrics(settings, data, found)
         output.write_dataset("results.nc", found.cells)
         if settings.save_params:
-            output.write_params("params.npz", params_of(trained))
+            params = {
+                f"{cell['arm']}/{cell['sigma_fix']:g}": runs.params(**cell)
+                for program, runs in trained
+                for cell in program.cells
+            }
+            output.write_params("params.npz", params)
         fit_report.write_figures(output, data, found, metrics["suggested_sigma"])
     fit_report.print_results(settings, metrics)
     output.finish(config, sum(runs.compile_seconds for runs in sweeps), metrics)
@@ -154,14 +159,6 @@ def load(settings: Settings) -> "sj.Dataset":
         require(settings.network == "mlp", "--network", "conv", "mlp: the data are a table")
         data = data.standardized()
     return data
-
-
-def params_of(trained: "list[tuple[Program, sj.Sweep]]") -> dict[str, Any]:
-    return {
-        f"{cell['arm']}/{cell['sigma_fix']:g}": runs.params(**cell)
-        for program, runs in trained
-        for cell in program.cells
-    }
 
 
 def train(

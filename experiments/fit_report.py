@@ -41,14 +41,12 @@ def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") ->
     with contextlib.suppress(ValueError):  # all rows are equal
         suggested = list(sj.suggest_sigma(data.train)[:2])
     floors = found.shown["floor"].dropna("cell").values.tolist() if "floor" in found.shown else []
+    facts = ("name", "shape", "checksum_known", "constant_pixels")
     return {
         "data": {
-            "name": data.name,
+            **{fact: getattr(data, fact) for fact in facts},
             **{part: len(getattr(data, part)) for part in ("train", "validation", "test")},
             "dim": data.train.shape[1],
-            "shape": data.shape,
-            "checksum_known": data.checksum_known,
-            "constant_pixels": data.constant_pixels,
             "classifier_accuracy": found.accuracy,
         },
         "epochs": settings.steps * settings.batch_size / len(data.train),

@@ -104,27 +104,26 @@ def run(settings: Settings) -> None:
     start_jax(settings)
     import xarray as xr
 
-    judged, params, seconds = [], {}, 0.0
-    for name in settings.data:
-        dataset, params[name], compile_seconds = judge_data(settings, name)
-        judged.append(dataset)
-        seconds += compile_seconds
+    sweeps: dict[str, sj.Sweep] = {}
+    judged = [judge_data(settings, name, sweeps) for name in settings.data]
     output.write_dataset("results.nc", xr.concat(judged, "data", combine_attrs="drop"))
     summaries = [sj.over_seeds(dataset) for dataset in judged]
     output.write_figure("learned.png", sj.figures.learned_figure(judged, summaries))
     if settings.save_params:
+        params = {name: runs.stacked_params for name, runs in sweeps.items()}
         output.write_params("params.npz", params)
     results: dict[str, Any] = dict(zip(settings.data, map(as_json, judged), strict=True))
     print_results(settings, results)
-    output.finish(settings, seconds, {"data": results})
+    compile_seconds = sum(runs.compile_seconds for runs in sweeps.values())
+    output.finish(settings, compile_seconds, {"data": results})
 
 
-def judge_data(settings: Settings, name: str) -> "tuple[xr.Dataset, dict[str, Any], float]":
-    """The judged arms, their parameters, and the seconds of compiling."""
+def judge_data(settings: Settings, name: str, sweeps: "dict[str, sj.Sweep]") -> "xr.Dataset":
+    """The judged arms; their runs are added to ``sweeps``."""
     import xarray as xr
 
     data, latent_dim = load(name)
-    parts, params, seconds = [], {}, 0.0
+    parts = []
     for label, color, model, training in arms(settings, data.train.shape[1], latent_dim):
         with progress_bar(settings.quiet) as on_progress:
             runs = sj.sweep(
@@ -145,9 +144,8 @@ def judge_data(settings: Settings, name: str) -> "tuple[xr.Dataset, dict[str, An
             seed=settings.seed,
         )
         parts.append(part)
-        params[label] = runs.stacked_params
-        seconds += runs.compile_seconds
-    return xr.concat(parts, "cell").assign_attrs(data=TITLES[name]), params, seconds
+        sweeps[f"{name}/{label}"] = runs
+    return xr.concat(parts, "cell").assign_attrs(data=TITLES[name])
 
 
 def as_json(dataset: "xr.Dataset") -> dict[str, Any]:

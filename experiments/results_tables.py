@@ -178,7 +178,9 @@ def scaling(sweep: Metrics) -> Iterator[str]:
     for axis, of_axis in sweep["scaling"].items():
         for i, r in enumerate(of_axis["rows"]):
             time, work = 1e6 * r["seconds_per_run_step"], 1e12 * r["seconds_per_multiply_add"]
-            numbers = f"{r['value']:,} | {time:,.1f} | {work:.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
+            numbers = (
+                f"{r['value']:,} | {time:,.1f} | {work:,.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
+            )
             yield f"{'' if i else axis} | {numbers}"
 
 

@@ -59,7 +59,7 @@ def programs(
     make_model: Callable[[Structure], VAE],
     *,
     sigma_fix: Sequence[float],
-    others: Sequence[Mapping[str, float]],
+    others: Sequence[Mapping[str, Any]],
     observe: Callable[[VAE], Callable[[PyTree], dict[str, Array]]],
     noise: Callable[[ArrayLike], Spread] = gaussian_spread,
     **training: Any,
@@ -70,8 +70,8 @@ def programs(
       arms: name → arm.
       make_model: ``(structure) -> VAE``, its decoder as the structure says.
       sigma_fix: at which each arm that has noise is trained.
-      others: the numbers of a cell beside the arm's own, ``learning_rate`` among them; each arm is
-        trained at all of these.
+      others: the numbers of a cell beside the arm's own, ``learning_rate`` among them, and what
+        labels it; each arm is trained at all of these.
       observe: ``(model) -> observe``.
       noise: standard deviation → noise law.
       **training: ``sample_batch``, ``num_steps``, more: as in :func:`spread_jax.model_training`.
