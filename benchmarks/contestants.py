@@ -59,6 +59,11 @@ class CompiledSweep:
         work = memory.output_size_in_bytes + memory.temp_size_in_bytes
         self.bytes_per_run = (states + work) * self._groups.num_devices / num_runs
 
+    def contestant(self) -> Contestant:
+        """Warmed up."""
+        self.train()
+        return Contestant(self.run_steps, self.train)
+
     def params(self) -> Any:
         """Of all runs, NumPy leaves ``[run, ...]``."""
         return self._groups.to_host(self._states).params
@@ -97,9 +102,8 @@ def make_contestants(
 
     for n in sorted(compiled, key=lambda n: n != BASE["runs"]):
         sweep = compiled[n]
-        params = sweep.params()  # before the first call, which warms up
-        sweep.train()
-        contestants[f"sweep of {n}"] = Contestant(sweep.run_steps, sweep.train)
+        params = sweep.params()
+        contestants[f"sweep of {n}"] = sweep.contestant()
         steps = 2 if quick else max(2, min(100, 4_096 // n))
         stacked = partial(torch_models.stacked_runs, params, device)
         add_torch(f"stacked of {n}", stacked, (n,), steps)

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.contestants import BASE, CompiledSweep, multiply_adds
-from benchmarks.timing import BATCH, Contestant, Say, take_turns
+from benchmarks.timing import BATCH, Say, take_turns
 
 if TYPE_CHECKING:
     from spread_jax.training import Training
@@ -37,30 +37,20 @@ def measure(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row
     """One thing varied, the others as in BASE."""
     from spread_jax import sweeps
 
-    points, compiled = {}, {}
-    for value in values:
-        say(f"compiling: {axis} {value:,}")
-        points[value] = {**BASE, axis: value}
-        steps = points[value]["steps"]
-        record_every = sweeps.default_record_every(steps, num_runs=1)
-        chunk = math.ceil(steps / record_every / sweeps.NUM_CHUNKS)
-        share = min(1, 2 * multiply_adds(BASE) / multiply_adds(points[value]))
-        compiled[value] = CompiledSweep(
-            embedded_training(points[value]),
-            points[value]["runs"],
-            1 if quick else max(1, round(chunk * share)),
-            record_every,
-        )
-        compiled[value].train()
-    contestants = {
-        f"{axis} {value:,}": Contestant(sweep.run_steps, sweep.train)
-        for value, sweep in compiled.items()
-    }
-    rates = take_turns(contestants, REPEATS, say)
-    return [
-        make_row(value, compiled[value], median(rate), points[value])
-        for value, rate in zip(values, rates.values(), strict=True)
-    ]
+    points = [{**BASE, axis: value} for value in values]
+    compiled, contestants = [], {}
+    for point in points:
+        name = f"{axis} {point[axis]:,}"
+        say(f"compiling: {name}")
+        record_every = sweeps.default_record_every(point["steps"], num_runs=1)
+        chunk = math.ceil(point["steps"] / record_every / sweeps.NUM_CHUNKS)
+        share = min(1, 2 * multiply_adds(BASE) / multiply_adds(point))
+        num_records = 1 if quick else max(1, round(chunk * share))
+        training = embedded_training(point)
+        compiled.append(CompiledSweep(training, point["runs"], num_records, record_every))
+        contestants[name] = compiled[-1].contestant()
+    rates = map(median, take_turns(contestants, REPEATS, say).values())
+    return list(map(make_row, values, compiled, rates, points))
 
 
 def embedded_training(point: Mapping[str, int]) -> "Training":

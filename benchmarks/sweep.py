@@ -57,12 +57,9 @@ def run(settings: Settings) -> None:
         one_core = contestants.one_core_flops(settings.quick) if device.type == "cpu" else None
         takers, threads = contestants.make_contestants(compiled, device, settings.quick, say)
         rates = timing.take_turns(takers, settings.repeats, say)
-        rows = {
-            "runs": [
-                scaling.make_row(n, compiled[n], median(rates[f"sweep of {n}"]), BASE)
-                for n in counts
-            ]
-        }
+        of_counts = {n: median(rates[f"sweep of {n}"]) for n in counts}
+        make_row = scaling.make_row
+        rows = {"runs": [make_row(n, compiled[n], rate, BASE) for n, rate in of_counts.items()]}
         del takers, compiled  # their memory
         for axis, values in scaling.AXES.items():
             values = (BASE[axis],) if settings.quick else values

@@ -101,14 +101,9 @@ def run_benchmark(
     environment = jax_environment(output.started, measured.compile_seconds)
     environment["versions"]["torch"] = torch.__version__
     of_torch = {"torch_device": str(device), "torch_threads": measured.threads}
-    results = {
-        "config": dataclasses.asdict(settings),
-        "environment": {**environment, **of_torch},
-        **measured.results,
-        "loss_difference": difference,
-        "rounds": measured.rates,
-    }
-    output.write_json(name, results)
+    head = {"config": dataclasses.asdict(settings), "environment": {**environment, **of_torch}}
+    tail = {"loss_difference": difference, "rounds": measured.rates}
+    output.write_json(name, {**head, **measured.results, **tail})
     print(f"written to {output.path}/")
 
 
@@ -121,11 +116,10 @@ def torch_device() -> "torch.device":
     import torch
 
     platform = jax.default_backend()
-    kinds = {"cpu": "cpu", "gpu": "cuda"}
+    usable = platform == "cpu" or (platform == "gpu" and torch.cuda.is_available())
     accepted = "one that PyTorch can use too: set JAX_PLATFORMS=cpu"
-    usable = platform in kinds and (platform == "cpu" or torch.cuda.is_available())
     require(usable, "JAX's device", platform, accepted)
-    return torch.device(kinds[platform])
+    return torch.device("cpu" if platform == "cpu" else "cuda")
 
 
 def require_same_losses(losses: "Mapping[str, np.ndarray]") -> float:

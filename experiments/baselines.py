@@ -117,13 +117,9 @@ def run(settings: Settings) -> None:
     if settings.quick:
         settings = dataclasses.replace(settings, **QUICK)
     start_jax(settings)
-    parts, params, seconds = [], {}, 0.0
     compared = comparisons(settings)
-    for comparison in compared:
-        for name, runs, judged in train(settings, comparison):
-            parts.append(judged.drop_vars("loss_max", errors="ignore"))
-            params[name] = runs.stacked_params
-            seconds += runs.compile_seconds
+    trained = [each for comparison in compared for each in train(settings, comparison)]
+    names, sweeps, parts = zip(*trained, strict=True)
     truth = baselines_report.true_samples(settings, compared)
     arms = baselines_report.arms()
     dataset = sj.comparison.together(parts, arms)
@@ -136,10 +132,11 @@ def run(settings: Settings) -> None:
 
     output.write_dataset("results.nc", dataset)
     if settings.save_params:
-        output.write_params("params.npz", params)
+        params = [runs.stacked_params for runs in sweeps]
+        output.write_params("params.npz", dict(zip(names, params, strict=True)))
     baselines_report.write_figures(output, settings, dataset, truth)
     baselines_report.print_rows(settings, rows)
-    output.finish(settings, seconds, {"rows": rows})
+    output.finish(settings, sum(runs.compile_seconds for runs in sweeps), {"rows": rows})
 
 
 def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":
@@ -229,7 +226,7 @@ def judge(
     data = comparison.like.dataset(jax.random.key(0), 2, 2)
     judged = sj.judge(model, runs, data, metrics, spread=spread, num_samples=n, seed=seed)
     samples = first_samples(model, runs, data, n, spread=spread, seed=seed)
-    return judged.assign(samples=samples)
+    return judged.drop_vars("loss_max", errors="ignore").assign(samples=samples)
 
 
 if __name__ == "__main__":

@@ -99,11 +99,9 @@ def by_arm(cells: list[Metrics], key: str, title: str, template: str, truth: str
 
 
 def arms(baselines: Metrics) -> Iterator[str]:
-    title, truth = (
-        "std {data_std:g}: σ_x, found both, W2",
-        "{data_std:g}, , {wasserstein_truth:.4f}",
-    )
+    title = "std {data_std:g}: σ_x, found both, W2"
     template = "{median_sigma_x:.4f}, {recovered_rate:.0%}, {median_wasserstein:.4f}"
+    truth = "{data_std:g}, , {wasserstein_truth:.4f}"
     return by_arm(fresh(baselines), "data_std", title, template, truth)
 
 
@@ -136,9 +134,7 @@ def sigma(run: Metrics) -> Iterator[str]:
 def learned(run: Metrics) -> Iterator[str]:
     yield " | ".join(["", *next(iter(run["data"].values()))])
     for data, cells in run["data"].items():
-        fixed, *others = (
-            {**cell, "seeds": len(cell["energy_distance"])} for cell in cells.values()
-        )
+        fixed, *others = ({**c, "seeds": len(c["energy_distance"])} for c in cells.values())
         label = row(TITLES[data], "{median_energy_distance:.3f}", fixed)
         yield row(label, "{median_energy_distance:.3f}, {seeds_better} of {seeds}", *others)
 

@@ -273,13 +273,13 @@ def test_both_ends_of_the_suggestion_recover_two_modes_from_standardized_data():
 
 
 def recovery_rates(num_seeds, data_stds=(0.02, 0.3), sizes=(200, 5000), num_steps=10_000):
-    from experiments.two_modes import TwoModeSettings, make_model, make_training
+    from experiments.two_modes import TwoModeSettings, make_training
     from spread_jax.sweeps import train_runs
 
     rates = {}
     for n in sizes:
         settings = TwoModeSettings(steps=num_steps, data_size=n)
-        training = make_training(settings, make_model(settings))
+        training = make_training(settings)
 
         def init(key, hyper, training=training):
             return training.init(key, hyper)._replace(data=hyper["data"])
