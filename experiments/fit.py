@@ -105,10 +105,8 @@ class Settings(TrainingSettings):
 
 def run(settings: Settings) -> None:
     data = load(settings)
-    config = {
-        **dataclasses.asdict(settings),
-        "data_sha256": hashlib.sha256(data.train.tobytes()).hexdigest(),
-    }
+    checksum = hashlib.sha256(data.train.tobytes()).hexdigest()
+    config = {**dataclasses.asdict(settings), "data_sha256": checksum}
     identity = {name: value for name, value in config.items() if name not in NOT_IDENTITY}
     if settings.resume and already_done(settings.out, identity):
         return
@@ -128,17 +126,13 @@ def run(settings: Settings) -> None:
             on_stage=on_stage,
         )
         if settings.spread == "gaussian":
-            shown = sj.comparison.with_floors(found.shown, data.train)
-            found = found._replace(shown=shown)
+            found = found._replace(shown=sj.comparison.with_floors(found.shown, data.train))
         on_stage("drawing")
         metrics = fit_report.as_metrics(settings, data, found)
         output.write_dataset("results.nc", found.cells)
         if settings.save_params:
-            params = {
-                f"{cell['arm']}/{cell['sigma_fix']:g}": runs.params(**cell)
-                for program, runs in trained
-                for cell in program.cells
-            }
+            cells = [(runs, cell) for program, runs in trained for cell in program.cells]
+            params = {f"{c['arm']}/{c['sigma_fix']:g}": runs.params(**c) for runs, c in cells}
             output.write_params("params.npz", params)
         fit_report.write_figures(output, data, found, metrics["suggested_sigma"])
     fit_report.print_results(settings, metrics)

@@ -162,7 +162,7 @@ def as_json(dataset: "xr.Dataset") -> dict[str, Any]:
 
 def print_results(settings: Settings, results: dict[str, Any]) -> None:
     labels = list(next(iter(results.values())))
-    template = (
+    text = (
         "{median_energy_distance} [{energy_distance_interval[0]}, {energy_distance_interval[1]}]; "
         f"{{seeds_better}} of {settings.seeds}"
     )
@@ -170,10 +170,7 @@ def print_results(settings: Settings, results: dict[str, Any]) -> None:
         f"energy distance of clean samples to test points, {settings.seeds} seeds, "
         f"{settings.steps:,} steps, sigma_fix {settings.sigma_fix:g}",
         ["", *labels],
-        [
-            [TITLES[name], *(fill(template, arm) for arm in arms.values())]
-            for name, arms in results.items()
-        ],
+        [[TITLES[name], *(fill(text, a) for a in arms.values())] for name, arms in results.items()],
         caption="median and its 95 % interval, data units; seeds that beat the fixed noise",
         width=120,
     )

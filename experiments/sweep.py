@@ -65,8 +65,8 @@ class Settings(DistributedSettings, two_modes.TwoModeSettings):
 
 def run(settings: Settings) -> None:
     identity = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NOT_IDENTITY}
-    alone = not settings.distributed  # processes must not disagree
-    if settings.resume and alone and already_done(settings.out, identity):
+    # processes must not disagree
+    if settings.resume and not settings.distributed and already_done(settings.out, identity):
         return
     for sigma in settings.sigma_fix:
         two_modes.warn_of_sigma(sigma, settings.data_std)

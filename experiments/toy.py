@@ -52,8 +52,9 @@ def run(settings: Settings) -> None:
     judged = two_modes.judge(settings, runs, ARMS, sigma_fix=sigma)
     model = two_modes.make_model(settings)
     judged["samples"] = sj.judgement.first_samples(model, runs, data, 2000, seed=settings.seed)
-    arms = {name: judged.isel(sigma_fix=i) for i, name in enumerate(ARMS)}
-    summaries = {name: two_modes.over_seeds_json(arm) for name, arm in arms.items()}
+    cells = [judged.isel(sigma_fix=i) for i in range(len(ARMS))]
+    numbers = [{**per_seed(cell), **two_modes.over_seeds_json(cell)} for cell in cells]
+    arms = dict(zip(ARMS, numbers, strict=True))
     # below the entropy of the spread data no spread loss can fall
     truth = sj.problems.two_mode_mixture(data_std)
     floor = sj.oracles.spread_entropy(truth, sigma) if sigma else None
@@ -66,9 +67,8 @@ def run(settings: Settings) -> None:
     output.write_figure("loss.png", figures.loss_figure(judged, floor))
     output.write_figure("samples.png", figures.samples_figure(x, judged, sj.over_seeds(judged)))
     output.write_figure("sigma.png", figures.sigma_figure(judged, data_std, sigma))
-    print_summaries(settings, summaries)
-    of_arms = {name: {**per_seed(arm), **summaries[name]} for name, arm in arms.items()}
-    output.finish(settings, runs.compile_seconds, {"floor": floor, "arms": of_arms})
+    print_arms(settings, arms)
+    output.finish(settings, runs.compile_seconds, {"floor": floor, "arms": arms})
 
 
 def per_seed(arm: "xr.Dataset") -> dict[str, Any]:
@@ -77,7 +77,7 @@ def per_seed(arm: "xr.Dataset") -> dict[str, Any]:
     return {**components, **sj.aggregate.per_seed_json(arm)}
 
 
-def print_summaries(settings: Settings, summaries: dict[str, dict[str, Any]]) -> None:
+def print_arms(settings: Settings, arms: dict[str, dict[str, Any]]) -> None:
     rows = {
         "both modes recovered": "{recovery_rate:.0%} {recovery_interval:%}",
         "exact spread KL, nats": "{median_spread_kl}",
@@ -87,22 +87,19 @@ def print_summaries(settings: Settings, summaries: dict[str, dict[str, Any]]) ->
         "runs ever non-finite": "{nonfinite_rate:.0%}",
         "first non-finite step": "{median_first_nonfinite_step}",
     }
-    of_arms = summaries.values()
+    lines = [[row, *(fill(text, arm) for arm in arms.values())] for row, text in rows.items()]
     print_table(
         f"two modes, sigma_fix {settings.sigma_fix:g}, {settings.seeds} seeds, "
         f"{settings.steps:,} steps",
-        ["", *(sj.ARMS[name].label for name in summaries)],
-        [
-            *([row, *(fill(template, arm) for arm in of_arms)] for row, template in rows.items()),
-            ["runaway alarm", *map(alarm_text, of_arms)],
-        ],
+        ["", *(sj.ARMS[name].label for name in arms)],
+        [*lines, ["runaway alarm", *map(alarm_text, arms.values())]],
         caption="medians over seeds; 95 % Wilson interval",
     )
 
 
-def alarm_text(summary: dict[str, Any]) -> str:
-    step = summary["median_alarm_step"]
-    return f"{summary['alarm_rate']:.0%}" + (f", step {step:,.0f}" if step else "")
+def alarm_text(arm: dict[str, Any]) -> str:
+    step = arm["median_alarm_step"]
+    return f"{arm['alarm_rate']:.0%}" + (f", step {step:,.0f}" if step else "")
 
 
 if __name__ == "__main__":
