@@ -39,19 +39,12 @@ def true_samples(settings: "Settings", comparisons: "list[Comparison]") -> "xr.D
 def rows(dataset: "xr.Dataset", truth: "xr.Dataset") -> list[dict[str, Any]]:
     """A row of metrics.json for each cell: its numbers, beside those of true samples."""
     middle = sj.over_seeds(truth).sel(statistic="middle")
-    laws = list(
-        zip(
-            truth["data"].values,
-            sj.aggregate.finite(truth["data_std"].values.tolist()),
-            strict=True,
-        )
-    )
+    finite = sj.aggregate.finite
+    laws = list(zip(truth["data"].values, finite(truth["data_std"]), strict=True))
+    sizes = zip(finite(dataset["data_std"]), finite(dataset["data_size"]), strict=True)
     found = []
-    for i in range(dataset.sizes["cell"]):
+    for i, (data_std, data_size) in enumerate(sizes):
         cell = dataset.isel(cell=i)
-        data_std, data_size = sj.aggregate.finite(
-            [cell["data_std"].item(), cell["data_size"].item()]
-        )
         true = middle.isel(cell=laws.index((cell["data"].item(), data_std)))
         numbers = sj.aggregate.over_seeds_json(cell)
         if data_std:

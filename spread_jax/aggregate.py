@@ -87,12 +87,12 @@ def best(judged: xr.Dataset, name: str, dim: str) -> int:
 
 
 def per_seed_json(cell: xr.Dataset) -> dict[str, list]:
-    """Each metric's list over the seeds, for metrics.json; None for what is no finite number.
+    """Each metric's list over the seeds, for metrics.json, :func:`finite`.
 
     Args:
       cell: metrics with the one dim ``seed``.
     """
-    return {str(name): _finite(cell[name]) for name in over_seeds(cell)}
+    return {str(name): finite(cell[name]) for name in over_seeds(cell)}
 
 
 def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
@@ -100,13 +100,14 @@ def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
     None as in :func:`per_seed_json`."""
     found: dict[str, Any] = {}
     for name, statistics in over_seeds(cell).items():
-        middle, *interval = _finite(statistics)
+        middle, *interval = finite(statistics)
         found[f"{name}_rate" if cell[name].dtype == bool else f"median_{name}"] = middle
         found[f"{name}_interval"] = interval
     return found
 
 
-def _finite(variable: xr.DataArray) -> list:
+def finite(variable: xr.DataArray) -> list:
+    """The values of a variable of one dim; None for what is no finite number."""
     return [value if math.isfinite(value) else None for value in variable.values.tolist()]
 
 
