@@ -1,7 +1,6 @@
 """From a spread point back to a clean one: the posterior mean E[x|y] under Gaussian noise."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from spread_jax.latents import Latent
-from spread_jax.objectives import mean_and_var
-from spread_jax.spreads import Spread, concrete_value
+from spread_jax.objectives import Decode, Encode, mean_and_var
+from spread_jax.spreads import Points, Spread, broadcast_as, concrete_value
 
 TINY_VAR = 1e-30  # no noise, to float32, and yet a density
 MAX_CHANGE = 1e-3  # of the curvature of a Gaussian law, from point to point: rounding only
@@ -66,11 +65,7 @@ def noise_covariance(spread: Spread, dim: int) -> Float[Array, "dim dim"]:
         return jnp.where(is_gaussian, covariance, jnp.nan)
 
 
-def tweedie(
-    y: Float[Array, "*batch dim"],
-    log_prob: Callable[[Array], Array],
-    noise: Spread | ArrayLike,
-) -> Float[Array, "*batch dim"]:
+def tweedie(y: Points, log_prob: Callable[[Array], Array], noise: Spread | ArrayLike) -> Points:
     """E[x|y] = y + Σ ∇ log p~(y), for y = x + N(0, Σ): Tweedie's formula, whatever p is.
 
     Args:
@@ -94,18 +89,18 @@ def tweedie(
     score = jax.grad(lambda y: jnp.sum(log_prob(y)))(y)
     if isinstance(noise, Spread):
         return y + score @ noise_covariance(noise, y.shape[-1]).astype(y.dtype)
-    return y + jnp.broadcast_to(jnp.square(noise), y.shape).astype(y.dtype) * score
+    return y + broadcast_as(jnp.square(noise), y) * score
 
 
 def denoise_by_decoder(
     key: PRNGKeyArray,
-    y: Float[Array, "*batch dim"],
+    y: Points,
     *,
-    encode: Callable[[Array], Any],
-    decode: Callable[[Array], tuple[Array, Array | None]],
+    encode: Encode,
+    decode: Decode,
     latent: Latent,
     sigma: ArrayLike,
-) -> Float[Array, "*batch dim"]:
+) -> Points:
     """E_{q(z|y)} [ mean(z) + var(z)/(var(z) + sigma²) (y - mean(z)) ], a VAE's posterior mean.
 
     Exact if q(z|y) is the model's posterior. A deterministic decoder gives E_q[mean(z)].
@@ -137,7 +132,7 @@ def denoise_by_decoder(
         mean, var = mean_and_var(decode(z))
         if var is None:
             return jnp.broadcast_to(mean, (mean.shape[0], *y.shape))
-        gain = var / (var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype))
+        gain = var / (var + broadcast_as(jnp.square(sigma), var))
         return mean + gain * (y[None] - mean)
 
     def coordinate(i: Array) -> Array:

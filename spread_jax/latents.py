@@ -10,6 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+Latents = Float[Array, "*batch dim"]
+PerPoint = Float[Array, "*batch"]
+Gaussians = tuple[Latents, Latents]
+"""The posteriors of :func:`gaussian_latent`: mean and log-variance."""
+
 MAX_ENUMERATED_DIM = 16  # 2^16 states: beyond this an exact sum is no longer an option
 
 
@@ -73,23 +78,19 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
     def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
         return jax.random.bernoulli(key, prob, (n, dim)).astype(jnp.float32)
 
-    def sample(key: PRNGKeyArray, logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def sample(key: PRNGKeyArray, logits: Latents) -> Latents:
         return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(logits.dtype)
 
-    def log_ratio(
-        z: Float[Array, "*batch dim"], logits: Float[Array, "*batch dim"]
-    ) -> Float[Array, "*batch"]:
+    def log_ratio(z: Latents, logits: Latents) -> PerPoint:
         return jnp.sum(z * log_one + (1 - z) * log_zero, -1) - log_mass(z, logits)
 
-    def expectation(
-        key: PRNGKeyArray, logits: Float[Array, "*batch dim"], fn: Callable[[Array], Array]
-    ) -> Float[Array, "*batch"]:
+    def expectation(key: PRNGKeyArray, logits: Latents, fn: Callable[[Array], Array]) -> PerPoint:
         del key  # exact
         _require_width(logits, dim)
         z = jnp.asarray(states, logits.dtype).reshape(-1, *(1,) * (logits.ndim - 1), dim)
         return jnp.sum(jnp.exp(log_mass(z, logits[None])) * fn(z), axis=0)
 
-    def kl(key: PRNGKeyArray, logits: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+    def kl(key: PRNGKeyArray, logits: Latents) -> PerPoint:
         del key  # closed form
         _require_width(logits, dim)
         # KL = q_1 (logit q - logit p) + log (q_0 / p_0)
@@ -128,34 +129,25 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
         return jax.random.normal(key, (n, dim))
 
-    def draw(key: PRNGKeyArray, posterior: tuple[Array, Array], shape: tuple[int, ...]) -> Array:
+    def draw(key: PRNGKeyArray, posterior: Gaussians, shape: tuple[int, ...]) -> Array:
         _require_width(posterior[0], dim)
         mean, log_var = (jnp.broadcast_to(p, shape) for p in posterior)
         return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, shape, mean.dtype)
 
-    def sample(
-        key: PRNGKeyArray, posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]]
-    ) -> Float[Array, "*batch dim"]:
+    def sample(key: PRNGKeyArray, posterior: Gaussians) -> Latents:
         return draw(key, posterior, posterior[0].shape)
 
-    def log_ratio(
-        z: Float[Array, "*batch dim"],
-        posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
-    ) -> Float[Array, "*batch"]:
+    def log_ratio(z: Latents, posterior: Gaussians) -> PerPoint:
         mean, log_var = posterior
         # the log 2π of prior and posterior cancel
         return 0.5 * jnp.sum(jnp.square(z - mean) * jnp.exp(-log_var) + log_var - jnp.square(z), -1)
 
     def expectation(
-        key: PRNGKeyArray,
-        posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]],
-        fn: Callable[[Array], Array],
-    ) -> Float[Array, "*batch"]:
+        key: PRNGKeyArray, posterior: Gaussians, fn: Callable[[Array], Array]
+    ) -> PerPoint:
         return jnp.mean(fn(draw(key, posterior, (num_samples, *posterior[0].shape))), axis=0)
 
-    def kl(
-        key: PRNGKeyArray, posterior: tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"]]
-    ) -> Float[Array, "*batch"]:
+    def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
         del key  # closed form
         mean, log_var = posterior
         _require_width(mean, dim)

@@ -9,7 +9,17 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from spread_jax.spreads import Spread, as_numbers, checked_sigma, concrete_value, to_rank
+from spread_jax.spreads import (
+    Moments,
+    Points,
+    Spread,
+    as_numbers,
+    broadcast_as,
+    checked,
+    concrete_value,
+    spread_variance,
+    to_rank,
+)
 
 
 def low_rank_spread(factor: ArrayLike | Sequence, sigma: ArrayLike | Sequence) -> Spread:
@@ -44,35 +54,26 @@ def low_rank_spread(factor: ArrayLike | Sequence, sigma: ArrayLike | Sequence) -
     References:
       Hager, "Updating the inverse of a matrix", SIAM Review 31 (1989), for the identities.
     """
-    factor, sigma = as_numbers(factor, "factor"), checked_sigma(sigma)
-    concrete_factor, concrete_sigma = concrete_value(factor), concrete_value(sigma)
-    if jnp.ndim(factor) != 2:
-        raise ValueError(f"factor must be a matrix [dim, rank], got shape {jnp.shape(factor)}")
-    if concrete_factor is not None and not np.isfinite(concrete_factor).all():
+    factor, sigma = _matrix(factor, "factor"), checked(sigma)
+    known = concrete_value(factor)
+    if known is not None and not np.isfinite(known).all():
         raise ValueError("factor must be finite")
     dim, rank = jnp.shape(factor)
 
-    def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def sample(key: PRNGKeyArray, x: Points) -> Points:
         factor_key, sigma_key = jax.random.split(key)
         along = jax.random.normal(factor_key, (*x.shape[:-1], rank), x.dtype)
         independent = jax.random.normal(sigma_key, x.shape, x.dtype)
-        sigmas = jnp.broadcast_to(sigma, x.shape).astype(x.dtype)
-        return x + along @ jnp.asarray(factor, x.dtype).T + sigmas * independent
+        return x + along @ jnp.asarray(factor, x.dtype).T + broadcast_as(sigma, x) * independent
 
-    def log_prob(
-        y: Float[Array, "... dim"],
-        mean: Float[Array, "... dim"],
-        var: Float[Array, "... dim"] | None,
-    ) -> Float[Array, "..."]:
-        if var is None:
-            if concrete_sigma is not None and (concrete_sigma == 0).any():
-                raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
-            var = jnp.zeros((dim,), mean.dtype)  # one factorisation serves all the points
-        total = var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype)
+    def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
+        # of a deterministic decoder one variance, so one factorisation, serves all the points
+        total = spread_variance(var, sigma, jnp.zeros(dim, mean.dtype))
         std = jnp.sqrt(total)
-        whitened = jnp.asarray(factor, var.dtype)[(None,) * (std.ndim - 1)] / std[..., None]
-        capacity = jnp.einsum("...di,...dj->...ij", whitened, whitened) + _eye(rank, std)
-        lower = jnp.linalg.cholesky(capacity)
+        each = (None,) * (std.ndim - 1)
+        whitened = jnp.asarray(factor, std.dtype)[each] / std[..., None]
+        gram = jnp.einsum("...di,...dj->...ij", whitened, whitened)
+        lower = jnp.linalg.cholesky(gram + jnp.eye(rank, dtype=std.dtype)[each])
         log_det = jnp.sum(jnp.log(total), -1) + 2 * jnp.sum(
             jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), -1
         )
@@ -112,18 +113,18 @@ def fixed_volume_spread(directions: ArrayLike | Sequence, sigma: ArrayLike) -> S
       >>> [round(float(peak), 4) for peak in peaks]  # one volume, one height
       [0.5701, 0.5701]
     """
-    factor = jnp.asarray(as_numbers(directions, "directions"))
-    if factor.ndim != 2:
-        raise ValueError(f"directions must be a matrix [dim, rank], got shape {factor.shape}")
-    sigma = checked_sigma(sigma)
+    factor, sigma = jnp.asarray(_matrix(directions, "directions")), checked(sigma)
     dim, rank = factor.shape
     log_det = jnp.linalg.slogdet(jnp.eye(rank, dtype=factor.dtype) + factor.T @ factor)[1]
     scale = sigma * jnp.exp(-log_det / (2 * dim))
     return low_rank_spread(scale * factor, scale)
 
 
-def _eye(rank: int, like: Array) -> Array:
-    return jnp.eye(rank, dtype=like.dtype)[(None,) * (like.ndim - 1)]
+def _matrix(value: ArrayLike | Sequence, name: str) -> ArrayLike:
+    value = as_numbers(value, name)
+    if jnp.ndim(value) != 2:
+        raise ValueError(f"{name} must be a matrix [dim, rank], got shape {jnp.shape(value)}")
+    return value
 
 
 def _solve(lower: Array, right: Array) -> Array:

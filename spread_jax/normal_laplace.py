@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.scipy.special import erfc, erfcx, log_ndtr
 from jaxtyping import Array, Float
 
+Numbers = Float[Array, "..."]
+
 SQRT_2 = 2**0.5
 SQRT_2_PI = (2 * jnp.pi) ** 0.5
 # from here the Mills ratio is summed as a series, good to 3e-8; jax 0.10.2's float32 erfcx(x) is 0
@@ -12,12 +14,7 @@ SQRT_2_PI = (2 * jnp.pi) ** 0.5
 SERIES_FROM = 8.0
 
 
-def normal_laplace_log_prob(
-    y: Float[Array, "..."],
-    mean: Float[Array, "..."],
-    var: Float[Array, "..."],
-    scale: Float[Array, "..."],
-) -> Float[Array, "..."]:
+def normal_laplace_log_prob(y: Numbers, mean: Numbers, var: Numbers, scale: Numbers) -> Numbers:
     """log ∫ Laplace(y; x, scale) N(x; mean, var) dx, per element, in nats.
 
     With d = |y - mean|, w = √var, t₁ = w/scale - d/w, t₂ = w/scale + d/w this is
@@ -47,9 +44,7 @@ def normal_laplace_log_prob(
     return _log_prob(jnp.abs(y - mean), var, scale)
 
 
-def laplace_posterior(
-    y: Float[Array, "..."], var: Float[Array, "..."], scale: Float[Array, "..."]
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def laplace_posterior(y: Numbers, var: Numbers, scale: Numbers) -> tuple[Numbers, Numbers]:
     """E[z|y] = y + var s and Var[z|y] = var + var² s', for z ~ Laplace(0, scale), y ~ N(z, var).
 
     Here s is the slope of log p(y), p the normal-Laplace law, and s' = (1 - N(y; 0, var)/p)/scale²

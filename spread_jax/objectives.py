@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from spread_jax.latents import Latent
-from spread_jax.spreads import Spread, no_spread
+from spread_jax.latents import Latent, PerPoint
+from spread_jax.spreads import Points, Spread, no_spread
 
 
 @runtime_checkable
@@ -36,24 +36,18 @@ class Bound(NamedTuple):
       posterior: the parameters of q(z|y) that the encoder returned; None without a latent.
     """
 
-    log_lik: Float[Array, "*batch"]
-    kl: Float[Array, "*batch"]
+    log_lik: PerPoint
+    kl: PerPoint
     posterior: PyTree = None
 
     @property
-    def elbo(self) -> Float[Array, "*batch"]:
+    def elbo(self) -> PerPoint:
         """log_lik - kl: a lower bound on log p(y); higher is better."""
         return self.log_lik - self.kl
 
 
 def spread_elbo(
-    key: PRNGKeyArray,
-    x: Float[Array, "*batch dim"],
-    *,
-    encode: Encode,
-    decode: Decode,
-    latent: Latent,
-    spread: Spread,
+    key: PRNGKeyArray, x: Points, *, encode: Encode, decode: Decode, latent: Latent, spread: Spread
 ) -> Bound:
     """E_{n(y|x)} [ E_{q(z|y)} [ log p~(y|z) ] - KL(q(z|y) || p(z)) ], one draw of y per x.
 
@@ -103,7 +97,7 @@ def spread_elbo(
     latent_key, y, posterior = _spread_and_encode(key, x, encode, spread)
     log_lik = latent.expectation(latent_key, posterior, lambda z: _log_lik(spread, y, decode(z)))
     kl = latent.kl(latent_key, posterior)
-    _require_one_shape(log_lik, kl=kl)
+    _require_one_shape(log_lik, "kl", kl)
     return Bound(log_lik, kl, posterior)
 
 
@@ -118,9 +112,8 @@ def _spread_and_encode(
     return latent_key, y, encode(y)
 
 
-def _require_one_shape(log_lik: Array, **of_latent: Array) -> None:
+def _require_one_shape(log_lik: Array, name: str, value: Array) -> None:
     """Of different shapes their sum would broadcast."""
-    ((name, value),) = of_latent.items()
     if log_lik.shape != value.shape:
         raise ValueError(
             f"log_lik has shape {log_lik.shape} and {name} {value.shape}: the last axis of x must "
@@ -139,8 +132,7 @@ def mean_and_var(decoded: Any) -> tuple[Array, Array | None]:
             "decode must return (mean, var), var None for a deterministic decoder, got "
             f"{type(decoded).__name__}"
         )
-    mean, var = decoded
-    return mean, var
+    return decoded[0], decoded[1]
 
 
 def _log_lik(spread: Spread, y: Array, decoded: Any) -> Array:
@@ -152,14 +144,7 @@ def _log_lik(spread: Spread, y: Array, decoded: Any) -> Array:
     return spread.log_prob(y, mean, var)
 
 
-def elbo(
-    key: PRNGKeyArray,
-    x: Float[Array, "*batch dim"],
-    *,
-    encode: Encode,
-    decode: Decode,
-    latent: Latent,
-) -> Bound:
+def elbo(key: PRNGKeyArray, x: Points, *, encode: Encode, decode: Decode, latent: Latent) -> Bound:
     """E_{q(z|x)} [ log p(x|z) ] - KL(q(z|x) || p(z)): the spread ELBO without a spread.
 
     Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments
@@ -187,7 +172,7 @@ def elbo(
 
 def importance_weighted_bound(
     key: PRNGKeyArray,
-    x: Float[Array, "*batch dim"],
+    x: Points,
     *,
     encode: Encode,
     decode: Decode,
@@ -195,7 +180,7 @@ def importance_weighted_bound(
     spread: Spread,
     num_samples: int,
     samples_at_once: int = 64,
-) -> Float[Array, "*batch"]:
+) -> PerPoint:
     """log (1/K) Σ_k p~(y|z_k) p(z_k) / q(z_k|y), with z_k ~ q(z|y) and one draw of y per x.
 
     Its expectation rises with K from the spread ELBO (K = 1) to log p~(y). In nats, ``[...]``.
@@ -235,7 +220,7 @@ def importance_weighted_bound(
     def log_weight(sample_key: PRNGKeyArray) -> Array:
         z = latent.sample(sample_key, posterior)
         log_lik, log_ratio = _log_lik(spread, y, decode(z)), latent.log_ratio(z, posterior)
-        _require_one_shape(log_lik, log_ratio=log_ratio)
+        _require_one_shape(log_lik, "log_ratio", log_ratio)
         return log_lik + log_ratio
 
     log_weights = jax.lax.map(
@@ -245,12 +230,7 @@ def importance_weighted_bound(
 
 
 def sample(
-    key: PRNGKeyArray,
-    n: int,
-    *,
-    decode: Decode,
-    latent: Latent,
-    spread: Spread | None = None,
+    key: PRNGKeyArray, n: int, *, decode: Decode, latent: Latent, spread: Spread | None = None
 ) -> Float[Array, "n dim"]:
     """z ~ p(z), x ~ N(mean(z), diag var(z)): clean points; with a ``spread``, y ~ n(y|x).
 

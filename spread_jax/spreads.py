@@ -19,6 +19,12 @@ CLOSED_FORMS = (
 )
 
 
+Points = Float[Array, "*batch dim"]
+"""Points: the last axis is the event, leading axes are a batch."""
+Moments = Float[Array, "... dim"]
+"""Points, means or variances whose leading axes broadcast."""
+
+
 @runtime_checkable
 class SpreadData(Protocol):
     """The first half of a noise law: it adds the noise to data."""
@@ -42,10 +48,9 @@ class Spread(NamedTuple):
     inside the compiled function; its parameters may be traced.
 
     Attributes:
-      sample: ``(key, x [..., dim]) -> y [..., dim]``, a draw from n(y|x): spreads the data.
-      log_prob: ``(y [..., dim], mean [..., dim], var [..., dim] or None) -> [...]``, in nats:
-        log p~(y) = log ∫ n(y|x) N(x; mean, diag var) dx: spreads a Gaussian model. With ``var``
-        None the model is deterministic, and log p~(y) = log n(y|mean).
+      sample: ``(key, x) -> y``, a draw from n(y|x): spreads the data.
+      log_prob: ``(y, mean, var) -> log p~(y)``, log ∫ n(y|x) N(x; mean, diag var) dx: spreads a
+        Gaussian model. With ``var`` None the model is deterministic: log p~(y) = log n(y|mean).
 
     The two need not share a parameter: ``Spread(gaussian_spread(a).sample,
     gaussian_spread(b).log_prob)`` is noise augmentation at (a, 0), a variance floor at (0, b).
@@ -66,9 +71,6 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
       sigma: standard deviation of the noise, in data units: a scalar, or one per dimension
         ``[dim]``. Traced or not. At 0 the spread does nothing.
 
-    Returns:
-      The noise law.
-
     Raises:
       ValueError: if a concrete ``sigma`` is negative or not finite, or is 0 where ``log_prob``
         meets a deterministic decoder, which has no density.
@@ -81,25 +83,14 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
       >>> round(float(log_prob), 4)
       -0.4516
     """
-    sigma = checked_sigma(sigma)
-    concrete = concrete_value(sigma)
+    sigma = checked(sigma)
 
-    def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        noise = jax.random.normal(key, x.shape, x.dtype)
-        return x + jnp.broadcast_to(sigma, x.shape).astype(x.dtype) * noise
+    def sample(key: PRNGKeyArray, x: Points) -> Points:
+        return x + broadcast_as(sigma, x) * jax.random.normal(key, x.shape, x.dtype)
 
-    def log_prob(
-        y: Float[Array, "... dim"],
-        mean: Float[Array, "... dim"],
-        var: Float[Array, "... dim"] | None,
-    ) -> Float[Array, "..."]:
-        if var is None:
-            if concrete is not None and (concrete == 0).any():
-                raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
-            var = jnp.zeros_like(mean)
-        total = var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype)
+    def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
+        total = to_rank(spread_variance(var, sigma, mean), y.ndim)
         residual = to_rank(y, mean.ndim) - to_rank(mean, y.ndim)
-        total = to_rank(total, y.ndim)
         return -0.5 * jnp.sum(jnp.log(2 * jnp.pi * total) + jnp.square(residual) / total, -1)
 
     return Spread(sample, log_prob)
@@ -139,26 +130,16 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       on stationary spread; the normal-Laplace law as in its own module.
     """
-    scale = as_numbers(scale, "scale")
-    concrete = concrete_value(scale)
-    if concrete is not None and not (np.isfinite(concrete) & (concrete > 0)).all():
-        raise ValueError(f"scale must be finite and > 0, got {scale}")
+    scale = checked(scale, "scale", positive=True)
 
-    def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        noise = jax.random.laplace(key, x.shape, x.dtype)
-        return x + jnp.broadcast_to(scale, x.shape).astype(x.dtype) * noise
+    def sample(key: PRNGKeyArray, x: Points) -> Points:
+        return x + broadcast_as(scale, x) * jax.random.laplace(key, x.shape, x.dtype)
 
-    def log_prob(
-        y: Float[Array, "... dim"],
-        mean: Float[Array, "... dim"],
-        var: Float[Array, "... dim"] | None,
-    ) -> Float[Array, "..."]:
-        if var is None:
-            var = jnp.zeros_like(mean)
+    def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
+        var = jnp.zeros_like(mean) if var is None else var
         ndim = max(y.ndim, mean.ndim, var.ndim)
         y, mean, var = (to_rank(a, ndim) for a in (y, mean, var))
-        scales = jnp.broadcast_to(scale, var.shape).astype(var.dtype)
-        return jnp.sum(normal_laplace_log_prob(y, mean, var, scales), -1)
+        return jnp.sum(normal_laplace_log_prob(y, mean, var, broadcast_as(scale, var)), -1)
 
     return Spread(sample, log_prob)
 
@@ -175,9 +156,7 @@ def laplace_noise(std: ArrayLike) -> Spread:
         raise ValueError(
             f"std must be a scalar, one for all dimensions, got shape {jnp.shape(std)}"
         )
-    if not isinstance(std, jax.core.Tracer) and not 0 <= float(np.asarray(std)) < math.inf:
-        raise ValueError(f"std must be finite and >= 0 (a standard deviation), got {std}")
-    none = jnp.asarray(std) == 0
+    none = jnp.asarray(checked(std, "std")) == 0
     spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
 
     def sample(key: PRNGKeyArray, x: Array) -> Array:
@@ -220,19 +199,13 @@ def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike | Sequen
     """
     noise = gaussian_spread(sigma)
 
-    def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def sample(key: PRNGKeyArray, x: Points) -> Points:
         return noise.sample(key, f(x))
 
-    def log_prob(
-        y: Float[Array, "... dim"],
-        mean: Float[Array, "... dim"],
-        var: Float[Array, "... dim"] | None,
-    ) -> Float[Array, "..."]:
+    def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
         if var is not None:
-            raise ValueError(
-                f"injective_mean_spread with a decoder that has a variance: no closed form; "
-                f"{CLOSED_FORMS}"
-            )
+            name = "injective_mean_spread with a decoder that has a variance"
+            raise ValueError(f"{name}: no closed form; {CLOSED_FORMS}")
         return noise.log_prob(y, f(mean), None)
 
     return Spread(sample, log_prob)
@@ -259,25 +232,18 @@ def with_gaussian(spread: Spread, sigma: ArrayLike | Sequence) -> Spread:
       >>> round(float(log_prob), 4)
       -0.2258
     """
+    sigma = checked(sigma)
     further = gaussian_spread(sigma)
-    sigma = checked_sigma(sigma)
-    concrete = concrete_value(sigma)
 
-    def sample(key: PRNGKeyArray, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def sample(key: PRNGKeyArray, x: Points) -> Points:
         key, further_key = jax.random.split(key)
         return further.sample(further_key, spread.sample(key, x))
 
-    def log_prob(
-        y: Float[Array, "... dim"],
-        mean: Float[Array, "... dim"],
-        var: Float[Array, "... dim"] | None,
-    ) -> Float[Array, "..."]:
-        if var is None:
-            if concrete is not None and (concrete == 0).any():
-                spread.log_prob(y, mean, None)  # raises where it has no density
-            var = jnp.zeros_like(mean)
-        total = var + jnp.broadcast_to(jnp.square(sigma), var.shape).astype(var.dtype)
-        return spread.log_prob(y, mean, total)
+    def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
+        if var is None and holds_zero(sigma):
+            spread.log_prob(y, mean, None)  # raises where it has no density
+        var = jnp.zeros_like(mean) if var is None else var
+        return spread.log_prob(y, mean, spread_variance(var, sigma, mean))
 
     return Spread(sample, log_prob)
 
@@ -304,17 +270,43 @@ def as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
     return cast("ArrayLike", value)
 
 
-def checked_sigma(sigma: ArrayLike | Sequence) -> ArrayLike:
-    """A standard deviation, as :func:`as_numbers` makes it.
+def checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = False) -> ArrayLike:
+    """A standard deviation or a scale, as :func:`as_numbers` makes it.
 
     Raises:
-      ValueError: if it is concrete and negative or not finite.
+      ValueError: if it is concrete and not finite, negative, or 0 where it must be ``positive``.
     """
-    sigma = as_numbers(sigma, "sigma")
-    concrete = concrete_value(sigma)
-    if concrete is not None and not (np.isfinite(concrete) & (concrete >= 0)).all():
-        raise ValueError(f"sigma must be finite and >= 0 (a standard deviation), got {sigma}")
-    return sigma
+    value = as_numbers(value, name)
+    known = concrete_value(value)
+    if known is not None:
+        accepted = "> 0" if positive else ">= 0 (a standard deviation)"
+        if not (np.isfinite(known) & (known > 0 if positive else known >= 0)).all():
+            raise ValueError(f"{name} must be finite and {accepted}, got {value}")
+    return value
+
+
+def holds_zero(sigma: ArrayLike) -> bool:
+    """Whether ``sigma`` is concrete and 0 somewhere."""
+    known = concrete_value(sigma)
+    return known is not None and bool((known == 0).any())
+
+
+def spread_variance(var: Array | None, sigma: ArrayLike, mean: Array) -> Array:
+    """var + sigma²; of a deterministic decoder, var None, sigma² alone, of the mean's shape.
+
+    Raises:
+      ValueError: if var is None and a concrete ``sigma`` is 0 somewhere.
+    """
+    if var is None:
+        if holds_zero(sigma):
+            raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
+        var = jnp.zeros_like(mean)
+    return var + broadcast_as(jnp.square(sigma), var)
+
+
+def broadcast_as(value: ArrayLike, like: Array) -> Array:
+    """``value`` in the shape and dtype of ``like``."""
+    return jnp.broadcast_to(value, like.shape).astype(like.dtype)
 
 
 def to_rank(x: Array, ndim: int) -> Array:

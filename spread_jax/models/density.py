@@ -3,11 +3,11 @@
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from spread_jax.denoising import tweedie
 from spread_jax.objectives import Bound
-from spread_jax.spreads import Spread
+from spread_jax.spreads import Points, Spread
 
 
 @runtime_checkable
@@ -47,9 +47,7 @@ class DensityModel(NamedTuple):
     log_prob: LogProb
     draw: Draw
 
-    def bound(
-        self, params: PyTree, key: PRNGKeyArray, x: Float[Array, "*batch dim"], spread: Spread
-    ) -> Bound:
+    def bound(self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread) -> Bound:
         """log p~(y) of one draw y for each x; the kl is 0.
 
         Raises:
@@ -63,9 +61,7 @@ class DensityModel(NamedTuple):
             )
         return Bound(log_lik, jnp.zeros_like(log_lik))
 
-    def sample(
-        self, params: PyTree, key: PRNGKeyArray, n: int, spread: Spread
-    ) -> Float[Array, "n dim"]:
+    def sample(self, params: PyTree, key: PRNGKeyArray, n: int, spread: Spread) -> Points:
         """x = y + Σ ∇ log p~(y), y ~ p~: draws, cleaned by one step of Tweedie's formula.
 
         The step goes to the mean of the clean points behind y, so it leaves less variance than

@@ -13,7 +13,7 @@ from spread_jax.low_rank_spreads import fixed_volume_spread
 from spread_jax.models.networks import InjectiveMean
 from spread_jax.models.vae import VAE
 from spread_jax.objectives import Bound
-from spread_jax.spreads import Spread, injective_mean_spread
+from spread_jax.spreads import Points, Spread, injective_mean_spread
 
 
 class LearnedSpreadVAE(NamedTuple):
@@ -42,9 +42,7 @@ class LearnedSpreadVAE(NamedTuple):
         vae_key, noise_key = jax.random.split(key)
         return {"vae": self.vae.init(vae_key), "noise": self.init_noise(noise_key)}
 
-    def bound(
-        self, params: PyTree, key: PRNGKeyArray, x: Float[Array, "*batch dim"], spread: Spread
-    ) -> Bound:
+    def bound(self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread) -> Bound:
         """The spread ELBO under the model's own noise, whatever ``spread``."""
         del spread
         return self.vae.bound(params["vae"], key, x, self.make_spread(params["noise"]))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from spread_jax.denoising import TINY_VAR, noise_covariance
+from spread_jax.latents import PerPoint
 from spread_jax.objectives import Bound
-from spread_jax.spreads import Spread
+from spread_jax.spreads import Points, Spread
 
 
 class MixtureModel(NamedTuple):
@@ -37,9 +38,7 @@ class MixtureModel(NamedTuple):
             "factors": jnp.broadcast_to(factor[None], (self.num_components, *factor.shape)),
         }
 
-    def log_prob(
-        self, params: PyTree, y: Float[Array, "*batch dim"], spread: Spread
-    ) -> Float[Array, "*batch"]:
+    def log_prob(self, params: PyTree, y: Points, spread: Spread) -> PerPoint:
         """log p~(y) = log Σ_k w_k N(y; m_k, L_k L_kᵀ + Σ), Σ the noise's covariance, in nats.
 
         With R from the QR decomposition of [L_k, Σ^(1/2)]ᵀ, Rᵀ R is the component's covariance:
@@ -63,9 +62,7 @@ class MixtureModel(NamedTuple):
         log_joint = constant[:, None] - 0.5 * jnp.sum(jnp.square(whitened), axis=1)
         return jax.nn.logsumexp(log_joint, axis=0).reshape(y.shape[:-1])
 
-    def bound(
-        self, params: PyTree, key: PRNGKeyArray, x: Float[Array, "*batch dim"], spread: Spread
-    ) -> Bound:
+    def bound(self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread) -> Bound:
         """log p~(y) of one draw y for each x, as :meth:`log_prob`; the kl is 0."""
         log_lik = self.log_prob(params, spread.sample(key, x), spread)
         return Bound(log_lik, jnp.zeros_like(log_lik))

@@ -7,7 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from spread_jax.spreads import Points
+
 Activation = Callable[[Array], Array]
+Latents = Float[Array, "*batch latent_dim"]
 Variance = Literal["each", "shared", "none"]
 """Of a decoder: one for each dimension and z; one number for all; or none, a deterministic one."""
 
@@ -33,7 +36,7 @@ class BernoulliEncoder(nn.Module):
     activation: Activation = nn.relu
 
     @nn.compact
-    def __call__(self, y: Float[Array, "*batch dim"]) -> Float[Array, "*batch latent_dim"]:
+    def __call__(self, y: Points) -> Latents:
         return nn.Dense(self.latent_dim)(MLP(self.hidden, self.activation)(y))
 
 
@@ -45,9 +48,7 @@ class GaussianEncoder(nn.Module):
     activation: Activation = nn.relu
 
     @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch dim"]
-    ) -> tuple[Float[Array, "*batch latent_dim"], Float[Array, "*batch latent_dim"]]:
+    def __call__(self, y: Points) -> tuple[Latents, Latents]:
         features = MLP(self.hidden, self.activation)(y)
         return nn.Dense(self.latent_dim)(features), nn.Dense(self.latent_dim)(features)
 
@@ -75,31 +76,20 @@ class GaussianDecoder(nn.Module):
     min_std: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_variance(self.variance)
+        require_one_of("variance", self.variance, Variance)
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, z: Float[Array, "*batch latent_dim"]
-    ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"] | None]:
+    def __call__(self, z: Latents) -> tuple[Points, Points | None]:
         features = MLP(self.hidden, self.activation)(z)
         log_var = None
         if self.variance == "each":
-            log_var = nn.Dense(
-                self.dim,
-                kernel_init=nn.initializers.zeros
-                if self.zero_log_var_kernel
-                else nn.initializers.lecun_normal(),
-                bias_init=nn.initializers.constant(self.initial_log_var),
-            )(features)
+            zeros, random = nn.initializers.zeros, nn.initializers.lecun_normal()
+            kernel = zeros if self.zero_log_var_kernel else random
+            bias = nn.initializers.constant(self.initial_log_var)
+            log_var = nn.Dense(self.dim, kernel_init=kernel, bias_init=bias)(features)
         mean = nn.Dense(self.dim)(features)
-        if self.variance == "shared":
-            log_var = _shared_log_var(self, mean)
-        if log_var is None:
-            return mean, None
-        if self.min_std == 0:
-            return mean, jnp.exp(log_var)
-        return mean, jnp.square(jnp.exp(log_var / 2) + self.min_std)
+        return mean, _variance(self, mean, log_var, self.min_std)
 
 
 class ConvGaussianEncoder(nn.Module):
@@ -118,9 +108,7 @@ class ConvGaussianEncoder(nn.Module):
     activation: Activation = nn.relu
 
     @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch dim"]
-    ) -> tuple[Float[Array, "*batch latent_dim"], Float[Array, "*batch latent_dim"]]:
+    def __call__(self, y: Points) -> tuple[Latents, Latents]:
         x = y.reshape(-1, *self.shape, 1)
         x = jnp.pad(x, ((0, 0), *((0, -side % 4) for side in self.shape), (0, 0)))
         for channels in self.channels:
@@ -145,13 +133,11 @@ class ConvGaussianDecoder(nn.Module):
     variance: Variance = "each"
 
     def __post_init__(self) -> None:
-        _check_variance(self.variance)
+        require_one_of("variance", self.variance, Variance)
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, z: Float[Array, "*batch latent_dim"]
-    ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*batch dim"] | None]:
+    def __call__(self, z: Latents) -> tuple[Points, Points | None]:
         height, width = (-(-side // 4) for side in self.shape)
         x = MLP((self.width, height * width * self.channels[0]), self.activation)(z)
         x = x.reshape(-1, height, width, self.channels[0])
@@ -165,13 +151,9 @@ class ConvGaussianDecoder(nn.Module):
 
         mean, log_var = head(), None
         if self.variance == "each":
-            log_var = head(
-                kernel_init=nn.initializers.zeros,
-                bias_init=nn.initializers.constant(self.initial_log_var),
-            )
-        if self.variance == "shared":
-            log_var = _shared_log_var(self, mean)
-        return mean, None if log_var is None else jnp.exp(log_var)
+            bias = nn.initializers.constant(self.initial_log_var)
+            log_var = head(kernel_init=nn.initializers.zeros, bias_init=bias)
+        return mean, _variance(self, mean, log_var)
 
 
 def _blocks_to_channels(x: Array) -> Array:
@@ -188,16 +170,25 @@ def _channels_to_blocks(x: Array) -> Array:
     return x.reshape(n, 2 * height, 2 * width, channels // 4)
 
 
-def _check_variance(variance: str) -> None:
-    if variance not in get_args(Variance):
-        raise ValueError(
-            f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}"
-        )
+def require_one_of(name: str, value: str, choices: Any) -> None:
+    """Raises ValueError unless the value is one of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
 
 
-def _shared_log_var(decoder: GaussianDecoder | ConvGaussianDecoder, mean: Array) -> Array:
-    start = nn.initializers.constant(decoder.initial_log_var)
-    return jnp.broadcast_to(decoder.param("log_var", start, ()), mean.shape)
+def _variance(
+    decoder: GaussianDecoder | ConvGaussianDecoder,
+    mean: Array,
+    log_var: Array | None,
+    min_std: float = 0.0,
+) -> Array | None:
+    """Of the head's log-variance where there is one, of the shared one, or None."""
+    if decoder.variance == "shared":
+        start = nn.initializers.constant(decoder.initial_log_var)
+        log_var = jnp.broadcast_to(decoder.param("log_var", start, ()), mean.shape)
+    if log_var is None or min_std == 0:
+        return None if log_var is None else jnp.exp(log_var)
+    return jnp.square(jnp.exp(log_var / 2) + min_std)
 
 
 class InjectiveMean(nn.Module):
@@ -222,9 +213,7 @@ class InjectiveMean(nn.Module):
     power_steps: int = 10
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "*batch dim"], update_stats: bool = False
-    ) -> Float[Array, "*batch dim"]:
+    def __call__(self, x: Points, update_stats: bool = False) -> Points:
         c = x
         for i, width in enumerate((*self.hidden, x.shape[-1])):
             layer = nn.SpectralNorm(nn.Dense(width), n_steps=self.power_steps)

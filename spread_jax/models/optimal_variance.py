@@ -4,11 +4,11 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from spread_jax.models.vae import VAE
 from spread_jax.objectives import Bound
-from spread_jax.spreads import Spread
+from spread_jax.spreads import Points, Spread
 
 
 class OptimalVarianceVAE(VAE):
@@ -23,24 +23,18 @@ class OptimalVarianceVAE(VAE):
       ICML 2021, equation 8.
     """
 
-    def bound(
-        self, params: PyTree, key: PRNGKeyArray, x: Float[Array, "*batch dim"], spread: Spread
-    ) -> Bound:
+    def bound(self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread) -> Bound:
         """-(dim/2) log 2πσ*² - E_q‖x - mean(z)‖² / 2σ*², less KL(q || p)."""
-        noise_key, latent_key = jax.random.split(key)
-        y = spread.sample(noise_key, x)
-        posterior = self.encode(params, y)
 
-        def squared_error(z: Array) -> Array:
-            return jnp.sum(jnp.square(y[None] - self.decode(params, z)[0]), axis=-1)
+        def squared_error(y: Array, mean: Array, var: Array | None) -> Array:
+            return jnp.sum(jnp.square(y[None] - mean), axis=-1)
 
-        error = self.latent.expectation(latent_key, posterior, squared_error)
+        error, kl, posterior = super().bound(params, key, x, Spread(spread.sample, squared_error))
         log_var = jnp.log(error.mean() / x.shape[-1])
         log_lik = -0.5 * (
             x.shape[-1] * (math.log(2 * math.pi) + log_var) + error * jnp.exp(-log_var)
         )
         following = jnp.square(params["log_sigma"] - jax.lax.stop_gradient(0.5 * log_var))
-        kl = self.latent.kl(latent_key, posterior)
         return Bound(log_lik - (following - jax.lax.stop_gradient(following)), kl, posterior)
 
 

@@ -1,7 +1,8 @@
 """VAEs: any encoder, decoder and latent; and ready ones from this package's networks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,16 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from spread_jax import objectives
-from spread_jax.latents import Latent, gaussian_latent
+from spread_jax.latents import Latent, PerPoint, gaussian_latent
 from spread_jax.models.networks import (
     ConvGaussianDecoder,
     ConvGaussianEncoder,
     GaussianDecoder,
     GaussianEncoder,
     Variance,
+    require_one_of,
 )
 from spread_jax.objectives import Bound
-from spread_jax.spreads import Spread
+from spread_jax.spreads import Points, Spread
 
 Network = Literal["mlp", "conv"]
 
@@ -38,37 +40,17 @@ class VAE(NamedTuple):
     decode: Callable[[PyTree, Array], tuple[Array, Array | None]]
     latent: Latent
 
-    def bound(
-        self, params: PyTree, key: PRNGKeyArray, x: Float[Array, "*batch dim"], spread: Spread
-    ) -> Bound:
+    def bound(self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread) -> Bound:
         """The spread ELBO of each point: :func:`spread_jax.spread_elbo`."""
-        return objectives.spread_elbo(
-            key,
-            x,
-            encode=lambda y: self.encode(params, y),
-            decode=lambda z: self.decode(params, z),
-            latent=self.latent,
-            spread=spread,
-        )
+        return objectives.spread_elbo(key, x, spread=spread, **self._parts(params))
 
     def importance_weighted_bound(
-        self,
-        params: PyTree,
-        key: PRNGKeyArray,
-        x: Float[Array, "*batch dim"],
-        spread: Spread,
-        num_samples: int,
-    ) -> Float[Array, "*batch"]:
+        self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread, num_samples: int
+    ) -> PerPoint:
         """:func:`spread_jax.importance_weighted_bound`, all draws of z decoded together."""
+        parts = self._parts(params)  # not one by one: a convolution in a loop is slow on a CPU
         return objectives.importance_weighted_bound(
-            key,
-            x,
-            encode=lambda y: self.encode(params, y),
-            decode=lambda z: self.decode(params, z),
-            latent=self.latent,
-            spread=spread,
-            num_samples=num_samples,
-            samples_at_once=num_samples,  # a convolution in a loop is slow on a CPU
+            key, x, spread=spread, num_samples=num_samples, samples_at_once=num_samples, **parts
         )
 
     def sample(
@@ -76,9 +58,11 @@ class VAE(NamedTuple):
     ) -> Float[Array, "n dim"]:
         """z ~ p(z), x ~ p(x|z): clean points, whatever the spread."""
         del spread  # the decoder is a model of the clean data
-        return objectives.sample(
-            key, n, decode=lambda z: self.decode(params, z), latent=self.latent
-        )
+        return objectives.sample(key, n, decode=partial(self.decode, params), latent=self.latent)
+
+    def _parts(self, params: PyTree) -> dict[str, Any]:
+        encode, decode = (partial(function, params) for function in (self.encode, self.decode))
+        return {"encode": encode, "decode": decode, "latent": self.latent}
 
     def without_variance(self) -> "VAE":
         """The same model with x = mean(z): its samples are the decoder's means."""
@@ -160,24 +144,15 @@ def make_vae(
       >>> mean.shape, var.shape
       ((5, 64), (5, 64))
     """
-    if network not in get_args(Network):
-        raise ValueError(f"network must be one of {', '.join(get_args(Network))}, got {network!r}")
-    latent = gaussian_latent(latent_dim)
-    if network == "mlp":
-        return linen_vae(
-            GaussianEncoder(hidden, latent_dim),
-            GaussianDecoder(hidden, dim, variance=variance, min_std=min_std),
-            latent,
-            dim=dim,
-        )
-    if shape is None:
-        raise ValueError("a convolution needs images: give their shape")
-    return linen_vae(
-        ConvGaussianEncoder(shape, latent_dim),
-        ConvGaussianDecoder(shape, variance=variance),
-        latent,
-        dim=dim,
-    )
+    require_one_of("network", network, Network)
+    encoder: nn.Module = GaussianEncoder(hidden, latent_dim)
+    decoder: nn.Module = GaussianDecoder(hidden, dim, variance=variance, min_std=min_std)
+    if network == "conv":
+        if shape is None:
+            raise ValueError("a convolution needs images: give their shape")
+        encoder = ConvGaussianEncoder(shape, latent_dim)
+        decoder = ConvGaussianDecoder(shape, variance=variance)
+    return linen_vae(encoder, decoder, gaussian_latent(latent_dim), dim=dim)
 
 
 def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Callable[[PyTree], dict[str, Array]]:
