@@ -10,12 +10,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from spread_jax.oracles import GaussianMixture, spread_log_prob
+from spread_jax.oracles import Floats, GaussianMixture, require_noise, spread_log_prob
 
-Floats = NDArray[np.float64]
 Divergence = Literal["kl", "reverse_kl", "js", "tv", "hellinger"]
 
 POINTS_PER_STD = 20  # the trapezoidal rule then errs by 1e-12 on smooth integrands, TV's by 1e-4
@@ -51,7 +50,9 @@ def point_divergence(
       >>> print(value, slope)  # r²/2 and r/σ, r = 1 and 2
       [0.5 2. ] [10. 20.]
     """
-    _check(sigma_fix, divergence)
+    _require_known(divergence)
+    if not (np.isfinite(sigma_fix) and sigma_fix >= 0):
+        raise ValueError(f"sigma_fix must be finite and >= 0, got {sigma_fix}")
     distance = np.asarray(distance, np.float64)
     if (distance < 0).any():
         raise ValueError(f"distance must be >= 0, got {distance.min()}")
@@ -124,9 +125,8 @@ def spread_divergence(
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968, section
       2; Liese, Vajda, "On divergences and informations", IEEE Trans. Inf. Theory 52 (2006).
     """
-    _check(sigma_fix, divergence)
-    if sigma_fix == 0:
-        raise ValueError("sigma_fix must be > 0: without a spread there is no density")
+    _require_known(divergence)
+    require_noise(sigma_fix)
     if divergence == "reverse_kl":
         return spread_divergence(q, p, sigma_fix, "kl")
     if len(p.weights) == len(q.weights) == 1:
@@ -182,10 +182,6 @@ def _grid(p: GaussianMixture, q: GaussianMixture, sigma_fix: float) -> tuple[Flo
     return nodes, float(np.prod([axis[1] - axis[0] for axis in axes]))
 
 
-def _check(sigma_fix: float, divergence: str) -> None:
-    if not (np.isfinite(sigma_fix) and sigma_fix >= 0):
-        raise ValueError(f"sigma_fix must be finite and >= 0, got {sigma_fix}")
-    if divergence not in get_args(Divergence):
-        raise ValueError(
-            f"divergence must be kl, reverse_kl, js, tv or hellinger, got {divergence!r}"
-        )
+def _require_known(divergence: str) -> None:
+    if divergence not in (names := get_args(Divergence)):
+        raise ValueError(f"divergence must be one of {', '.join(names)}, got {divergence!r}")

@@ -28,6 +28,13 @@ ALGORITHMS = {
     "spread_em": "isotropic spread EM",
     "structured_spread_em": "structured spread EM",
 }
+VARIABLES = {
+    "error": ("model algorithm gamma seed iteration", "relative error of A", "1"),
+    "seconds": ("model algorithm iteration", "wall seconds of all seeds, over their number", "s"),
+    "eigen_error": ("gamma seed", "PCA's eigen-solution, error", "1"),
+    "effective_sample_size": ("gamma seed", "isotropic spread EM, last iterations, share", "1"),
+    "fastica_error": ("seed", "FastICA at gamma 0, error", "1"),
+}
 RECORDS = 50  # points of a curve
 RELAXATION = 1.3  # of structured spread EM
 # of both methods by importance sampling; it falls to 0 over the last four tenths, to average them
@@ -79,23 +86,26 @@ def compare_linear_models(
     if not 1 <= latent <= min(observed, batch_size) or batch_size > points:
         got = f"latent {latent}, observed {observed}, batch_size {batch_size}, points {points}"
         raise ValueError(f"must be latent ≤ observed and latent ≤ batch_size ≤ points, got {got}")
-    every = iterations // RECORDS
-    shape = (latent, samples, batch_size)
-    pca_em = _program(partial(_pca_step, lm.pca_em_step), RECORDS, every)
-    pca_structured = _program(partial(_pca_step, lm.pca_structured_step), RECORDS, every)
-    ica_em = _program(partial(_sampled_ica_step, seed, shape, iterations), RECORDS, every)
-    early, middle, late = (
-        _program(partial(_structured_ica_step, min(points, most)), records, every)
+    every, shape = iterations // RECORDS, (latent, samples, batch_size)
+    pca_em = _program(partial(_pca_step, lm.pca_em_step), iterations)
+    pca_structured = _program(partial(_pca_step, lm.pca_structured_step), iterations)
+    ica_em = _program(partial(_sampled_ica_step, seed, shape, iterations), iterations)
+    ica_structured = [
+        (_program(partial(_structured_ica_step, min(points, most)), records * every), level)
         # 80 % of the iterations on few points, 12 % on all, 8 % on all with less noise
-        for most, records in ((EARLY_POINTS, 40), (points, 6), (points, 4))
-    )
-    stages: dict[str, list[list[tuple[Callable, float]]]] = {  # in the order of ALGORITHMS
-        "pca": [[(pca_em, 0.0)], [(pca_em, sigma)], [(pca_structured, structured_sigma)]],
-        "ica": [
-            [(ica_em, 0.0)],
-            [(ica_em, sigma)],
-            [(early, structured_sigma), (middle, structured_sigma), (late, structured_sigma / 2)],
-        ],
+        for most, records, level in (
+            (EARLY_POINTS, 40, structured_sigma),
+            (points, 6, structured_sigma),
+            (points, 4, structured_sigma / 2),
+        )
+    ]
+    stages: dict[tuple[str, str], list[tuple[Callable, float]]] = {
+        ("pca", "em"): [(pca_em, 0.0)],
+        ("pca", "spread_em"): [(pca_em, sigma)],
+        ("pca", "structured_spread_em"): [(pca_structured, structured_sigma)],
+        ("ica", "em"): [(ica_em, 0.0)],
+        ("ica", "spread_em"): [(ica_em, sigma)],
+        ("ica", "structured_spread_em"): ica_structured,
     }
     sample = partial(lm.sample_problem, points=points, observed=observed, latent=latent)
     gaussian, laplace = (
@@ -103,53 +113,47 @@ def compare_linear_models(
         for law in ("gaussian", "laplace")
     )
     runs = _Runs(seed, num_seeds)
-    error = np.zeros((2, len(ALGORITHMS), len(gamma), num_seeds, RECORDS + 1))
-    seconds = np.zeros((2, len(ALGORITHMS), RECORDS + 1))
-    eigen_error, effective = np.zeros((2, len(gamma), num_seeds))
-    for g, noise in enumerate(gamma):
+    coords = {
+        "model": ["pca", "ica"],
+        "algorithm": list(ALGORITHMS),
+        "gamma": list(gamma),
+        "seed": seed + np.arange(num_seeds),
+        "iteration": every * np.arange(RECORDS + 1),
+    }
+    results = xr.Dataset(coords=coords)
+    for name, (dims, words, units) in VARIABLES.items():
+        empty = np.zeros([len(coords[dim]) for dim in dims.split()])
+        better = "higher" if name == "effective_sample_size" else "lower"
+        attributes = {"long_name": words, "units": units, "better": better}
+        results[name] = (dims.split(), empty, attributes)
+    for noise in gamma:
         of_pca, of_ica = runs(gaussian, noise)[0], runs(laplace, noise)[0]
         moments = jax.jit(jax.vmap(lm.second_moment))(of_pca.x)
         exact = np.asarray(moments, np.float64)
-        eigen_error[g] = [lm.pca_error(lm.eigen_solution(s, latent, noise), s) for s in exact]
-        cases = (
-            ("pca", of_pca.start, moments, exact, lm.pca_error),
-            ("ica", of_ica.start, of_ica.x, np.asarray(of_ica.factor), lm.ica_error),
-        )
-        for m, (model, start, data, truths, error_of) in enumerate(cases):
-            for a, (algorithm, label) in enumerate(ALGORITHMS.items()):
-                on_stage(f"{model.upper()} at gamma {noise:g}: {label}")
-                curves, numbers, took = runs.fit(stages[model][a], start, data, noise)
-                for s, truth in enumerate(truths):
-                    error[m, a, g, s] = [error_of(factor, truth) for factor in curves[s]]
-                seconds[m, a] += took / len(gamma) / num_seeds
-                if (model, algorithm) == ("ica", "spread_em"):
-                    effective[g] = numbers[:, -1]
+        results["eigen_error"].loc[{"gamma": noise}] = [
+            lm.pca_error(lm.eigen_solution(moment, latent, noise), moment) for moment in exact
+        ]
+        cases = {
+            "pca": (of_pca.start, moments, exact, lm.pca_error),
+            "ica": (of_ica.start, of_ica.x, np.asarray(of_ica.factor), lm.ica_error),
+        }
+        for (model, algorithm), of_method in stages.items():
+            start, data, truths, error_of = cases[model]
+            on_stage(f"{model.upper()} at gamma {noise:g}: {ALGORITHMS[algorithm]}")
+            factors, numbers, seconds = runs.fit(of_method, start, data, noise)
+            place = {"model": model, "algorithm": algorithm}
+            results["error"].loc[{**place, "gamma": noise}] = [
+                [error_of(factor, truth) for factor in of_seed[::every]]
+                for of_seed, truth in zip(factors, truths, strict=True)
+            ]
+            results["seconds"].loc[place] += seconds[::every] / len(gamma) / num_seeds
+            if (model, algorithm) == ("ica", "spread_em"):
+                effective = numbers[:, -every:].mean(axis=1)
+                results["effective_sample_size"].loc[{"gamma": noise}] = effective
     on_stage("FastICA")
-    fastica_error, unconverged = _fastica(runs(laplace, 0.0)[0])
-    run = ("gamma", "seed")
-    per_run = "wall seconds of the program of all seeds, divided by their number"
-    share = "of isotropic spread EM, last iterations, share of the samples"
-    of_curves = ("model", "algorithm", *run, "iteration")
-    variables = {
-        "error": (of_curves, error, "relative error of A", "1", "lower"),
-        "seconds": (("model", "algorithm", "iteration"), seconds, per_run, "s", "lower"),
-        "eigen_error": (run, eigen_error, "PCA's eigen-solution, error", "1", "lower"),
-        "effective_sample_size": (run, effective, share, "1", "higher"),
-        "fastica_error": ("seed", fastica_error, "FastICA at gamma 0, error", "1", "lower"),
-    }
-    return xr.Dataset(
-        {
-            name: (dims, values, {"long_name": words, "units": units, "better": better})
-            for name, (dims, values, words, units, better) in variables.items()
-        },
-        coords={
-            "model": list(stages),
-            "algorithm": list(ALGORITHMS),
-            "gamma": list(gamma),
-            "seed": seed + np.arange(num_seeds),
-            "iteration": every * np.arange(RECORDS + 1),
-        },
-        attrs={"compile_seconds": runs.compile_seconds, "fastica_unconverged": unconverged},
+    results["fastica_error"][:], unconverged = _fastica(runs(laplace, 0.0)[0])
+    return results.assign_attrs(
+        compile_seconds=runs.compile_seconds, fastica_unconverged=unconverged
     )
 
 
@@ -177,7 +181,8 @@ class _Runs:
     def fit(
         self, stages: Sequence[tuple[Callable, float]], factor: Array, data: Array, gamma: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A [seed, record, ...] from the start on, the last stage's numbers, seconds [record]."""
+        """A and the time so far [seed, iteration, ...], from the start on; the last stage's
+        numbers."""
         factors, seconds = [factor[:, None]], [0.0]
         for program, sigma in stages:
             (fits, numbers), took = self(program, factor, data, gamma, sigma, len(seconds) - 1)
@@ -188,18 +193,16 @@ class _Runs:
         return curves, np.asarray(numbers), np.cumsum(seconds)
 
 
-def _program(step: Callable, records: int, every: int) -> Callable:
-    """All runs' A [seed, record, ...] and numbers; ``step`` is one iteration of one run."""
+def _program(step: Callable, iterations: int) -> Callable:
+    """All runs' A [seed, iteration, ...] and numbers; ``step`` is one iteration of one run."""
 
-    def fit(keys, factors, data, gamma, sigma, first_record):
+    def fit(keys, factors, data, gamma, sigma, first):
         def one(key, factor, data):
-            return lm.iterate(
-                lambda factor, i: step(key, factor, data, gamma, sigma, i),
-                factor,
-                start=first_record * every,
-                records=records,
-                record_every=every,
-            )
+            def iteration(factor, i):
+                factor, number = step(key, factor, data, gamma, sigma, i)
+                return factor, (factor, number)
+
+            return jax.lax.scan(iteration, factor, first + jnp.arange(iterations))[1]
 
         return jax.vmap(one)(keys, factors, data)
 

@@ -9,8 +9,7 @@ Every function maps an estimate of A ``[observed, latent]`` to the next one, is 
 jitted and vmapped over runs with traced gamma and sigma.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,12 @@ from scipy.optimize import linear_sum_assignment
 
 from spread_jax.normal_laplace import laplace_posterior
 
+Factor = Float[Array, "observed latent"]
+Moment = Float[Array, "observed observed"]
+Points = Float[Array, "points observed"]
+
 LAPLACE_SCALE = 0.5**0.5  # variance 1
+LAWS = {"gaussian": (jax.random.normal, 1.0), "laplace": (jax.random.laplace, LAPLACE_SCALE)}
 
 
 class LinearProblem(NamedTuple):
@@ -33,9 +37,9 @@ class LinearProblem(NamedTuple):
       start: a first A, entries N(0, 1).
     """
 
-    factor: Float[Array, "observed latent"]
-    x: Float[Array, "points observed"]
-    start: Float[Array, "observed latent"]
+    factor: Factor
+    x: Points
+    start: Factor
 
 
 def sample_problem(
@@ -54,11 +58,10 @@ def sample_problem(
     Raises:
       ValueError: if ``law`` is neither.
     """
-    if law not in ("gaussian", "laplace"):
-        raise ValueError(f"law must be gaussian or laplace, got {law!r}")
+    if law not in LAWS:
+        raise ValueError(f"law must be {' or '.join(LAWS)}, got {law!r}")
     factor_key, z_key, noise_key, start_key = jax.random.split(key, 4)
-    draw = {"gaussian": jax.random.normal, "laplace": jax.random.laplace}[law]
-    scale = {"gaussian": 1.0, "laplace": LAPLACE_SCALE}[law]
+    draw, scale = LAWS[law]
     factor = jax.random.normal(factor_key, (observed, latent))
     z = scale * draw(z_key, (points, latent))
     noise = jax.random.normal(noise_key, (points, observed))
@@ -66,17 +69,12 @@ def sample_problem(
     return LinearProblem(factor, z @ factor.T + gamma * noise, start)
 
 
-def second_moment(x: Float[Array, "points observed"]) -> Float[Array, "observed observed"]:
+def second_moment(x: Points) -> Moment:
     """(1/n) Σ x xᵀ; the models have mean zero."""
     return x.T @ x / x.shape[0]
 
 
-def pca_em_step(
-    factor: Float[Array, "observed latent"],
-    moment: Float[Array, "observed observed"],
-    gamma: ArrayLike,
-    sigma: ArrayLike,
-) -> Float[Array, "observed latent"]:
+def pca_em_step(factor: Factor, moment: Moment, gamma: ArrayLike, sigma: ArrayLike) -> Factor:
     """A ← S~ A (v I + M⁻¹ Aᵀ S~ A)⁻¹, with M = AᵀA + v I, v = gamma² + sigma², S~ = S + sigma² I.
 
     EM of probabilistic PCA on data spread by N(0, sigma² I), whose expectation over the noise is
@@ -93,20 +91,15 @@ def pca_em_step(
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       section 5.
     """
-    latent = jnp.eye(factor.shape[1])
-    var = jnp.square(gamma) + jnp.square(sigma)
-    spread_moment = moment + jnp.square(sigma) * jnp.eye(factor.shape[0])
-    inner = factor.T @ factor + var * latent
-    cross = spread_moment @ factor
-    return _right_solve(cross, var * latent + jnp.linalg.solve(inner, factor.T @ cross))
+    noise = (jnp.square(gamma) + jnp.square(sigma)) * jnp.eye(factor.shape[1])
+    cross = (moment + jnp.square(sigma) * jnp.eye(factor.shape[0])) @ factor
+    inner = factor.T @ factor + noise
+    return _right_solve(cross, noise + jnp.linalg.solve(inner, factor.T @ cross))
 
 
 def pca_structured_step(
-    factor: Float[Array, "observed latent"],
-    moment: Float[Array, "observed observed"],
-    gamma: ArrayLike,
-    sigma: ArrayLike,
-) -> Float[Array, "observed latent"]:
+    factor: Factor, moment: Moment, gamma: ArrayLike, sigma: ArrayLike
+) -> Factor:
     """EM under spread noise that follows the model, of covariance v A Aᵀ in all; exact.
 
     Within the span of A the observation noise and the spread together have covariance v A Aᵀ, v
@@ -124,7 +117,7 @@ def pca_structured_step(
 
 
 def following_noise(
-    factor: Float[Array, "observed latent"], gamma: ArrayLike, sigma: ArrayLike
+    factor: Factor, gamma: ArrayLike, sigma: ArrayLike
 ) -> tuple[Float[Array, "latent latent"], Float[Array, ""]]:
     """R, with R Rᵀ = v I - gamma² (AᵀA)⁻¹ the spread's covariance in the coordinates A⁺ y; and v.
 
@@ -139,12 +132,12 @@ def following_noise(
 
 def ica_structured_step(
     key: PRNGKeyArray,
-    factor: Float[Array, "observed latent"],
-    x: Float[Array, "points observed"],
+    factor: Factor,
+    x: Points,
     gamma: ArrayLike,
     sigma: ArrayLike,
     relaxation: ArrayLike = 1.0,
-) -> Float[Array, "observed latent"]:
+) -> Factor:
     """A ← (Σ y E[z|y]ᵀ) (Σ E[zzᵀ|y])⁻¹ under noise that follows the model: every moment is exact.
 
     Noise of covariance v A Aᵀ makes u = A⁺ y equal to z plus white noise, under which the
@@ -154,8 +147,7 @@ def ica_structured_step(
 
     Args:
       key: for the noise.
-      factor: A.
-      x: data.
+      factor, x: A, and the data.
       gamma, sigma: standard deviations of the observation noise, and of the noise in u.
       relaxation: 1 is EM's step; above 1 it goes further the same way.
 
@@ -175,13 +167,13 @@ def ica_structured_step(
 
 def ica_isotropic_step(
     key: PRNGKeyArray,
-    factor: Float[Array, "observed latent"],
-    x: Float[Array, "points observed"],
+    factor: Factor,
+    x: Points,
     proposals: Float[Array, "latent samples points"],
     gamma: ArrayLike,
     sigma: ArrayLike,
     relaxation: ArrayLike = 1.0,
-) -> tuple[Float[Array, "observed latent"], Float[Array, ""]]:
+) -> tuple[Factor, Float[Array, ""]]:
     """A ← (Σ y E[z|y]ᵀ) (Σ E[zzᵀ|y])⁻¹ under N(0, sigma² I), by importance sampling.
 
     With v = gamma² + sigma² the likelihood of y is, as a function of z, N(A⁺ y, v (AᵀA)⁻¹): z is
@@ -214,31 +206,6 @@ def ica_isotropic_step(
     second = jnp.tensordot(weighted, z, ((1, 2), (1, 2)))
     update = _right_solve((mean @ y).T, second)
     return factor + relaxation * (update - factor), effective
-
-
-def iterate(
-    step: Callable[[Array, Array], tuple[Array, Array]],
-    factor: Float[Array, "*runs observed latent"],
-    *,
-    start: ArrayLike,
-    records: int,
-    record_every: int,
-) -> tuple[Float[Array, "records *runs observed latent"], Float[Array, "records *runs"]]:
-    """records × record_every steps from ``factor``; A after each record, and what came with it.
-
-    Args:
-      step: ``(factor, iteration) -> (factor, number)``.
-      factor: A, or those of many runs.
-      start: number of the first iteration.
-      records, record_every: how often A is kept, and how many iterations apart.
-    """
-
-    def record(factor: Array, first: Any) -> tuple[Array, tuple[Array, Array]]:
-        factor, numbers = jax.lax.scan(step, factor, first + jnp.arange(record_every))
-        return factor, (factor, numbers.mean(axis=0))
-
-    firsts = start + record_every * jnp.arange(records)
-    return jax.lax.scan(record, factor, firsts)[1]
 
 
 def pca_error(factor: np.ndarray, moment: np.ndarray) -> float:

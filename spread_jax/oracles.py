@@ -85,11 +85,7 @@ def spread_kl(
 
     Args:
       p, q: clean laws, of the data and of the model.
-      sigma_fix: standard deviation of the noise, > 0.
-      num_nodes: nodes per dimension, at most 300.
-
-    Raises:
-      ValueError: if ``sigma_fix`` is not positive, or ``num_nodes`` not from 1 to 300.
+      sigma_fix, num_nodes: as in :func:`spread_entropy`, which also raises the same.
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968.
@@ -148,7 +144,7 @@ def deconvolved_mixture(
     y = np.asarray(y, np.float64)
     if y.ndim != 2 or not np.isfinite(y).all():
         raise ValueError(f"y must be finite and of shape [n, dim], got shape {y.shape}")
-    _check_positive(sigma_fix)
+    require_noise(sigma_fix)
     mixture = GaussianMixture(*(np.asarray(part, np.float64) for part in initial))
     for _ in range(num_em_steps):
         mixture = _em_step(y, mixture, sigma_fix, fixed_weights)
@@ -206,11 +202,8 @@ def _em_step(
     clean = mixture.means[:, None] + gain[:, None] * (y - mixture.means[:, None])
     means = np.sum(responsibility * clean, axis=1) / total
     scatter = np.sum(responsibility * (clean - means[:, None]) ** 2, axis=1) / total
-    return GaussianMixture(
-        weights=mixture.weights if fixed_weights else total[:, 0] / len(y),
-        means=means,
-        stds=np.sqrt(scatter + gain * sigma_fix**2),
-    )
+    weights = mixture.weights if fixed_weights else total[:, 0] / len(y)
+    return GaussianMixture(weights, means, np.sqrt(scatter + gain * sigma_fix**2))
 
 
 def _responsibilities(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
@@ -221,14 +214,13 @@ def _responsibilities(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> 
 
 def _log_joint(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
     """log w_k N(y; m_k, diag(s_k² + sigma_fix²)), ``[component, ...]``."""
+    components = zip(mixture.weights, mixture.means, mixture.stds**2 + sigma_fix**2, strict=True)
     return np.stack(
         [
             np.log(weight)
             - 0.5 * np.sum(np.log(2 * np.pi * var))
             - 0.5 * np.square(y - mean) @ (1 / var)
-            for weight, mean, var in zip(
-                mixture.weights, mixture.means, mixture.stds**2 + sigma_fix**2, strict=True
-            )
+            for weight, mean, var in components
         ]
     )
 
@@ -237,7 +229,7 @@ def _spread_quadrature(
     mixture: GaussianMixture, sigma_fix: float, num_nodes: int
 ) -> tuple[Floats, Floats]:
     """Nodes ``[n, dim]`` and weights ``[n]`` with Σ w f(node) ≈ ∫ p~(y) f(y) dy."""
-    _check_positive(sigma_fix)
+    require_noise(sigma_fix)
     if not 1 <= num_nodes <= MAX_NODES:
         raise ValueError(
             f"num_nodes must be from 1 to {MAX_NODES}, beyond which NumPy's rule overflows, got "
@@ -260,9 +252,8 @@ def _standard_normal_quadrature(num_nodes: int, dim: int) -> tuple[Floats, Float
     return grid, grid_weights / (2 * np.pi) ** (dim / 2)
 
 
-def _check_positive(sigma_fix: float) -> None:
+def require_noise(sigma_fix: float) -> None:
+    """Raises ValueError unless ``sigma_fix`` is finite and > 0."""
     if not (np.isfinite(sigma_fix) and sigma_fix > 0):
-        raise ValueError(
-            f"sigma_fix must be finite and > 0: without a spread there is no density; "
-            f"got {sigma_fix}"
-        )
+        needed = "sigma_fix must be finite and > 0: without a spread there is no density"
+        raise ValueError(f"{needed}; got {sigma_fix}")

@@ -126,16 +126,18 @@ def test_equal_laws_are_at_distance_zero():
 
 @pytest.mark.parametrize(
     ("sigma", "name", "words"),
-    [(0.0, "kl", "no density"), (-1.0, "kl", "finite and >= 0")],
+    [(0.0, "kl", "no density"), (-1.0, "kl", "finite and > 0")],
 )
 def test_bad_arguments_are_refused(sigma, name, words):
     with pytest.raises(ValueError, match=words):
         spread_divergence(two_mode_mixture(), two_mode_mixture(), sigma, name)
+    with pytest.raises(ValueError, match="sigma_fix must be finite and >= 0, got -1"):
+        point_divergence(0.1, -1.0, name)
 
 
 @pytest.mark.usefixtures("as_users_run_it")
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match=r"must be kl, .* got 'chi'"):
+    with pytest.raises(ValueError, match=r"must be one of kl, .* got 'chi'"):
         point_divergence(np.ones(1), 0.1, "chi")
 
 

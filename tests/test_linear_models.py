@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from spread_jax import linear_comparison
 from spread_jax import linear_models as lm
 
 KEY = jax.random.key(0)
@@ -159,15 +160,12 @@ def test_ordinary_em_stands_still_from_its_first_iteration_on():
 
 def test_iterations_are_numbered_from_the_start():
     """By hand: 7 + 8 + 9 = 24, and 10 + 11 + 12 more are 57."""
-    factors, numbers = lm.iterate(
-        lambda factor, i: (factor + i, jnp.float32(i)),
-        jnp.zeros((1, 1)),
-        start=7,
-        records=2,
-        record_every=3,
+    program = linear_comparison._program(
+        lambda key, factor, data, gamma, sigma, i: (factor + i, jnp.float32(i)), iterations=6
     )
-    assert factors.ravel().tolist() == [24, 57]
-    assert numbers.tolist() == [8, 11]
+    factors, numbers = program(KEY[None], jnp.zeros((1, 1, 1)), jnp.zeros(1), 0.0, 0.0, 7)
+    assert factors.ravel()[2::3].tolist() == [24, 57]
+    assert numbers.tolist() == [[7, 8, 9, 10, 11, 12]]
 
 
 def test_the_eigen_solution_has_no_column_where_noise_explains_the_variance():

@@ -41,13 +41,10 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
         for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
             for sigma in sigmas:
                 runs = dataset.sel(name=name, sigma_fix=sigma)
+                color = mpl.colormaps["viridis"](0.9 * sigmas.index(sigma) / len(sigmas))
+                style, label = {"color": color}, f"$\\sigma_{{fix}}$ = {sigma:g}"
                 if sigma == 0:
-                    style: dict[str, Any] = {"color": LOST_COLOR, "linestyle": "--"}
-                    label = "no spread"
-                else:
-                    place = sigmas.index(sigma) / len(sigmas)
-                    style = {"color": mpl.colormaps["viridis"](0.9 * place)}
-                    label = f"$\\sigma_{{fix}}$ = {sigma:g}"
+                    style, label = {"color": LOST_COLOR, "linestyle": "--"}, "no spread"
                 top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **style)
                 bottom.plot(distance, runs["slope"].values, linewidth=1, **style)
             top.set_title(title)
@@ -56,20 +53,14 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
                 _limit(top, 8.0)
                 _limit(bottom, 16.0)
             if name == "kl" and 0 in sigmas:
-                note = {
-                    "transform": top.transAxes,
+                note: dict[str, Any] = {
                     "fontsize": 7,
                     "color": LOST_COLOR,
                     "ha": "right",
+                    "va": "top",
                 }
-                top.text(0.97, 0.95, "no spread: ∞", va="top", **note)
-                bottom.text(
-                    0.97,
-                    0.55,
-                    "no spread: none",
-                    va="top",
-                    **{**note, "transform": bottom.transAxes},
-                )
+                top.text(0.97, 0.95, "no spread: ∞", transform=top.transAxes, **note)
+                bottom.text(0.97, 0.55, "no spread: none", transform=bottom.transAxes, **note)
         grid[0, 0].set_ylabel("divergence")
         grid[1, 0].set_ylabel("its slope")
         legend_below(figure, grid.ravel())
