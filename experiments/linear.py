@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spread_jax.cli.command import main, start_jax
-from spread_jax.cli.output import OutputFolder, jax_environment
+from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.progress import stage_line
 from spread_jax.cli.settings import (
     require,
@@ -98,12 +98,10 @@ def run(settings: Settings) -> None:
         output.write_figure("error.png", error_against_gamma_figure(summary))
         output.write_figure("convergence.png", convergence_figure(summary, dataset["seconds"]))
     print_errors(settings, summary.isel(iteration=-1).sel(statistic="middle"))
-    environment = jax_environment(started, dataset.attrs["compile_seconds"])
     pca = as_json(dataset, "pca", ["eigen_error"])
     ica = as_json(dataset, "ica", ["fastica_error", "effective_sample_size"])
     ica["fastica_unconverged"] = dataset.attrs["fastica_unconverged"]
-    output.write_metrics({"config": config, "environment": environment, "pca": pca, "ica": ica})
-    print(f"written to {output.path}/")
+    output.finish(config, started, dataset.attrs["compile_seconds"], {"pca": pca, "ica": ica})
 
 
 def as_json(dataset: "xr.Dataset", model: str, others: list[str]) -> dict[str, Any]:

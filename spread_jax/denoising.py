@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from spread_jax.latents import Latent
 from spread_jax.objectives import Decode, Encode, mean_and_var
-from spread_jax.spreads import Points, Spread, broadcast_as, concrete_value
+from spread_jax.spreads import Points, Spread, broadcast_as, concrete_value, plus_noise
 
 TINY_VAR = 1e-30  # no noise, to float32, and yet a density
 MAX_CHANGE = 1e-3  # of the curvature of a Gaussian law, from point to point: rounding only
@@ -132,8 +132,7 @@ def denoise_by_decoder(
         mean, var = mean_and_var(decode(z))
         if var is None:
             return jnp.broadcast_to(mean, (mean.shape[0], *y.shape))
-        gain = var / (var + broadcast_as(jnp.square(sigma), var))
-        return mean + gain * (y[None] - mean)
+        return mean + var / plus_noise(var, sigma) * (y[None] - mean)
 
     def coordinate(i: Array) -> Array:
         return latent.expectation(key, posterior, lambda z: clean(z)[..., i])

@@ -17,14 +17,8 @@ def spread_entropy_of_points(
     H = (dim/2) log 2πeσ² + log n - E[log Σ_i exp((|y - x_j|² - |y - x_i|²) / 2σ²)], y drawn from
     component j; only the last term is estimated, from ``num_draws`` draws.
 
-    Args:
-      key: of the draws.
-      x: the data.
-      sigma: standard deviation of the noise, data units, > 0.
-      num_draws: draws of y.
-
     Raises:
-      ValueError: if sigma is not above 0: points have no entropy.
+      ValueError: if sigma, a standard deviation in data units, is not > 0: points have no entropy.
     """
     if not sigma > 0:
         raise ValueError(f"sigma must be > 0 (a standard deviation), got {sigma}")

@@ -129,13 +129,10 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
         return jax.random.normal(key, (n, dim))
 
-    def draw(key: PRNGKeyArray, posterior: Gaussians, shape: tuple[int, ...]) -> Array:
-        _require_width(posterior[0], dim)
-        mean, log_var = (jnp.broadcast_to(p, shape) for p in posterior)
-        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, shape, mean.dtype)
-
     def sample(key: PRNGKeyArray, posterior: Gaussians) -> Latents:
-        return draw(key, posterior, posterior[0].shape)
+        mean, log_var = posterior
+        _require_width(mean, dim)
+        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype)
 
     def log_ratio(z: Latents, posterior: Gaussians) -> PerPoint:
         mean, log_var = posterior
@@ -145,7 +142,9 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     def expectation(
         key: PRNGKeyArray, posterior: Gaussians, fn: Callable[[Array], Array]
     ) -> PerPoint:
-        return jnp.mean(fn(draw(key, posterior, (num_samples, *posterior[0].shape))), axis=0)
+        shape = (num_samples, *posterior[0].shape)
+        mean, log_var = (jnp.broadcast_to(part, shape) for part in posterior)
+        return jnp.mean(fn(sample(key, (mean, log_var))), axis=0)
 
     def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
         del key  # closed form
@@ -160,7 +159,5 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
 def _require_width(posterior: Array, dim: int) -> None:
     """Of another width it would broadcast, and what comes out would be no bound."""
     if posterior.shape[-1] != dim:
-        raise ValueError(
-            f"the encoder must return posteriors of the latent's dim {dim}, got shape "
-            f"{posterior.shape}"
-        )
+        wanted = f"posteriors of the latent's dim {dim}"
+        raise ValueError(f"the encoder must return {wanted}, got shape {posterior.shape}")

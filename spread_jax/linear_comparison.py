@@ -113,7 +113,7 @@ def compare_linear_models(
         for law in ("gaussian", "laplace")
     )
     runs = _Runs(seed, num_seeds)
-    coords = {
+    coords: dict[str, Any] = {
         "model": ["pca", "ica"],
         "algorithm": list(ALGORITHMS),
         "gamma": list(gamma),

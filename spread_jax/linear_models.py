@@ -5,8 +5,12 @@ and every method fits the model with that observation noise, of standard deviati
 down to 0. The smaller gamma, the less the posterior p(z|x) leaves to be moved: at 0 ordinary EM
 stands still wherever it is. Spread noise of a size that does not shrink keeps EM moving.
 
-Every function maps an estimate of A ``[observed, latent]`` to the next one, is pure, and can be
-jitted and vmapped over runs with traced gamma and sigma.
+Every step maps an estimate of A ``[observed, latent]`` to the next one, is pure, and can be jitted
+and vmapped over runs with traced gamma and sigma.
+
+References:
+  Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968, section 5,
+  for spread EM; the covariance that follows the model is this package's.
 """
 
 from typing import Literal, NamedTuple
@@ -82,14 +86,11 @@ def pca_em_step(factor: Factor, moment: Moment, gamma: ArrayLike, sigma: ArrayLi
     then returns A unchanged.
 
     Args:
-      factor: A.
-      moment: S, the second moment of the data.
+      factor, moment: A, and S, the second moment of the data.
       gamma, sigma: standard deviations of the observation noise and of the spread.
 
     References:
-      Tipping, Bishop, "Probabilistic principal component analysis", JRSS B 61 (1999), equation 29;
-      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      section 5.
+      Tipping, Bishop, "Probabilistic principal component analysis", JRSS B 61 (1999), equation 29.
     """
     noise = (jnp.square(gamma) + jnp.square(sigma)) * jnp.eye(factor.shape[1])
     cross = (moment + jnp.square(sigma) * jnp.eye(factor.shape[0])) @ factor
@@ -151,9 +152,6 @@ def ica_structured_step(
       gamma, sigma: standard deviations of the observation noise, and of the noise in u.
       relaxation: 1 is EM's step; above 1 it goes further the same way.
 
-    References:
-      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      section 5, for spread EM; the covariance that follows the model is this package's.
     """
     root, total = following_noise(factor, gamma, sigma)
     noise = jax.random.normal(key, (x.shape[0], factor.shape[1])) @ root.T
@@ -187,9 +185,6 @@ def ica_isotropic_step(
     Returns:
       The next A, and the mean effective sample size as a share of ``samples``.
 
-    References:
-      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      section 5.
     """
     y = x + sigma * jax.random.normal(key, x.shape)
     std = jnp.sqrt(jnp.square(gamma) + jnp.square(sigma))

@@ -17,7 +17,8 @@ from spread_jax.spreads import (
     broadcast_as,
     checked,
     concrete_value,
-    spread_variance,
+    model_variance,
+    plus_noise,
     to_rank,
 )
 
@@ -68,7 +69,7 @@ def low_rank_spread(factor: ArrayLike | Sequence, sigma: ArrayLike | Sequence) -
 
     def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
         # of a deterministic decoder one variance, so one factorisation, serves all the points
-        total = spread_variance(var, sigma, jnp.zeros(dim, mean.dtype))
+        total = plus_noise(model_variance(var, sigma, jnp.zeros(dim, mean.dtype)), sigma)
         std = jnp.sqrt(total)
         each = (None,) * (std.ndim - 1)
         whitened = jnp.asarray(factor, std.dtype)[each] / std[..., None]

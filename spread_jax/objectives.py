@@ -58,15 +58,11 @@ def spread_elbo(
     Args:
       key: one key for the whole batch.
       x: clean data, last axis the event.
-      encode: ``y [..., dim] -> posterior``, as ``latent`` expects it.
-      decode: ``z [..., latent_dim] -> (mean, var)``, each ``[..., dim]``; var None is a
-        deterministic decoder. z has one more leading axis than x, of states or draws; where all
+      encode: as :class:`Encode`.
+      decode: as :class:`Decode`. z has one more leading axis than x, of states or draws; where all
         points share the states, its other leading axes have size 1.
       latent: prior and posterior family.
       spread: the noise law.
-
-    Returns:
-      The bound for each x, in nats, with the posteriors that it was taken with.
 
     Raises:
       ValueError: if x is not floating; if ``spread`` has no closed form for this decoder, or adds
@@ -115,32 +111,24 @@ def _spread_and_encode(
 def _require_one_shape(log_lik: Array, name: str, value: Array) -> None:
     """Of different shapes their sum would broadcast."""
     if log_lik.shape != value.shape:
-        raise ValueError(
-            f"log_lik has shape {log_lik.shape} and {name} {value.shape}: the last axis of x must "
-            "be the whole point, so flatten images to [n, height * width]"
-        )
+        got = f"log_lik has shape {log_lik.shape} and {name} {value.shape}"
+        advice = "the last axis of x must be the whole point, so flatten images"
+        raise ValueError(f"{got}: {advice} to [n, height * width]")
 
 
 def mean_and_var(decoded: Any) -> tuple[Array, Array | None]:
-    """What ``decode`` returned, if it is a pair; one array would unpack along its first axis.
-
-    Raises:
-      TypeError: if it is not.
-    """
+    """The pair that ``decode`` returned; else TypeError: an array would unpack along an axis."""
     if not (isinstance(decoded, (tuple, list)) and len(decoded) == 2):
-        raise TypeError(
-            "decode must return (mean, var), var None for a deterministic decoder, got "
-            f"{type(decoded).__name__}"
-        )
+        wanted = "(mean, var), var None for a deterministic decoder"
+        raise TypeError(f"decode must return {wanted}, got {type(decoded).__name__}")
     return decoded[0], decoded[1]
 
 
 def _log_lik(spread: Spread, y: Array, decoded: Any) -> Array:
     mean, var = mean_and_var(decoded)
     if mean.shape[-1] != y.shape[-1]:  # it would broadcast
-        raise ValueError(
-            f"the decoder's mean must have the data's dim {y.shape[-1]}, got shape {mean.shape}"
-        )
+        wanted = f"the data's dim {y.shape[-1]}"
+        raise ValueError(f"the decoder's mean must have {wanted}, got shape {mean.shape}")
     return spread.log_prob(y, mean, var)
 
 
@@ -212,9 +200,8 @@ def importance_weighted_bound(
       Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, equation 8.
     """
     if num_samples < 1 or samples_at_once < 1:
-        raise ValueError(
-            f"num_samples and samples_at_once must be >= 1, got {num_samples}, {samples_at_once}"
-        )
+        got = f"{num_samples}, {samples_at_once}"
+        raise ValueError(f"num_samples and samples_at_once must be >= 1, got {got}")
     latent_key, y, posterior = _spread_and_encode(key, x, encode, spread)
 
     def log_weight(sample_key: PRNGKeyArray) -> Array:
@@ -234,11 +221,7 @@ def sample(
 ) -> Float[Array, "n dim"]:
     """z ~ p(z), x ~ N(mean(z), diag var(z)): clean points; with a ``spread``, y ~ n(y|x).
 
-    Args:
-      key: a key.
-      n: number of points.
-      decode, latent: as in :func:`spread_elbo`.
-      spread: leave it out for samples of the model itself, which carry no noise.
+    ``decode`` and ``latent`` are as in :func:`spread_elbo`.
 
     Examples:
       >>> x = sj.sample(

@@ -45,10 +45,7 @@ def sample_mixture(rng: np.random.Generator, n: int, mixture: GaussianMixture) -
 def spread_log_prob(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
     """log Σ_k weights_k N(y; means_k, diag(stds_k² + sigma_fix²)), in nats.
 
-    Args:
-      y: spread points, ``[..., dim]``.
-      mixture: the clean law.
-      sigma_fix: standard deviation of the noise, > 0 where a std is 0.
+    ``y`` are spread points, ``[..., dim]``; the noise's ``sigma_fix`` is > 0 where a std is 0.
     """
     return np.logaddexp.reduce(_log_joint(y, mixture, sigma_fix), axis=0)
 
@@ -180,10 +177,7 @@ def deconvolved_mixture(
 def posterior_mean(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
     """E[x|y] = Σ_k p(k|y) (m_k + s_k²/(s_k² + sigma_fix²) (y - m_k)): the exact denoiser.
 
-    Args:
-      y: spread points, ``[..., dim]``.
-      mixture: the clean law.
-      sigma_fix: standard deviation of the noise, > 0 where a std is 0.
+    The arguments are as in :func:`spread_log_prob`.
     """
     responsibility = _responsibilities(y, mixture, sigma_fix)[..., None]
     means, stds = (

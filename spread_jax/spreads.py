@@ -1,6 +1,5 @@
 """Noise laws n(y|x): the same noise is added to the data and to the model."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
@@ -69,7 +68,7 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
 
     Args:
       sigma: standard deviation of the noise, in data units: a scalar, or one per dimension
-        ``[dim]``. Traced or not. At 0 the spread does nothing.
+        ``[dim]``, traced or not. At 0 the spread does nothing.
 
     Raises:
       ValueError: if a concrete ``sigma`` is negative or not finite, or is 0 where ``log_prob``
@@ -89,7 +88,7 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
         return x + broadcast_as(sigma, x) * jax.random.normal(key, x.shape, x.dtype)
 
     def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
-        total = to_rank(spread_variance(var, sigma, mean), y.ndim)
+        total = to_rank(plus_noise(model_variance(var, sigma, mean), sigma), y.ndim)
         residual = to_rank(y, mean.ndim) - to_rank(mean, y.ndim)
         return -0.5 * jnp.sum(jnp.log(2 * jnp.pi * total) + jnp.square(residual) / total, -1)
 
@@ -114,11 +113,11 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
     own: :func:`spread_jax.normal_laplace.normal_laplace_log_prob`, its digits and its gradients.
 
     Args:
-      scale: of the Laplace law, in data units; its standard deviation is √2 scale. A scalar, or
-        one per dimension ``[dim]``. Traced or not.
+      scale: of the Laplace law, in data units; its standard deviation is √2 scale. A scalar or
+        ``[dim]``, traced or not. At 0 the spread does nothing.
 
     Raises:
-      ValueError: if a concrete ``scale`` is not finite and > 0.
+      ValueError: as :func:`gaussian_spread`.
 
     Examples:
       >>> spread = sj.laplace_spread(0.5)
@@ -130,44 +129,26 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       on stationary spread; the normal-Laplace law as in its own module.
     """
-    scale = checked(scale, "scale", positive=True)
+    scale = checked(scale, "scale")
+    known = concrete_value(scale)
+    is_laplace = known is not None and bool((known > 0).all())
 
     def sample(key: PRNGKeyArray, x: Points) -> Points:
         return x + broadcast_as(scale, x) * jax.random.laplace(key, x.shape, x.dtype)
 
     def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
-        var = jnp.zeros_like(mean) if var is None else var
+        var = model_variance(var, scale, mean)
         ndim = max(y.ndim, mean.ndim, var.ndim)
         y, mean, var = (to_rank(a, ndim) for a in (y, mean, var))
-        return jnp.sum(normal_laplace_log_prob(y, mean, var, broadcast_as(scale, var)), -1)
-
-    return Spread(sample, log_prob)
-
-
-def laplace_noise(std: ArrayLike) -> Spread:
-    """:func:`laplace_spread` by its standard deviation √2 scale; 0 is no noise.
-
-    ``std`` may be traced, so that a plain arm and a spread arm are numbers of one program.
-
-    Raises:
-      ValueError: if ``std`` is no scalar, or is concrete and negative or not finite.
-    """
-    if jnp.ndim(std):
-        raise ValueError(
-            f"std must be a scalar, one for all dimensions, got shape {jnp.shape(std)}"
-        )
-    none = jnp.asarray(checked(std, "std")) == 0
-    spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
-
-    def sample(key: PRNGKeyArray, x: Array) -> Array:
-        return jnp.where(none, x, spread.sample(key, x))
-
-    def log_prob(y: Array, mean: Array, var: Array | None) -> Array:
-        if var is None:  # without noise it has no density
-            return jnp.where(none, jnp.nan, spread.log_prob(y, mean, None))
+        scales = broadcast_as(scale, var)
+        if is_laplace:
+            return jnp.sum(normal_laplace_log_prob(y, mean, var, scales), -1)
+        none = scales == 0
         # the branch not taken needs finite slopes too: in a gradient 0 · inf is NaN
-        plain = no_spread().log_prob(y, mean, jnp.where(none, var, 1.0))
-        return jnp.where(none, plain, spread.log_prob(y, mean, var))
+        plain_var, some_scale = jnp.where(none, var, 1.0), jnp.where(none, 1.0, scales)
+        plain = -0.5 * (jnp.log(2 * jnp.pi * plain_var) + jnp.square(y - mean) / plain_var)
+        spread = normal_laplace_log_prob(y, mean, var, some_scale)
+        return jnp.sum(jnp.where(none, plain, spread), -1)
 
     return Spread(sample, log_prob)
 
@@ -184,8 +165,7 @@ def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike | Sequen
       sigma: standard deviation of the noise, in data units: a scalar or ``[dim]``.
 
     Raises:
-      ValueError: if a concrete ``sigma`` is negative or not finite, or is 0 in ``log_prob``; if
-        ``log_prob`` meets a decoder with a variance.
+      ValueError: as :func:`gaussian_spread`; if ``log_prob`` meets a decoder with a variance.
 
     Examples:
       >>> spread = sj.injective_mean_spread(lambda x: 2 * x, sigma=1.0)
@@ -223,8 +203,8 @@ def with_gaussian(spread: Spread, sigma: ArrayLike | Sequence) -> Spread:
 
     Raises:
       ValueError: if a concrete ``sigma`` is negative or not finite; in ``log_prob``, if
-        ``spread`` has no closed form for a Gaussian decoder, or ``sigma`` is concrete and 0 and
-        neither has ``spread`` a density for a deterministic one.
+        ``spread`` has no closed form for a Gaussian decoder, or neither noise gives a
+        deterministic one a density.
 
     Examples:
       >>> both = sj.with_gaussian(sj.gaussian_spread(0.3), 0.4)  # is gaussian_spread(0.5)
@@ -243,7 +223,7 @@ def with_gaussian(spread: Spread, sigma: ArrayLike | Sequence) -> Spread:
         if var is None and holds_zero(sigma):
             spread.log_prob(y, mean, None)  # raises where it has no density
         var = jnp.zeros_like(mean) if var is None else var
-        return spread.log_prob(y, mean, spread_variance(var, sigma, mean))
+        return spread.log_prob(y, mean, plus_noise(var, sigma))
 
     return Spread(sample, log_prob)
 
@@ -270,18 +250,17 @@ def as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
     return cast("ArrayLike", value)
 
 
-def checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = False) -> ArrayLike:
+def checked(value: ArrayLike | Sequence, name: str = "sigma") -> ArrayLike:
     """A standard deviation or a scale, as :func:`as_numbers` makes it.
 
     Raises:
-      ValueError: if it is concrete and not finite, negative, or 0 where it must be ``positive``.
+      ValueError: if it is concrete and negative or not finite.
     """
     value = as_numbers(value, name)
     known = concrete_value(value)
-    if known is not None:
-        accepted = "> 0" if positive else ">= 0 (a standard deviation)"
-        if not (np.isfinite(known) & (known > 0 if positive else known >= 0)).all():
-            raise ValueError(f"{name} must be finite and {accepted}, got {value}")
+    if known is not None and not (np.isfinite(known) & (known >= 0)).all():
+        words = ">= 0 (a standard deviation)" if name == "sigma" else ">= 0"
+        raise ValueError(f"{name} must be finite and {words}, got {value}")
     return value
 
 
@@ -291,16 +270,19 @@ def holds_zero(sigma: ArrayLike) -> bool:
     return known is not None and bool((known == 0).any())
 
 
-def spread_variance(var: Array | None, sigma: ArrayLike, mean: Array) -> Array:
-    """var + sigma²; of a deterministic decoder, var None, sigma² alone, of the mean's shape.
+def model_variance(var: Array | None, sigma: ArrayLike, mean: Array) -> Array:
+    """The decoder's variance, 0 in the shape of ``mean`` where it is deterministic.
 
     Raises:
-      ValueError: if var is None and a concrete ``sigma`` is 0 somewhere.
+      ValueError: if it is deterministic and a concrete ``sigma`` is 0 somewhere.
     """
-    if var is None:
-        if holds_zero(sigma):
-            raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
-        var = jnp.zeros_like(mean)
+    if var is None and holds_zero(sigma):
+        raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
+    return jnp.zeros_like(mean) if var is None else var
+
+
+def plus_noise(var: Array, sigma: ArrayLike) -> Array:
+    """var + sigma²."""
     return var + broadcast_as(jnp.square(sigma), var)
 
 

@@ -41,8 +41,9 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
         for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
             for sigma in sigmas:
                 runs = dataset.sel(name=name, sigma_fix=sigma)
-                color = mpl.colormaps["viridis"](0.9 * sigmas.index(sigma) / len(sigmas))
-                style, label = {"color": color}, f"$\\sigma_{{fix}}$ = {sigma:g}"
+                place = sigmas.index(sigma) / len(sigmas)
+                style: dict[str, Any] = {"color": mpl.colormaps["viridis"](0.9 * place)}
+                label = f"$\\sigma_{{fix}}$ = {sigma:g}"
                 if sigma == 0:
                     style, label = {"color": LOST_COLOR, "linestyle": "--"}, "no spread"
                 top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **style)
@@ -53,14 +54,9 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
                 _limit(top, 8.0)
                 _limit(bottom, 16.0)
             if name == "kl" and 0 in sigmas:
-                note: dict[str, Any] = {
-                    "fontsize": 7,
-                    "color": LOST_COLOR,
-                    "ha": "right",
-                    "va": "top",
-                }
-                top.text(0.97, 0.95, "no spread: ∞", transform=top.transAxes, **note)
-                bottom.text(0.97, 0.55, "no spread: none", transform=bottom.transAxes, **note)
+                look: dict[str, Any] = {"fontsize": 7, "color": LOST_COLOR, "ha": "right"}
+                top.text(0.97, 0.87, "no spread: ∞", transform=top.transAxes, **look)
+                bottom.text(0.97, 0.47, "no spread: none", transform=bottom.transAxes, **look)
         grid[0, 0].set_ylabel("divergence")
         grid[1, 0].set_ylabel("its slope")
         legend_below(figure, grid.ravel())

@@ -78,8 +78,7 @@ def convergence_figure(summary: xr.Dataset, seconds: xr.DataArray) -> Figure:
                     axes.plot(x, middle, color=COLORS[method], linewidth=1, label=label)
             for axes, name in zip(row, ("iterations", "seconds of one run"), strict=True):
                 _draw_reference(axes, summary, model)
-                axes.set(xlabel=name, title=f"{title}, γ = {gamma:g}")
-                axes.set_xlim(left=0)
+                axes.set(xlabel=name, title=f"{title}, γ = {gamma:g}", xlim=(0, None))
             row[0].set_ylabel("relative error of A")
             log_scale(row[0])
         legend_below(figure, grid.ravel())

@@ -37,10 +37,7 @@ class Draw(Protocol):
 class DensityModel(NamedTuple):
     """p~(y), a density of the spread data itself: a :class:`spread_jax.Model`.
 
-    Attributes:
-      init: ``(key) -> params``.
-      log_prob: ``(params, y [..., dim]) -> log p~(y) [...]``, in nats.
-      draw: ``(params, key, n) -> y [n, dim]``, points of that density, with the noise.
+    ``draw`` gives points of that density, with the noise; the rest as :func:`density_model` says.
     """
 
     init: Init
@@ -55,10 +52,8 @@ class DensityModel(NamedTuple):
         """
         log_lik = self.log_prob(params, spread.sample(key, x))
         if log_lik.shape != x.shape[:-1]:  # a sum over all points would train, and judge, wrongly
-            raise ValueError(
-                f"log_prob must return shape {x.shape[:-1]}, one number for each point, got "
-                f"{log_lik.shape}"
-            )
+            wanted = f"shape {x.shape[:-1]}, one number for each point"
+            raise ValueError(f"log_prob must return {wanted}, got {log_lik.shape}")
         return Bound(log_lik, jnp.zeros_like(log_lik))
 
     def sample(self, params: PyTree, key: PRNGKeyArray, n: int, spread: Spread) -> Points:

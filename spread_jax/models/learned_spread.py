@@ -1,6 +1,7 @@
 """VAEs whose noise learns: it maximises the loss while the model minimises it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -74,28 +75,20 @@ def learned_covariance_vae(vae: VAE, dim: int, sigma: ArrayLike, rank: int = 4) 
 def learned_mean_vae(vae: VAE, dim: int, sigma: ArrayLike) -> LearnedSpreadVAE:
     """Noise N(f(x), sigma² I) about an injective mean, :class:`InjectiveMean` of 64 units.
 
-    Args:
-      vae, dim, sigma: as in :func:`learned_covariance_vae`.
+    The arguments are as in :func:`learned_covariance_vae`.
     """
-    transform = InjectiveMean((64,))
-    f: Callable[..., Any] = transform.apply
+    mean: Any = InjectiveMean((64,))
     return LearnedSpreadVAE(
         vae,
-        lambda key: transform.init(key, jnp.zeros((1, dim))),
-        lambda noise: injective_mean_spread(lambda x: f(noise, x), sigma),
+        lambda key: mean.init(key, jnp.zeros((1, dim))),
+        lambda noise: injective_mean_spread(partial(mean.apply, noise), sigma),
     )
 
 
 def min_max_adam(
     learning_rate: ArrayLike, noise_learning_rate: ArrayLike, model_steps: int
 ) -> optax.GradientTransformation:
-    """Adam that descends for the model ``model_steps`` times, then ascends once for the noise.
-
-    Args:
-      learning_rate: of the model.
-      noise_learning_rate: of the noise.
-      model_steps: to one of the noise.
-    """
+    """Adam that descends for the model ``model_steps`` times, then ascends once for the noise."""
 
     def is_noise_step(count: Array) -> Array:
         return count % (model_steps + 1) == model_steps

@@ -17,12 +17,8 @@ class MixtureModel(NamedTuple):
 
     Its parameters are a dict: ``logits [component]``, of the weights; ``means [component, dim]``
     and ``factors [component, dim, dim]``, L, of which the lower triangle counts, in data units. A
-    factor may be singular, so a constant column can be learned exactly.
-
-    Attributes:
-      dim: of the data.
-      num_components: of the mixture.
-      initial_std: standard deviation of every component at first, in data units.
+    factor may be singular, so a constant column can be learned exactly. The attributes are as
+    :func:`mixture_model` says.
     """
 
     dim: int
@@ -31,11 +27,11 @@ class MixtureModel(NamedTuple):
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         """Equal weights, means drawn from N(0, I), factors ``initial_std`` I."""
-        factor = self.initial_std * jnp.eye(self.dim)
+        factor, count = self.initial_std * jnp.eye(self.dim), self.num_components
         return {
-            "logits": jnp.zeros(self.num_components),
-            "means": jax.random.normal(key, (self.num_components, self.dim)),
-            "factors": jnp.broadcast_to(factor[None], (self.num_components, *factor.shape)),
+            "logits": jnp.zeros(count),
+            "means": jax.random.normal(key, (count, self.dim)),
+            "factors": jnp.tile(factor[None], (count, 1, 1)),
         }
 
     def log_prob(self, params: PyTree, y: Points, spread: Spread) -> PerPoint:
@@ -103,8 +99,6 @@ def mixture_model(dim: int, num_components: int, *, initial_std: float = 1.0) ->
       -2.3872
     """
     if dim < 1 or num_components < 1 or not initial_std > 0:
-        raise ValueError(
-            "dim and num_components must be >= 1 and initial_std > 0, got "
-            f"{dim}, {num_components} and {initial_std}"
-        )
+        got = f"{dim}, {num_components} and {initial_std}"
+        raise ValueError(f"dim and num_components must be >= 1 and initial_std > 0, got {got}")
     return MixtureModel(dim, num_components, initial_std)

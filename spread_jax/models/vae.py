@@ -76,8 +76,7 @@ def linen_vae(encoder: nn.Module, decoder: nn.Module, latent: Latent, *, dim: in
     them.
 
     Args:
-      encoder: as :class:`spread_jax.models.networks.GaussianEncoder`.
-      decoder: as :class:`spread_jax.models.networks.GaussianDecoder`.
+      encoder, decoder: such as those of :mod:`spread_jax.models.networks`.
       latent: prior and posterior family, which the encoder's posterior must be of.
       dim: of the data.
 
@@ -160,10 +159,6 @@ def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Callable[[PyTree], d
 
     For a posterior whose first part is its mean, as :func:`spread_jax.gaussian_latent`'s. A median
     costs more than a step, so record seldom.
-
-    Args:
-      vae: the model.
-      points: where to look, in data units.
 
     Returns:
       ``sigma [dim]``, the geometric mean over the points, ``min_sigma`` and ``median_sigma``, in
