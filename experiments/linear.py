@@ -87,9 +87,9 @@ def run(settings: Settings) -> None:
     from spread_jax.figures import convergence_figure, error_against_gamma_figure
     from spread_jax.linear_comparison import compare_linear_models
 
-    config = dataclasses.asdict(settings)
-    of_command = ("seeds", "out", "quiet", "no_compilation_cache")
-    numbers = {name: value for name, value in config.items() if name not in of_command}
+    numbers = dataclasses.asdict(settings)
+    for of_command in ("seeds", "out", "quiet", "no_compilation_cache"):
+        del numbers[of_command]
     with stage_line(settings.quiet) as on_stage:
         dataset = compare_linear_models(num_seeds=settings.seeds, **numbers, on_stage=on_stage)
         summary = over_seeds(dataset)
@@ -101,7 +101,7 @@ def run(settings: Settings) -> None:
     pca = as_json(dataset, "pca", ["eigen_error"])
     ica = as_json(dataset, "ica", ["fastica_error", "effective_sample_size"])
     ica["fastica_unconverged"] = dataset.attrs["fastica_unconverged"]
-    output.finish(config, started, dataset.attrs["compile_seconds"], {"pca": pca, "ica": ica})
+    output.finish(settings, started, dataset.attrs["compile_seconds"], {"pca": pca, "ica": ica})
 
 
 def as_json(dataset: "xr.Dataset", model: str, others: list[str]) -> dict[str, Any]:

@@ -71,8 +71,7 @@ def tweedie(y: Points, log_prob: Callable[[Array], Array], noise: Spread | Array
     Args:
       y: spread points.
       log_prob: ``y [..., dim] -> log p~(y) [...]``, of the spread law, each point for itself.
-      noise: the law of Gaussian noise; or its standard deviation, a scalar or ``[dim]``, in data
-        units.
+      noise: the law of Gaussian noise, or its standard deviation, a scalar or ``[dim]``.
 
     Raises:
       ValueError: as :func:`noise_covariance`.
@@ -106,9 +105,8 @@ def denoise_by_decoder(
     Exact if q(z|y) is the model's posterior. A deterministic decoder gives E_q[mean(z)].
 
     Args:
-      key: for the draws of z, where the latent's expectation is not exact.
-      y: spread points, by Gaussian noise.
-      encode, decode, latent: as in :func:`spread_jax.spread_elbo`.
+      key, encode, decode, latent: as in :func:`spread_jax.spread_elbo`.
+      y: points spread by Gaussian noise.
       sigma: standard deviation of the noise, a scalar or ``[dim]``, in data units.
 
     Raises:

@@ -4,7 +4,6 @@ Without a spread two points are infinitely far apart by KL, and by the bounded d
 far however near they lie: no gradient says which way to go. Spread, all are smooth.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -13,7 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from spread_jax.oracles import Floats, GaussianMixture, require_noise, spread_log_prob
+from spread_jax.oracles import Floats, GaussianMixture, require_noise, spread_log_prob, tensor_grid
 
 Divergence = Literal["kl", "reverse_kl", "js", "tv", "hellinger"]
 
@@ -42,8 +41,7 @@ def point_divergence(
       The divergence, and its derivative per data unit, of the shape of ``distance``.
 
     Raises:
-      ValueError: if ``sigma_fix`` is negative or not finite, a distance is negative, or
-        ``divergence`` is not known.
+      ValueError: if ``sigma_fix`` or a distance is negative, or ``divergence`` is not known.
 
     Examples:
       >>> value, slope = sj.point_divergence(np.array([0.1, 0.2]), 0.1, "kl")
@@ -83,8 +81,7 @@ def _between_points(distance: Floats, sigma_fix: float, divergence: Divergence) 
 def divergence_curves(distance: ArrayLike, sigma_fix: Sequence[float]) -> xr.Dataset:
     """``divergence`` and ``slope`` ``[name, sigma_fix, distance]`` of two points, for all names.
 
-    Args:
-      distance, sigma_fix: as in :func:`point_divergence`, several of each.
+    ``distance`` and ``sigma_fix`` are as in :func:`point_divergence`, several of each.
     """
     distance, names = np.asarray(distance, np.float64), get_args(Divergence)
     curves = [[point_divergence(distance, sigma, name) for sigma in sigma_fix] for name in names]
@@ -112,8 +109,8 @@ def spread_divergence(
       divergence: as in :func:`point_divergence`.
 
     Raises:
-      ValueError: if ``sigma_fix`` is not positive and finite, ``divergence`` is not known, or the
-        quadrature would need too large a grid: more than two dimensions, or means very far apart.
+      ValueError: if an argument is out of range, or the quadrature would need too large a grid:
+        more than two dimensions, or means very far apart.
 
     Examples:
       >>> truth = sj.problems.two_mode_mixture(data_std=0.1)
@@ -178,8 +175,7 @@ def _grid(p: GaussianMixture, q: GaussianMixture, sigma_fix: float) -> tuple[Flo
             f"meant for one or two dimensions, and means within some hundred standard deviations"
         )
     axes = [np.linspace(*ends) for ends in zip(low, high, counts, strict=True)]
-    nodes = np.array(list(itertools.product(*axes))) if len(axes) > 1 else axes[0][:, None]
-    return nodes, float(np.prod([axis[1] - axis[0] for axis in axes]))
+    return tensor_grid(axes), float(np.prod([axis[1] - axis[0] for axis in axes]))
 
 
 def _require_known(divergence: str) -> None:

@@ -33,13 +33,7 @@ LAWS = {"gaussian": (jax.random.normal, 1.0), "laplace": (jax.random.laplace, LA
 
 
 class LinearProblem(NamedTuple):
-    """One data set and where all methods start.
-
-    Attributes:
-      factor: the true A, ``[observed, latent]``, entries N(0, 1).
-      x: data ``[points, observed]``.
-      start: a first A, entries N(0, 1).
-    """
+    """One data set, its true A, and where all methods start; the entries of both A are N(0, 1)."""
 
     factor: Factor
     x: Points
@@ -143,15 +137,13 @@ def ica_structured_step(
 
     Noise of covariance v A Aᵀ makes u = A⁺ y equal to z plus white noise, under which the
     posterior factorises: each z_i given u_i is a mixture of two truncated normals, whose moments
-    are closed (:func:`spread_jax.normal_laplace.laplace_posterior`). The noise is drawn afresh at
-    each step.
+    are closed (:func:`spread_jax.normal_laplace.laplace_posterior`).
 
     Args:
-      key: for the noise.
+      key: for the noise, which is drawn afresh at each step.
       factor, x: A, and the data.
       gamma, sigma: standard deviations of the observation noise, and of the noise in u.
       relaxation: 1 is EM's step; above 1 it goes further the same way.
-
     """
     root, total = following_noise(factor, gamma, sigma)
     noise = jax.random.normal(key, (x.shape[0], factor.shape[1])) @ root.T
@@ -184,7 +176,6 @@ def ica_isotropic_step(
 
     Returns:
       The next A, and the mean effective sample size as a share of ``samples``.
-
     """
     y = x + sigma * jax.random.normal(key, x.shape)
     std = jnp.sqrt(jnp.square(gamma) + jnp.square(sigma))

@@ -135,11 +135,8 @@ def _log_lik(spread: Spread, y: Array, decoded: Any) -> Array:
 def elbo(key: PRNGKeyArray, x: Points, *, encode: Encode, decode: Decode, latent: Latent) -> Bound:
     """E_{q(z|x)} [ log p(x|z) ] - KL(q(z|x) || p(z)): the spread ELBO without a spread.
 
-    Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments
-    and result as in :func:`spread_elbo`.
-
-    Raises:
-      ValueError: if ``decode`` gives no variance: it has no density.
+    Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments,
+    result and errors as in :func:`spread_elbo`.
 
     Examples:
       >>> bound = sj.elbo(
@@ -174,8 +171,8 @@ def importance_weighted_bound(
     Its expectation rises with K from the spread ELBO (K = 1) to log p~(y). In nats, ``[...]``.
 
     Args:
-      key: one key for the whole batch; the draw of y is that of :func:`spread_elbo`.
-      x, encode, decode, latent, spread: as in :func:`spread_elbo`; z has the leading axes of x.
+      key, x, encode, decode, latent, spread: as in :func:`spread_elbo`, with the same draw of y; z
+        has the leading axes of x.
       num_samples: K.
       samples_at_once: how many of the K are decoded together; bounds the memory, not the result.
 

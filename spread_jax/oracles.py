@@ -1,7 +1,6 @@
 """Exact truths in float64 NumPy, whatever JAX's default precision: what a run is judged by."""
 
 import functools
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +15,7 @@ MAX_NODES = 300  # hermegauss(400) is NaN
 class GaussianMixture(NamedTuple):
     """Σ_k weights_k N(x; means_k, diag stds_k²); std 0 is allowed: a point, a line.
 
-    Attributes:
-      weights: ``[component]``, summing to 1.
-      means: ``[component, dim]``.
-      stds: ``[component, dim]``, standard deviations.
+    ``weights [component]`` sum to 1; ``means`` and ``stds`` are ``[component, dim]``.
     """
 
     weights: Floats
@@ -241,9 +237,13 @@ def _spread_quadrature(
 def _standard_normal_quadrature(num_nodes: int, dim: int) -> tuple[Floats, Floats]:
     """The tensor Gauss-Hermite rule; a sweep of thousands of runs asks for it once per run."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
-    grid = np.array(list(itertools.product(nodes, repeat=dim)))
-    grid_weights = np.array(list(itertools.product(weights, repeat=dim))).prod(axis=1)
+    grid, grid_weights = tensor_grid([nodes] * dim), tensor_grid([weights] * dim).prod(axis=1)
     return grid, grid_weights / (2 * np.pi) ** (dim / 2)
+
+
+def tensor_grid(axes: list[Floats]) -> Floats:
+    """Every point with a number of each axis as its coordinates, ``[n, len(axes)]``."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 
 def require_noise(sigma_fix: float) -> None:

@@ -1,4 +1,9 @@
-"""Noise laws n(y|x): the same noise is added to the data and to the model."""
+"""Noise laws n(y|x): the same noise is added to the data and to the model.
+
+References:
+  Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968: section 2;
+  stationary spread, as of the Gaussian and the Laplace law; section 3.2, the mean transform.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, cast, runtime_checkable
@@ -53,10 +58,6 @@ class Spread(NamedTuple):
 
     The two need not share a parameter: ``Spread(gaussian_spread(a).sample,
     gaussian_spread(b).log_prob)`` is noise augmentation at (a, 0), a variance floor at (0, b).
-
-    References:
-      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020,
-      arXiv 1811.08968, section 2.
     """
 
     sample: SpreadData
@@ -124,10 +125,6 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
       >>> log_prob = spread.log_prob(jnp.zeros(1), jnp.zeros(1), None)  # log 1 / (2 · 0.5)
       >>> abs(float(log_prob))
       0.0
-
-    References:
-      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      on stationary spread; the normal-Laplace law as in its own module.
     """
     scale = checked(scale, "scale")
     known = concrete_value(scale)
@@ -172,10 +169,6 @@ def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike | Sequen
       >>> log_prob = spread.log_prob(jnp.full(1, 2.0), jnp.ones(1), None)  # log N(2; f(1), 1)
       >>> round(float(log_prob), 4)
       -0.9189
-
-    References:
-      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
-      section 3.2 (mean transform).
     """
     noise = gaussian_spread(sigma)
 

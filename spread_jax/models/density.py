@@ -1,5 +1,6 @@
 """Any density of the spread data, such as a normalising flow, as a generative model."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -8,14 +9,6 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from spread_jax.denoising import tweedie
 from spread_jax.objectives import Bound
 from spread_jax.spreads import Points, Spread
-
-
-@runtime_checkable
-class Init(Protocol):
-    """The first parameters of a run."""
-
-    def __call__(self, key: PRNGKeyArray, /) -> PyTree:
-        """``(key) -> params``."""
 
 
 @runtime_checkable
@@ -40,7 +33,7 @@ class DensityModel(NamedTuple):
     ``draw`` gives points of that density, with the noise; the rest as :func:`density_model` says.
     """
 
-    init: Init
+    init: Callable[[PRNGKeyArray], PyTree]
     log_prob: LogProb
     draw: Draw
 
@@ -70,7 +63,9 @@ class DensityModel(NamedTuple):
         return tweedie(y, lambda y: self.log_prob(params, y), spread)
 
 
-def density_model(*, init: Init, log_prob: LogProb, sample: Draw) -> DensityModel:
+def density_model(
+    *, init: Callable[[PRNGKeyArray], PyTree], log_prob: LogProb, sample: Draw
+) -> DensityModel:
     """log p~(y), any density of the spread data: trained on noisy points, it cleans its draws.
 
     Args:

@@ -24,10 +24,8 @@ class LearnedSpreadVAE(NamedTuple):
     spread data, plus the gap of the posterior. Noise can raise the last two without telling data
     and model apart; a fixed volume bounds the entropy's part.
 
-    Attributes:
-      vae: with a deterministic decoder.
-      init_noise: ``(key) -> `` parameters of the noise.
-      make_spread: ``(parameters of the noise) -> Spread``.
+    The ``vae`` has a deterministic decoder; ``init_noise`` gives the parameters of the noise, of
+    which ``make_spread`` makes a Spread.
 
     References:
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,

@@ -93,12 +93,11 @@ class GaussianDecoder(nn.Module):
 
 
 class ConvGaussianEncoder(nn.Module):
-    """q(z|y) of an image: twice, blocks of 2 x 2 pixels become channels and a 3 x 3 convolution
-    follows; then a dense layer and two heads.
+    """q(z|y) of an image, ``y [..., height width] -> (mean, log_var)``, each ``[..., latent_dim]``.
 
-    ``y [..., height width] -> (mean, log_var)``, each ``[..., latent_dim]``. Sides that 4 does not
-    divide get zeros. There is no stride: on a CPU the gradient of a strided convolution takes XLA
-    20 times as long.
+    Twice, blocks of 2 x 2 pixels become channels and a 3 x 3 convolution follows; then a dense
+    layer and two heads. Sides that 4 does not divide get zeros. There is no stride: on a CPU the
+    gradient of a strided convolution takes XLA 20 times as long.
     """
 
     shape: tuple[int, int]
