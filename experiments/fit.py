@@ -163,6 +163,7 @@ def train(
     import numpy as np
 
     from spread_jax.models.vae import watch_sigma
+    from spread_jax.spreads import laplace_noise
 
     def make_model(structure: "sj.arms.Structure") -> "sj.VAE":
         assert structure.variance in ("each", "shared", "none")  # no arm of this command has others
@@ -184,9 +185,7 @@ def train(
         sample_batch=sj.rows(settings.batch_size),
         num_steps=settings.steps,
         observe=lambda model: watch_sigma(model, watched),
-        noise=sj.gaussian_spread
-        if settings.spread == "gaussian"
-        else lambda std: sj.laplace_spread(std / 2**0.5),
+        noise=sj.gaussian_spread if settings.spread == "gaussian" else laplace_noise,
     ):
         if not settings.quiet:
             print(f"{', '.join(program.arms)}:", file=sys.stderr)

@@ -116,10 +116,10 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
 
     Args:
       scale: of the Laplace law, in data units; its standard deviation is √2 scale. A scalar or
-        ``[dim]``, traced or not. At 0 the spread does nothing.
+        ``[dim]``, traced or not.
 
     Raises:
-      ValueError: as :func:`gaussian_spread`.
+      ValueError: if a concrete ``scale`` is not finite and > 0.
 
     Examples:
       >>> spread = sj.laplace_spread(0.5)
@@ -127,26 +127,42 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
       >>> abs(float(log_prob))
       0.0
     """
-    scale = _checked(scale, "scale")
-    known = concrete_value(scale)
-    is_laplace = known is not None and bool((known > 0).all())
+    scale = _checked(scale, "scale", positive=True)
 
     def sample(key: PRNGKeyArray, x: Points) -> Points:
         return x + broadcast_as(scale, x) * jax.random.laplace(key, x.shape, x.dtype)
 
     def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
-        var = _model_variance(var, scale, mean)
+        var = jnp.zeros_like(mean) if var is None else var
         ndim = max(y.ndim, mean.ndim, var.ndim)
         y, mean, var = (_to_rank(a, ndim) for a in (y, mean, var))
-        scales = broadcast_as(scale, var)
-        if is_laplace:
-            return jnp.sum(normal_laplace_log_prob(y, mean, var, scales), -1)
-        none = scales == 0
+        return jnp.sum(normal_laplace_log_prob(y, mean, var, broadcast_as(scale, var)), -1)
+
+    return Spread(sample, log_prob)
+
+
+def laplace_noise(std: ArrayLike) -> Spread:
+    """:func:`laplace_spread` by its standard deviation √2 scale, a scalar; 0 is no noise.
+
+    ``std`` may be traced, so that a plain arm and a spread arm are numbers of one program.
+
+    Raises:
+      ValueError: if ``std`` is no scalar, or is concrete and negative or not finite.
+    """
+    if jnp.ndim(std):
+        raise ValueError(f"std must be one scalar for all dimensions, got shape {jnp.shape(std)}")
+    none = jnp.asarray(_checked(std, "std")) == 0
+    spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
+
+    def sample(key: PRNGKeyArray, x: Array) -> Array:
+        return jnp.where(none, x, spread.sample(key, x))
+
+    def log_prob(y: Array, mean: Array, var: Array | None) -> Array:
+        if var is None:  # without noise it has no density
+            return jnp.where(none, jnp.nan, spread.log_prob(y, mean, None))
         # the branch not taken needs finite slopes too: in a gradient 0 · inf is NaN
-        plain_var, some_scale = jnp.where(none, var, 1.0), jnp.where(none, 1.0, scales)
-        plain = -0.5 * (jnp.log(2 * jnp.pi * plain_var) + jnp.square(y - mean) / plain_var)
-        spread = normal_laplace_log_prob(y, mean, var, some_scale)
-        return jnp.sum(jnp.where(none, plain, spread), -1)
+        plain = no_spread().log_prob(y, mean, jnp.where(none, var, 1.0))
+        return jnp.where(none, plain, spread.log_prob(y, mean, var))
 
     return Spread(sample, log_prob)
 
@@ -338,13 +354,14 @@ def _as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
     return cast("ArrayLike", value)
 
 
-def _checked(value: ArrayLike | Sequence, name: str = "sigma") -> ArrayLike:
-    """A standard deviation or a scale, refused if it is concrete and negative or not finite."""
+def _checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = False) -> ArrayLike:
+    """A standard deviation or a scale; ValueError if it is concrete and out of range."""
     value = _as_numbers(value, name)
     known = concrete_value(value)
-    if known is not None and not (np.isfinite(known) & (known >= 0)).all():
-        words = ">= 0 (a standard deviation)" if name == "sigma" else ">= 0"
-        raise ValueError(f"{name} must be finite and {words}, got {value}")
+    in_range = known is None or (np.isfinite(known) & (known > 0 if positive else known >= 0)).all()
+    if not in_range:
+        accepted = "> 0" if positive else ">= 0 (a standard deviation)"
+        raise ValueError(f"{name} must be finite and {accepted}, got {value}")
     return value
 
 
