@@ -1,7 +1,6 @@
 """Deterministic linear models by EM: ordinary EM freezes as the noise vanishes, spread EM not."""
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,6 @@ class Settings:
 
 
 def run(settings: Settings) -> None:
-    started = time.perf_counter()
     output = OutputFolder(settings.out)
     start_jax(settings)
     from spread_jax import over_seeds
@@ -101,7 +99,7 @@ def run(settings: Settings) -> None:
     pca = as_json(dataset, "pca", ["eigen_error"])
     ica = as_json(dataset, "ica", ["fastica_error", "effective_sample_size"])
     ica["fastica_unconverged"] = dataset.attrs["fastica_unconverged"]
-    output.finish(settings, started, dataset.attrs["compile_seconds"], {"pca": pca, "ica": ica})
+    output.finish(settings, dataset.attrs["compile_seconds"], {"pca": pca, "ica": ica})
 
 
 def as_json(dataset: "xr.Dataset", model: str, others: list[str]) -> dict[str, Any]:

@@ -47,6 +47,8 @@ from .judgement import judge as judge
 from .latents import Latent as Latent
 from .latents import bernoulli_latent as bernoulli_latent
 from .latents import gaussian_latent as gaussian_latent
+from .low_rank_spreads import fixed_volume_spread as fixed_volume_spread
+from .low_rank_spreads import low_rank_spread as low_rank_spread
 from .models.density import density_model as density_model
 from .models.mixture import mixture_model as mixture_model
 from .models.model import Model as Model
@@ -65,11 +67,9 @@ from .problems import sample_two_modes as sample_two_modes
 from .sample_quality import frechet_distance as frechet_distance
 from .sample_quality import precision_recall as precision_recall
 from .spreads import Spread as Spread
-from .spreads import fixed_volume_spread as fixed_volume_spread
 from .spreads import gaussian_spread as gaussian_spread
 from .spreads import injective_mean_spread as injective_mean_spread
 from .spreads import laplace_spread as laplace_spread
-from .spreads import low_rank_spread as low_rank_spread
 from .spreads import no_spread as no_spread
 from .spreads import with_gaussian as with_gaussian
 from .sweeps import Sweep as Sweep

@@ -84,14 +84,14 @@ def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:
       >>> round(float(log_prob), 4)
       -0.4516
     """
-    sigma = _checked(sigma)
+    sigma = checked(sigma)
 
     def sample(key: PRNGKeyArray, x: Points) -> Points:
         return x + broadcast_as(sigma, x) * jax.random.normal(key, x.shape, x.dtype)
 
     def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
-        total = _to_rank(plus_noise(_model_variance(var, sigma, mean), sigma), y.ndim)
-        residual = _to_rank(y, mean.ndim) - _to_rank(mean, y.ndim)
+        total = to_rank(plus_noise(model_variance(var, sigma, mean), sigma), y.ndim)
+        residual = to_rank(y, mean.ndim) - to_rank(mean, y.ndim)
         return -0.5 * jnp.sum(jnp.log(2 * jnp.pi * total) + jnp.square(residual) / total, -1)
 
     return Spread(sample, log_prob)
@@ -127,7 +127,7 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
       >>> abs(float(log_prob))
       0.0
     """
-    scale = _checked(scale, "scale", positive=True)
+    scale = checked(scale, "scale", positive=True)
 
     def sample(key: PRNGKeyArray, x: Points) -> Points:
         return x + broadcast_as(scale, x) * jax.random.laplace(key, x.shape, x.dtype)
@@ -135,7 +135,7 @@ def laplace_spread(scale: ArrayLike | Sequence) -> Spread:
     def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
         var = jnp.zeros_like(mean) if var is None else var
         ndim = max(y.ndim, mean.ndim, var.ndim)
-        y, mean, var = (_to_rank(a, ndim) for a in (y, mean, var))
+        y, mean, var = (to_rank(a, ndim) for a in (y, mean, var))
         return jnp.sum(normal_laplace_log_prob(y, mean, var, broadcast_as(scale, var)), -1)
 
     return Spread(sample, log_prob)
@@ -151,7 +151,7 @@ def laplace_noise(std: ArrayLike) -> Spread:
     """
     if jnp.ndim(std):
         raise ValueError(f"std must be one scalar for all dimensions, got shape {jnp.shape(std)}")
-    none = jnp.asarray(_checked(std, "std")) == 0
+    none = jnp.asarray(checked(std, "std")) == 0
     spread = laplace_spread(jnp.where(none, 1.0, std) / math.sqrt(2))
 
     def sample(key: PRNGKeyArray, x: Array) -> Array:
@@ -165,104 +165,6 @@ def laplace_noise(std: ArrayLike) -> Spread:
         return jnp.where(none, plain, spread.log_prob(y, mean, var))
 
     return Spread(sample, log_prob)
-
-
-def low_rank_spread(factor: ArrayLike | Sequence, sigma: ArrayLike | Sequence) -> Spread:
-    """n(y|x) = N(y; x, F Fᵀ + diag sigma²), so p~(y) = N(y; mean, F Fᵀ + diag(var + sigma²)).
-
-    With D = diag(var + sigma²), W = D^(-1/2) F, r = D^(-1/2) (y - mean) and a = (I + WᵀW)⁻¹ Wᵀ r,
-    the quadratic form is ‖r - W a‖² + ‖a‖² and the determinant |D| |I + WᵀW|. No d × d matrix is
-    formed. A sum of squares, it keeps the digits that the difference in Woodbury's formula loses,
-    and since a is its minimiser, a's own rounding enters squared.
-
-    Where columns of F are nearly parallel, I + WᵀW loses digits to rounding as sigma falls far
-    below F: in float32 the value is 0.6 % off at 1e-3 of F's scale, and NaN below some 3e-4.
-
-    Time is O(dim·rank²) per distinct variance: once for a deterministic decoder, once per point
-    for a decoder with its own variances, which also needs dim·rank numbers of memory per point.
-
-    Args:
-      factor: F, ``[dim, rank]``, in data units. Traced or not.
-      sigma: standard deviation of the independent part, in data units: a scalar or ``[dim]``.
-
-    Raises:
-      ValueError: if ``factor`` is no matrix, is concrete and not finite, or a concrete ``sigma``
-        is negative or not finite, or is 0 where ``log_prob`` meets a deterministic decoder.
-
-    Examples:
-      >>> factor = jnp.array([[1.0], [1.0]])  # noise that leans along the diagonal
-      >>> spread = sj.low_rank_spread(factor, sigma=1.0)  # covariance [[2, 1], [1, 2]]
-      >>> log_prob = spread.log_prob(jnp.zeros(2), jnp.zeros(2), None)  # -log 2π - log(3) / 2
-      >>> round(float(log_prob), 4)
-      -2.3872
-
-    References:
-      Hager, "Updating the inverse of a matrix", SIAM Review 31 (1989), for the identities.
-    """
-    factor, sigma = _matrix(factor, "factor"), _checked(sigma)
-    known = concrete_value(factor)
-    if known is not None and not np.isfinite(known).all():
-        raise ValueError("factor must be finite")
-    dim, rank = jnp.shape(factor)
-
-    def sample(key: PRNGKeyArray, x: Points) -> Points:
-        factor_key, sigma_key = jax.random.split(key)
-        along = jax.random.normal(factor_key, (*x.shape[:-1], rank), x.dtype)
-        independent = jax.random.normal(sigma_key, x.shape, x.dtype)
-        return x + along @ jnp.asarray(factor, x.dtype).T + broadcast_as(sigma, x) * independent
-
-    def log_prob(y: Moments, mean: Moments, var: Moments | None) -> Float[Array, "..."]:
-        # of a deterministic decoder one variance, so one factorisation, serves all the points
-        total = plus_noise(_model_variance(var, sigma, jnp.zeros(dim, mean.dtype)), sigma)
-        std = jnp.sqrt(total)
-        each = (None,) * (std.ndim - 1)
-        whitened = jnp.asarray(factor, std.dtype)[each] / std[..., None]
-        gram = jnp.einsum("...di,...dj->...ij", whitened, whitened)
-        lower = jnp.linalg.cholesky(gram + jnp.eye(rank, dtype=std.dtype)[each])
-        log_det = jnp.sum(jnp.log(total), -1) + 2 * jnp.sum(
-            jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), -1
-        )
-
-        residual = _to_rank(y, mean.ndim) - _to_rank(mean, y.ndim)
-        ndim = max(residual.ndim, std.ndim)
-        residual, std, log_det = (
-            _to_rank(a, n) for a, n in ((residual, ndim), (std, ndim), (log_det, ndim - 1))
-        )
-        whitened, lower = _to_rank(whitened, ndim + 1), _to_rank(lower, ndim + 1)
-        residual = residual / std
-        coefficients = _solve(lower, jnp.einsum("...di,...d->...i", whitened, residual))
-        rest = residual - jnp.einsum("...di,...i->...d", whitened, coefficients)
-        quadratic = jnp.sum(jnp.square(rest), -1) + jnp.sum(jnp.square(coefficients), -1)
-        return -0.5 * (dim * math.log(2 * math.pi) + log_det + quadratic)
-
-    return Spread(sample, log_prob)
-
-
-def fixed_volume_spread(directions: ArrayLike | Sequence, sigma: ArrayLike) -> Spread:
-    """n(y|x) = N(y; x, c² (I + F Fᵀ)), c such that the determinant is sigma^(2 dim) whatever F is.
-
-    A covariance that can be learned: the noise may lean towards some directions only by leaving
-    others, and its entropy stays that of N(0, sigma² I), which it is at F = 0.
-
-    Args:
-      directions: F, ``[dim, rank]``, without a unit. Traced or not.
-      sigma: standard deviation of the isotropic noise of equal volume, a scalar, > 0.
-
-    Raises:
-      ValueError: as :func:`low_rank_spread`, which it is.
-
-    Examples:
-      >>> straight = sj.fixed_volume_spread(jnp.zeros((2, 1)), sigma=0.3)
-      >>> leaning = sj.fixed_volume_spread(jnp.array([[2.0], [1.0]]), sigma=0.3)
-      >>> peaks = [s.log_prob(jnp.zeros(2), jnp.zeros(2), None) for s in (straight, leaning)]
-      >>> [round(float(peak), 4) for peak in peaks]  # one volume, one height
-      [0.5701, 0.5701]
-    """
-    factor, sigma = jnp.asarray(_matrix(directions, "directions")), _checked(sigma)
-    dim, rank = factor.shape
-    log_det = jnp.linalg.slogdet(jnp.eye(rank, dtype=factor.dtype) + factor.T @ factor)[1]
-    scale = sigma * jnp.exp(-log_det / (2 * dim))
-    return low_rank_spread(scale * factor, scale)
 
 
 def injective_mean_spread(f: Callable[[Array], Array], sigma: ArrayLike | Sequence) -> Spread:
@@ -320,7 +222,7 @@ def with_gaussian(spread: Spread, sigma: ArrayLike | Sequence) -> Spread:
       >>> round(float(log_prob), 4)
       -0.2258
     """
-    sigma = _checked(sigma)
+    sigma = checked(sigma)
     further = gaussian_spread(sigma)
 
     def sample(key: PRNGKeyArray, x: Points) -> Points:
@@ -341,7 +243,7 @@ def concrete_value(value: ArrayLike) -> np.ndarray | None:
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
-def _as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
+def as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
     """``value`` itself, or as an array where it is a list, which JAX cannot square or add."""
     if isinstance(value, jax.Array):
         return value
@@ -354,9 +256,9 @@ def _as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
     return cast("ArrayLike", value)
 
 
-def _checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = False) -> ArrayLike:
+def checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = False) -> ArrayLike:
     """A standard deviation or a scale; ValueError if it is concrete and out of range."""
-    value = _as_numbers(value, name)
+    value = as_numbers(value, name)
     known = concrete_value(value)
     in_range = known is None or (np.isfinite(known) & (known > 0 if positive else known >= 0)).all()
     if not in_range:
@@ -371,7 +273,7 @@ def _holds_zero(sigma: ArrayLike) -> bool:
     return known is not None and bool((known == 0).any())
 
 
-def _model_variance(var: Array | None, sigma: ArrayLike, mean: Array) -> Array:
+def model_variance(var: Array | None, sigma: ArrayLike, mean: Array) -> Array:
     """The decoder's; 0 in the shape of ``mean`` for a deterministic one, which needs a noise."""
     if var is None and _holds_zero(sigma):
         raise ValueError("a deterministic decoder has no density: it needs sigma > 0")
@@ -383,28 +285,11 @@ def plus_noise(var: Array, sigma: ArrayLike) -> Array:
     return var + broadcast_as(jnp.square(sigma), var)
 
 
-def _matrix(value: ArrayLike | Sequence, name: str) -> ArrayLike:
-    value = _as_numbers(value, name)
-    if jnp.ndim(value) != 2:
-        raise ValueError(f"{name} must be a matrix [dim, rank], got shape {jnp.shape(value)}")
-    return value
-
-
 def broadcast_as(value: ArrayLike, like: Array) -> Array:
     """``value`` in the shape and dtype of ``like``."""
     return jnp.broadcast_to(value, like.shape).astype(like.dtype)
 
 
-def _to_rank(x: Array, ndim: int) -> Array:
+def to_rank(x: Array, ndim: int) -> Array:
     """Prepends axes of size 1 until ``x`` has at least ``ndim`` axes."""
     return jnp.expand_dims(x, tuple(range(max(0, ndim - x.ndim))))
-
-
-def _solve(lower: Array, right: Array) -> Array:
-    """(L Lᵀ)⁻¹ right, with leading axes that broadcast; a shared L is solved with once."""
-    if all(size == 1 for size in lower.shape[:-2]):
-        flat = right.reshape(-1, right.shape[-1])
-        shared = lower.reshape(lower.shape[-2:])
-        return jax.scipy.linalg.cho_solve((shared, True), flat.T).T.reshape(right.shape)
-    lower = jnp.broadcast_to(lower, (*right.shape[:-1], *lower.shape[-2:]))
-    return jax.scipy.linalg.cho_solve((lower, True), right[..., None])[..., 0]

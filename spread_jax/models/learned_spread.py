@@ -10,10 +10,11 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from spread_jax.low_rank_spreads import fixed_volume_spread
 from spread_jax.models.networks import InjectiveMean
 from spread_jax.models.vae import VAE
 from spread_jax.objectives import Bound
-from spread_jax.spreads import Points, Spread, fixed_volume_spread, injective_mean_spread
+from spread_jax.spreads import Points, Spread, injective_mean_spread
 
 
 class LearnedSpreadVAE(NamedTuple):
