@@ -3,6 +3,7 @@
 import math
 import resource
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -16,6 +17,12 @@ import xarray as xr
 jaxtyping.install_import_hook("spread_jax", "beartype.beartype")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # catches (64, 1) - (64,)
+# compiling is more than half of the tests' time: what one worker compiled serves the other, and the
+# next run
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _judged_two_modes(sigma_fix, num_seeds, steps=10_000, judged_at=None):

@@ -47,6 +47,7 @@ def test_losses_that_differ_end_the_benchmark():
     assert timing.require_same_losses(close) == pytest.approx(2e-6)
 
 
+@pytest.mark.slow
 def test_the_sweep_that_is_timed_trains():
     """Without PyTorch too: its parameters move, and it is worth its steps."""
     compiled = contestants.CompiledSweep(contestants.toy_training(20), 3, 2, record_every=5)
@@ -61,6 +62,7 @@ def test_the_sweep_that_is_timed_trains():
     assert all((m > 0).any() for m in jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_a_row_of_the_scaling_is_measured(monkeypatch):
     monkeypatch.setattr(scaling, "REPEATS", 1)
     said = []
@@ -70,6 +72,7 @@ def test_a_row_of_the_scaling_is_measured(monkeypatch):
     assert said[0] == "compiling: dimension 5"
 
 
+@pytest.mark.slow
 def test_the_fit_that_is_timed_trains():
     ours = fit.OurRun(fit.make_images(50), 2)
     ours.train()

@@ -25,6 +25,7 @@ def two_modes(seed, n, data_std, unit=1.0):
     return unit * np.asarray(sj.sample_two_modes(jax.random.key(seed), n, data_std), np.float64)
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_mnist_has_67_constant_pixels_and_rank_712():
     """Truth: counted on the 60,000 training images by an exact comparison, and by an SVD."""

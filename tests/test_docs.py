@@ -28,6 +28,7 @@ def run_blocks(monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_failure_case_from_python(run_blocks, tmp_path):
     """Truth: the plain VAE's loss is a saw, the spread VAE's is quiet, and no loss of a spread
     falls below the entropy of the spread data, -0.7276 nats."""
@@ -43,6 +44,7 @@ def test_the_failure_case_from_python(run_blocks, tmp_path):
     assert names["params"]["decoder"]
 
 
+@pytest.mark.slow
 def test_your_own_data_is_trained_on_and_the_spread_is_nearer(run_blocks, capsys):
     """Shorter, as there; an energy distance falls as samples come nearer to the held-out rows."""
     names = run_blocks("your_data.md", {"num_steps=3000": "num_steps=1000"}, slice(1))

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # trains a flow, a mixture and an arm
+
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
 

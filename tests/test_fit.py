@@ -52,6 +52,7 @@ def all_arms(tmp_path_factory):
     return metrics, out
 
 
+@pytest.mark.slow
 def test_the_command_keeps_the_contract_of_its_files(all_arms):
     metrics, out = all_arms
     assert {path.name for path in out.iterdir()} == {
@@ -78,6 +79,7 @@ def test_the_command_keeps_the_contract_of_its_files(all_arms):
     ]
 
 
+@pytest.mark.slow
 def test_an_arm_is_shown_at_the_sigma_of_its_smallest_validation_distance(all_arms):
     metrics, _ = all_arms
     key = "median_validation_frechet"
@@ -145,6 +147,7 @@ def test_an_arm_whose_runs_all_broke_is_shown_with_dashes(compared, capsys):
     assert [cell.strip() for cell in line.split("│")[2:4]] == ["3", "-"]
 
 
+@pytest.mark.slow
 def test_numbers_of_an_arm_agree_with_each_other(all_arms):
     """Truths: bits are nats of the held-out bound over 64 log 2; a decoder without a variance has
     no σ; the shared one is one number."""
@@ -161,6 +164,7 @@ def test_numbers_of_an_arm_agree_with_each_other(all_arms):
             np.testing.assert_allclose(cell["last_min_sigma"], cell["last_median_sigma"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_spread_loss_is_below_its_floor(all_arms):
     """Truth: the entropy of the spread training data bounds every model's expected loss."""
     metrics, out = all_arms

@@ -118,7 +118,10 @@ def test_linen_modules_keep_their_own_parameters():
 
 @pytest.mark.parametrize(
     ("network", "variance"),
-    [("mlp", "each"), ("mlp", "shared"), ("mlp", "none"), ("conv", "each"), ("conv", "shared")],
+    [
+        *(("mlp", variance) for variance in ("each", "shared", "none")),
+        *(pytest.param("conv", v, marks=pytest.mark.slow) for v in ("each", "shared")),
+    ],
 )
 def test_every_network_gives_every_variance(network, variance):
     vae = make_vae(42, latent_dim=3, variance=variance, hidden=(8,), network=network, shape=(7, 6))

@@ -152,6 +152,7 @@ def test_a_sigma_that_cannot_work_is_warned_of_with_its_number(sigma, words, cap
         assert f"--sigma-fix {sigma:g}" in warning
 
 
+@pytest.mark.slow
 def test_plain_vae_alone_has_no_divergence_and_no_floor(tmp_path, monkeypatch, capsys):
     settings = toy.Settings(
         sigma_fix=0.0, steps=20, seeds=2, out=tmp_path, no_compilation_cache=True
@@ -164,6 +165,7 @@ def test_plain_vae_alone_has_no_divergence_and_no_floor(tmp_path, monkeypatch, c
     assert metrics["arms"]["vae"]["std"] == metrics["arms"]["spread_vae"]["std"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "others",
     [
