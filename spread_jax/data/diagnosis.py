@@ -276,14 +276,14 @@ def _judge(facts: Diagnosis, largest_share: Floats) -> tuple[Verdict, list[str]]
 
     full_text = "no constant, dependent or discrete column, no thin direction"
     if facts.intrinsic_dimension:
-        value, (low, high), nearest, (of_noise, nearest_of_noise) = facts.intrinsic_dimension
+        value, (lower, upper), nearest, (of_noise, nearest_of_noise) = facts.intrinsic_dimension
         estimate = f"intrinsic dimension {value:.3g}"
         noise = f"where as many points of noise of rank {facts.rank} show {of_noise:.3g}"
         full_text += f"; {estimate}, {noise}"
-        text = f"{estimate} ({low:.3g} to {high:.3g}), {noise}"
-        if high < LOW_DIMENSION * of_noise and nearest < LOW_DIMENSION * nearest_of_noise:
+        text = f"{estimate} ({lower:.3g} to {upper:.3g}), {noise}"
+        if upper < LOW_DIMENSION * of_noise and nearest < LOW_DIMENSION * nearest_of_noise:
             degenerate.append(f"{text}: the points lie on a thin set")
-        elif high < LOW_DIMENSION * of_noise:
+        elif upper < LOW_DIMENSION * of_noise:
             nearly.append(f"{text}; nearer by, the set has a thickness")
     elif facts.rank:
         notes.append(
