@@ -195,13 +195,13 @@ def train(
                 record_every=steps // math.gcd(steps, 100),
                 on_progress=on_progress,
             )
-        model = program.model._replace(latent=comparison.like.even_latent)
+        model = program.model._replace(latent=comparison.like.evenly.latent)
         yield name, runs, judge(settings, comparison, model, runs, program.spread)
     if comparison.has_modes:
         cells = [{"arm": "deconvolution", **other} for other in comparison.others]
         seeds = settings.seed + np.arange(settings.seeds)
         runs = deconvolved_runs(cells, settings.sigma_fix, seeds)
-        model = two_component_vae(comparison.like.even_latent)
+        model = two_component_vae(comparison.like.evenly.latent)
         judged = judge(settings, comparison, model, runs, lambda hyper: sj.no_spread())
         yield "deconvolution", runs, judged
 

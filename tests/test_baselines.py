@@ -201,7 +201,7 @@ def test_every_run_is_judged_beside_the_same_true_sample():
     problem = sj.problems.two_modes(0.1)
     distance = sj.problems.problem_metrics(lambda hyper: problem, 40)[0]
     data = problem.dataset(jax.random.key(0), 2, 2)
-    points = np.asarray(problem.sample_evenly(jax.random.key(5), 40))
+    points = np.asarray(problem.evenly.sample(jax.random.key(5), 40))
     scores = [
         judge_samples(points, data, [distance], {"sigma_fix": sigma})["energy_distance"]
         for sigma in (0.1, 0.3)

@@ -73,7 +73,7 @@ PROBLEMS = [two_modes, ring, spiral]
 def test_points_of_a_law_are_at_distance_zero(make):
     problem = make()
     np.testing.assert_allclose(problem.distance(problem.sample(KEY, 100)), 0, atol=1e-3)
-    np.testing.assert_allclose(problem.distance(problem.sample_evenly(KEY, 100)), 0, atol=1e-3)
+    np.testing.assert_allclose(problem.distance(problem.evenly.sample(KEY, 100)), 0, atol=1e-3)
 
 
 def test_other_points_are_at_the_known_distance():
@@ -96,10 +96,10 @@ def test_other_points_are_at_the_known_distance():
 def test_even_samples_have_equally_many_of_each_mode(n, right):
     """Of an odd number one more on the left; the even prior is as even."""
     problem = two_modes(data_std=0.05)
-    x = problem.sample_evenly(KEY, n)
+    x = problem.evenly.sample(KEY, n)
     assert x.shape == (n, 2)
     assert int((x[:, 0] > 0).sum()) == right
-    z = problem.even_latent.sample_prior(KEY, n)
+    z = problem.evenly.latent.sample_prior(KEY, n)
     assert z.shape == (n, 1)
     np.testing.assert_array_equal(z[:, 0], np.arange(n) % 2)
     np.testing.assert_array_equal(np.sign(x[:, 0]), 2 * z[:, 0] - 1)
@@ -107,7 +107,7 @@ def test_even_samples_have_equally_many_of_each_mode(n, right):
 
 def test_even_samples_of_a_mode_are_normal():
     """Kolmogorov-Smirnov against N(±1, 0.2²)."""
-    x = np.asarray(two_modes(data_std=0.2).sample_evenly(KEY, N), np.float64)
+    x = np.asarray(two_modes(data_std=0.2).evenly.sample(KEY, N), np.float64)
     residual = (x[:, 0] - np.tile([-1, 1], N // 2)) / 0.2
     assert stats.kstest(residual, stats.norm.cdf).pvalue > 1e-4
 

@@ -20,8 +20,7 @@ def ring() -> Problem:
       >>> float(sj.problems.ring().distance(x).max()) < 1e-6
       True
     """
-    latent = gaussian_latent(2)
-    return Problem("ring", sample_ring, sample_ring, distance_to_ring, latent, latent, _encoder)
+    return Problem("ring", sample_ring, distance_to_ring, gaussian_latent(2), _encoder)
 
 
 def spiral() -> Problem:
@@ -32,10 +31,7 @@ def spiral() -> Problem:
       >>> float(sj.problems.spiral().distance(x).max()) < 1e-3
       True
     """
-    latent = gaussian_latent(2)
-    return Problem(
-        "spiral", sample_spiral, sample_spiral, distance_to_spiral, latent, latent, _encoder
-    )
+    return Problem("spiral", sample_spiral, distance_to_spiral, gaussian_latent(2), _encoder)
 
 
 def _encoder(hidden: Sequence[int]) -> GaussianEncoder:

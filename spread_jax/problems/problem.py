@@ -27,20 +27,24 @@ class Problem(NamedTuple):
     Attributes:
       name: of the law.
       sample: ``(key, n) -> x [n, 2]``, independent points.
-      sample_evenly: the same with equally many points from each mode, where there are modes.
       distance: ``(x [..., 2]) -> [...]``, from the set, in data units.
       latent: prior and posterior family.
-      even_latent: the same, its prior as even as ``sample_evenly``; to judge samples with.
       encoder: ``(hidden widths) ->`` a Linen module for q(z|y) of that latent.
+      even: where the law has modes: the same law whose ``sample``, and whose latent's prior, give
+        every mode equally many points. Samples are judged with it, since they scatter less.
     """
 
     name: str
     sample: Callable[[PRNGKeyArray, int], Array]
-    sample_evenly: Callable[[PRNGKeyArray, int], Array]
     distance: Callable[[Array | np.ndarray], Array]
     latent: Latent
-    even_latent: Latent
     encoder: Callable[[Sequence[int]], nn.Module]
+    even: "Problem | None" = None
+
+    @property
+    def evenly(self) -> "Problem":
+        """``even``, or the law itself where it has no modes."""
+        return self.even or self
 
     def vae(self, hidden: Sequence[int] = (64,), **decoder: Any) -> VAE:
         """A VAE of dense layers of these widths with the law's latent; ``decoder`` are options of
@@ -55,7 +59,7 @@ class Problem(NamedTuple):
     def dataset(self, key: PRNGKeyArray, train: int = 10_000, held_out: int = 500) -> Dataset:
         """Points to train on, and evenly drawn ones for validation and test, without labels."""
         keys = jax.random.split(key, 3)
-        validation, test = (self.sample_evenly(part_key, held_out) for part_key in keys[1:])
+        validation, test = (self.evenly.sample(part_key, held_out) for part_key in keys[1:])
         x = self.sample(keys[0], train)
         return Dataset(self.name, np.asarray(x), np.asarray(validation), np.asarray(test))
 
@@ -71,7 +75,7 @@ def problem_metrics(problem: Callable[[Hyper], Problem], num_samples: int) -> li
 
     @functools.cache
     def points_of(*hyper: tuple[str, float]) -> NDArray[np.float32]:
-        return np.asarray(problem(dict(hyper)).sample_evenly(_true_key(0), num_samples))
+        return np.asarray(problem(dict(hyper)).evenly.sample(_true_key(0), num_samples))
 
     def truth(run: Run) -> NDArray[np.float32]:
         return points_of(*sorted(run.hyper.items()))
@@ -93,7 +97,7 @@ def true_scores(problem: Problem, num_samples: int, num_seeds: int) -> xr.Datase
     :func:`problem_metrics`, ``[seed]``."""
     metrics = problem_metrics(lambda hyper: problem, num_samples)
     data = problem.dataset(_true_key(0), 2, 2)
-    samples = (problem.sample_evenly(_true_key(1 + i), num_samples) for i in range(num_seeds))
+    samples = (problem.evenly.sample(_true_key(1 + i), num_samples) for i in range(num_seeds))
     scores = [judge_samples(np.asarray(x), data, metrics) for x in samples]
     return xr.Dataset(
         {m.name: ("seed", [s[m.name] for s in scores], {"better": m.better}) for m in metrics}

@@ -32,7 +32,7 @@ def two_modes(data_std: ArrayLike = 0.1) -> Problem:
 
     Examples:
       >>> problem = sj.problems.two_modes(data_std=0.05)
-      >>> x = problem.sample_evenly(jax.random.key(0), 1000)
+      >>> x = problem.evenly.sample(jax.random.key(0), 1000)
       >>> int((x[:, 0] > 0).sum()), float(problem.distance(x).max())
       (500, 0.0)
     """
@@ -47,15 +47,15 @@ def two_modes(data_std: ArrayLike = 0.1) -> Problem:
         a = 2 * z - 1 + data_std * jax.random.normal(key, z.shape)
         return jnp.concatenate([a, jnp.zeros_like(a)], axis=-1)
 
-    return Problem(
+    law = Problem(
         "two_modes",
-        lambda key, n: sample_two_modes(key, n, data_std),
-        sample_evenly,
-        lambda x: jnp.abs(x[..., 1]),
-        latent,
-        latent._replace(sample_prior=even_prior),
-        lambda hidden: BernoulliEncoder(hidden),
+        sample=lambda key, n: sample_two_modes(key, n, data_std),
+        distance=lambda x: jnp.abs(x[..., 1]),
+        latent=latent,
+        encoder=lambda hidden: BernoulliEncoder(hidden),
     )
+    even = latent._replace(sample_prior=even_prior)
+    return law._replace(even=law._replace(sample=sample_evenly, latent=even))
 
 
 VARIABLES = {
