@@ -125,7 +125,8 @@ def run(settings: Settings) -> None:
     dataset = sj.comparison.together(parts, arms)
     cells = zip(dataset["arm"].values, dataset["data_std"].values, strict=True)
     predicted = [arms[name].predicted_std(std, settings.sigma_fix) for name, std in cells]
-    dataset = dataset.assign(predicted=("cell", predicted))
+    words = {"long_name": "σ_x at the arm's optimum, by theory", "units": "data units"}
+    dataset = dataset.assign(predicted=("cell", predicted, words))
     if "data_size" not in dataset:
         dataset = dataset.assign_coords(data_size=dataset["data_std"] * math.nan)
     rows = baselines_report.rows(dataset, truth)
@@ -220,6 +221,8 @@ def judge(
 
     n, seed = settings.num_samples, settings.seed
     metrics = sj.problems.problem_metrics(comparison.problem, n)
+    if "loss" in runs.dataset:
+        metrics.append(sj.metrics.NONFINITE)
     if comparison.has_modes:
         shown = ("recovered", "sigma_x", "position_bias")
         metrics += [metric for metric in two_mode_metrics() if metric.name in shown]

@@ -6,11 +6,13 @@ from . import denoising as denoising
 from . import divergences as divergences
 from . import entropy as entropy
 from . import figures as figures
+from . import gan as gan
 from . import guard as guard
 from . import judgement as judgement
 from . import latents as latents
 from . import linear_comparison as linear_comparison
 from . import linear_models as linear_models
+from . import low_rank_spreads as low_rank_spreads
 from . import metrics as metrics
 from . import models as models
 from . import normal_laplace as normal_laplace

@@ -17,7 +17,14 @@ from spread_jax.arms import Arm, Structure, arm_training, spread_of
 from spread_jax.data.datasets import Dataset
 from spread_jax.entropy import spread_entropy_of_points
 from spread_jax.guard import data_scale
-from spread_jax.judgement import MAX_SAMPLES, first_of_each_cell, judge, judge_samples
+from spread_jax.judgement import (
+    MAX_SAMPLES,
+    Metric,
+    Run,
+    first_of_each_cell,
+    judge,
+    judge_samples,
+)
 from spread_jax.models.optimal_variance import optimal_variance_vae
 from spread_jax.models.vae import VAE
 from spread_jax.pictures import pictures
@@ -139,7 +146,7 @@ def judge_on_data(
     Metrics of the bounds, of the decoder's σ as :func:`spread_jax.models.vae.watch_sigma` recorded
     it, of clean samples, and, under names that end in ``_of_means``, of the decoder's means. What
     :func:`best_cells` may choose by is ``validation_frechet``, or ``validation_energy_distance``
-    where there is no classifier: the same of the validation part.
+    where there is no classifier: the distance of clean samples to the validation part.
 
     Args:
       program, runs, data: what was trained, and on what.
@@ -166,15 +173,24 @@ def judge_on_data(
         metric._replace(name=f"{metric.name}_of_means", long_name=f"{metric.long_name}, means")
         for metric in quality
     ]
-    measure = (quality or [metrics.ENERGY_DISTANCE])[0]
-    chooser = measure._replace(name=f"validation_{measure.name}")
     options: dict[str, Any] = {"spread": program.spread, "seed": seed}
     parts = [
         judge(program.model, runs, data, every, **options),
         judge(program.model.without_variance(), runs, data, of_means, **options),
-        judge(program.model, runs, data, [chooser], part="validation", **options),
+        judge(
+            program.model, runs, data, [_chooser(data, classifier)], part="validation", **options
+        ),
     ]
     return xr.merge(parts, compat="override", combine_attrs="override")
+
+
+def _chooser(data: Dataset, classifier: Classifier | None) -> Metric:
+    """What cells are chosen by: it looks at validation rows, which no other metric sees."""
+    measure = metrics.ENERGY_DISTANCE
+    if classifier:
+        measure = quality_metrics(classifier, data.validation)[0]
+    long_name = f"{measure.long_name}, validation part"
+    return measure._replace(name=f"validation_{measure.name}", long_name=long_name)
 
 
 class Comparison(NamedTuple):
@@ -225,8 +241,7 @@ def compare_on_data(
         parts.append(judge_on_data(program, runs, data, **options))
     cells = together(parts, arms)
     on_stage("drawing pictures")
-    chooser = f"validation_{(quality or [metrics.ENERGY_DISTANCE])[0].name}"
-    chosen = cells.isel(cell=best_cells(cells, chooser))
+    chosen = cells.isel(cell=best_cells(cells, _chooser(data, classifier).name))
     shown = pictures_of_arms(trained, chosen, data, count=count, seed=seed)
     reference = {
         **judge_samples(data.test[:MAX_SAMPLES], data, quality),
@@ -268,18 +283,25 @@ def pictures_of_arms(
       seed: of the judge's draws.
     """
     x = data.test[:count]
-    first = {}
+    first: list[tuple[dict[str, Any], Run]] = []
     for program, runs in trained:
         options: dict[str, Any] = {"spread": program.spread, "seed": seed}
         of_cells = first_of_each_cell(program.model, runs, data, **options)
-        for cell, run in zip(program.cells, of_cells, strict=True):
-            first[cell["arm"], cell["sigma_fix"]] = run
+        first += zip(program.cells, of_cells, strict=True)
+
+    def run_of(labels: xr.Dataset) -> Run:
+        return next(
+            run
+            for cell, run in first
+            if all(labels[name].item() == value for name, value in cell.items())
+        )
+
     draws = np.asarray(jax.random.normal(jax.random.key(0), x.shape))
     noise = float(shown["sigma_fix"].max()) * draws
-    cells = zip(shown["arm"].values, shown["sigma_fix"].values, strict=True)
-    drawn = xr.concat([pictures(first[cell], noise, count) for cell in cells], "cell")
+    runs_of_arms = [run_of(shown.isel(cell=i)) for i in range(shown.sizes["cell"])]
+    drawn = xr.concat([pictures(run, noise, count) for run in runs_of_arms], "cell")
     bounds = drawn["bound"].values
-    worst = np.argsort(bounds[0])[:num_worst]
+    worst = np.argsort(np.nan_to_num(bounds[0], nan=-np.inf))[:num_worst]  # NaN is the worst
     return shown.assign(drawn.drop_vars("bound")).assign(
         held_out=(("picture", "pixel"), x),
         held_out_spread=(("picture", "pixel"), x + noise),

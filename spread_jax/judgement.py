@@ -122,6 +122,12 @@ class Metric(NamedTuple):
     function: Callable[[Run], Any]
     long_name: str = ""
 
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Of its variable in a dataset."""
+        long_name = self.long_name or self.name.replace("_", " ")
+        return {"long_name": long_name, "units": self.units, "better": self.better}
+
 
 def judge(
     model: Model,
@@ -175,10 +181,16 @@ def judge(
     lead, shape = zip(*runs.sizes.items(), strict=True)
     judged = {}
     for metric, column in zip(metrics, zip(*values, strict=True), strict=True):
-        long_name = metric.long_name or metric.name.replace("_", " ")
-        attrs = {"long_name": long_name, "units": metric.units, "better": metric.better}
-        judged[metric.name] = (lead, np.array(column).reshape(shape), attrs)
+        array = _as_array(column, metric.better).reshape(shape)
+        judged[metric.name] = (lead, array, metric.attrs)
     return runs.dataset.assign(judged)
+
+
+def _as_array(column: Sequence[Any], better: str) -> np.ndarray:
+    """A metric's numbers of all runs. Bools know no NaN: among them a missing one is the worst."""
+    if any(isinstance(value, bool | np.bool_) for value in column):
+        return np.array([better == "lower" if np.isnan(value) else value for value in column], bool)
+    return np.array(column)
 
 
 def each_run(

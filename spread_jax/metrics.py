@@ -154,14 +154,18 @@ def _bits_per_dim(run: Run) -> float:
     return -_test_bound(run) / (run.held_out.shape[1] * math.log(2))
 
 
-def _active_dims(run: Run) -> int:
-    """Dimensions of z whose posterior mean varies over the data by more than 0.01.
+def _active_dims(run: Run) -> int | float:
+    """Dimensions of z whose posterior mean varies over the data by more than 0.01; NaN where the
+    posterior is no pair of mean and log-variance, or is not finite.
 
     References:
       Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.
     """
-    mean = np.asarray(run.held_out_bound.posterior[0], np.float64)
-    return int(np.sum(mean.var(axis=0) > ACTIVE))
+    posterior = run.held_out_bound.posterior
+    if not (isinstance(posterior, tuple) and len(posterior) == 2):
+        return math.nan
+    variance = np.asarray(posterior[0], np.float64).var(axis=0)
+    return int(np.sum(variance > ACTIVE)) if np.isfinite(variance).all() else math.nan
 
 
 BOUNDS = [
@@ -174,7 +178,7 @@ BOUNDS = [
     ),
     Metric("active_dims", "1", "", _active_dims, "active dimensions of z"),
 ]
-"""Of a VAE with a Gaussian latent, in the spread space that the run's own noise makes."""
+"""In the spread space that the run's own noise makes; ``active_dims`` of a Gaussian latent only."""
 
 
 def importance_weighted(num_samples: int) -> Metric:

@@ -106,7 +106,7 @@ def sample_quality(real: ArrayLike, samples: ArrayLike) -> dict[str, float]:
 
 def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
     """Fréchet distance, precision and recall of a run's clean images, as a viewer shows them: cut
-    to [0, 1].
+    to [0, 1]; NaN where a pixel is not finite.
 
     Args:
       classifier: whose features are compared.
@@ -115,7 +115,10 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
     real_features = classifier.features(real)
 
     def quality(run: Run) -> dict[str, float]:
-        return sample_quality(real_features, classifier.features(run.samples.clip(0, 1)))
+        # a cut to [0, 1] would make ordinary pixels of infinite ones
+        finite = np.isfinite(run.samples).all()
+        samples = run.samples.clip(0, 1) if finite else np.full_like(run.samples, np.nan)
+        return sample_quality(real_features, classifier.features(samples))
 
     def metric(name: str, what: str, units: str, better: Literal["lower", "higher"]) -> Metric:
         explained = f"{what} of clean samples, in a classifier's features"

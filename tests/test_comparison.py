@@ -10,6 +10,7 @@ from spread_jax.judgement import each_run
 from spread_jax.models.optimal_variance import OptimalVarianceVAE
 from spread_jax.models.vae import watch_sigma
 from spread_jax.problems import two_modes
+from spread_jax.sample_quality import frechet_distance, train_classifier
 
 RNG = np.random.default_rng(0)
 DATA = Dataset("by hand", *(RNG.normal(size=(n, 3)).astype(np.float32) for n in (60, 8, 12)))
@@ -119,6 +120,43 @@ def test_runs_on_data_are_judged_and_chosen_on_different_parts(trained):
         np.testing.assert_array_equal(judged[name], of_part["energy_distance"])
     # more draws of z can only tighten the bound, on average
     assert (judged["test_iw_bound"] > judged["test_bound"] - 0.5).all()
+
+
+def test_images_are_chosen_by_their_distance_to_validation_rows_alone(trained):
+    """Truth: the Fréchet distance to those rows, computed here; other validation rows move the
+    chooser and nothing else, other test or training rows do not move it."""
+    program, runs = trained
+    labels = np.arange(len(DATA.train)) % 2
+    classifier = train_classifier(jax.random.key(0), DATA.train, labels, num_steps=20)
+
+    def judged(data):
+        options = {"classifier": classifier, "iw_samples": 2}
+        return comparison.judge_on_data(program, runs, data, **options)
+
+    found = judged(DATA)
+    run = next(each_run(program.model, runs, DATA, spread=program.spread, part="validation"))
+    features = classifier.features(run.samples.clip(0, 1))
+    truth = frechet_distance(classifier.features(DATA.validation), features)
+    assert found["validation_frechet"].values[0, 0] == pytest.approx(truth)
+    other = judged(DATA._replace(validation=DATA.validation + 1))
+    assert (other["validation_frechet"] != found["validation_frechet"]).all()
+    xr.testing.assert_identical(
+        other.drop_vars("validation_frechet"), found.drop_vars("validation_frechet")
+    )
+    other = judged(DATA._replace(test=DATA.test + 1, train=DATA.train + 1))
+    np.testing.assert_array_equal(other["validation_frechet"], found["validation_frechet"])
+
+
+def test_pictures_are_of_the_cell_that_is_shown():
+    """Truth: the runs of that cell, where others differ from it by the learning rate only."""
+    (program,) = programs_of({"vae": ARMS["vae"]}, sigma_fix=())
+    runs = sweep(program.training, program.cells, num_seeds=1, data=DATA.train)
+    judged = comparison.judge_on_data(program, runs, DATA, iw_samples=2)
+    shown = comparison.together([judged], SOME).isel(cell=[0])
+    drawn = comparison.pictures_of_arms([(program, runs)], shown, DATA, count=5)
+    run = next(each_run(program.model, runs, DATA, spread=program.spread))
+    bound = np.sort(np.asarray(run.bound(DATA.test).elbo))[:10]
+    np.testing.assert_allclose(drawn["worst_bound"].values[0], bound, rtol=1e-6)
 
 
 def test_pictures_are_those_of_the_arms_first_runs(trained):

@@ -62,7 +62,7 @@ def test_every_arm_side_by_side_is_what_fit_does(run_blocks):
     shorter = {"num_steps=3_000": "num_steps=100", "num_seeds=3": "num_seeds=1"}
     shorter["latent_dim=20"] = "latent_dim=4, hidden=(32,)"
     names = run_blocks("your_data.md", shorter, slice(1, 2))
-    judged, shown = names["judged"], names["shown"]
+    judged, shown = names["compared"].cells, names["compared"].shown
     assert list(judged["arm"].values) == ["vae", "spread_vae", "spread_vae", "shared_variance"]
     assert list(shown["arm"].values) == ["vae", "spread_vae", "shared_variance"]
     of_spread = judged["validation_frechet"].values[1:3, 0]

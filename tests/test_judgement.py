@@ -52,7 +52,8 @@ def test_a_model_without_encoder_and_decoder_is_trained_judged_and_sampled(runs)
     mean = runs.stacked_params["mean"]
     np.testing.assert_allclose(mean, DATA.train.mean(), atol=0.4)
     assert np.ptp(mean) > 0
-    judged = judge(NORMAL, runs, DATA, [OFFSET, *metrics.BOUNDS[:4], metrics.ENERGY_DISTANCE])
+    judged = judge(NORMAL, runs, DATA, [OFFSET, *metrics.BOUNDS, metrics.ENERGY_DISTANCE])
+    assert np.isnan(judged["active_dims"]).all()  # there is no z
     np.testing.assert_array_equal(judged["offset"], np.abs(mean - 2.0))
     plain = runs._replace(hyper={**runs.hyper, "sigma_fix": np.zeros((2, 3), np.float32)})
     exact = judge(NORMAL, plain, DATA, metrics.BOUNDS[:2])
@@ -92,6 +93,16 @@ def test_bools_stay_bools_and_numbers_numbers(runs):
     for name, (_, kind) in kinds.items():
         assert judged[name].dtype == kind
     np.testing.assert_array_equal(judged["holds"], [[False] * 3, [True] * 3])
+
+
+@pytest.mark.parametrize(("better", "worst"), [("lower", True), ("higher", False)])
+def test_among_bools_a_run_without_an_answer_is_the_worst(runs, better, worst):
+    def function(run):
+        return np.nan if run.hyper["sigma_fix"] > 0.3 else np.bool_(not worst)
+
+    judged = judge(NORMAL, runs, DATA, [Metric("holds", "1", better, function)])
+    np.testing.assert_array_equal(judged["holds"], [[not worst] * 3, [worst] * 3])
+    assert judged["holds"].dtype == bool
 
 
 @pytest.mark.parametrize("names", [["offset", "offset"], ["loss"], ["offset", "late_loss_std"]])

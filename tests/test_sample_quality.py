@@ -171,3 +171,5 @@ def test_the_metrics_of_quality_share_the_features_of_images_cut_to_what_is_seen
     assert found == truth
     assert [len(points) for points in calls] == [60, 40]
     assert [metric.better for metric in of] == ["lower", "higher", "higher"]
+    samples[0, 0] = np.inf  # which a cut would make a white pixel
+    assert np.isnan([*judge_samples(samples, Dataset("by hand", x, x, x), of).values()]).all()

@@ -476,3 +476,11 @@ def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
     sweep(num_steps=4, folder="short")  # a chunk for each step
     with pytest.raises(CheckpointError, match="was begun with other"):
         sweep(num_steps=8, folder="short")
+
+
+@pytest.mark.parametrize("name", ["scale", "seed", "first_nonfinite_step"])
+def test_what_is_observed_has_a_name_of_its_own(name):
+    """Otherwise it would take the place of a coordinate, and no run could be found by it."""
+    training = walk()._replace(observe=lambda params: {name: params})
+    with pytest.raises(ValueError, match=f"other names than \\['{name}'\\]"):
+        sweeps.sweep(training, GRID, num_seeds=1)

@@ -99,9 +99,7 @@ def true_scores(problem: Problem, num_samples: int, num_seeds: int) -> xr.Datase
     data = problem.dataset(_true_key(0), 2, 2)
     samples = (problem.evenly.sample(_true_key(1 + i), num_samples) for i in range(num_seeds))
     scores = [judge_samples(np.asarray(x), data, metrics) for x in samples]
-    return xr.Dataset(
-        {m.name: ("seed", [s[m.name] for s in scores], {"better": m.better}) for m in metrics}
-    )
+    return xr.Dataset({m.name: ("seed", [s[m.name] for s in scores], m.attrs) for m in metrics})
 
 
 def _true_key(i: int) -> PRNGKeyArray:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from spread_jax.sweeps.compiler import UNOPTIMIZED, compile_program, cpu_options
+from spread_jax.sweeps.labels import RESERVED
 from spread_jax.training import Hyper, Training, TrainState
 
 # Runs at once on a CPU device: as many as have their parameters and optimizer's state in its cache,
@@ -92,7 +93,10 @@ def trace(
         )
 
     def record(state: TrainState, loss: Array) -> dict[str, Array]:
-        return {"loss": loss, "loss_max": loss, **training.observe(state.params)}
+        observed = training.observe(state.params)
+        if taken := observed.keys() & {*names, *RESERVED}:
+            raise ValueError(f"observe must use other names than {sorted(taken)}, which are taken")
+        return {"loss": loss, "loss_max": loss, **observed}
 
     # as printed, a step names its operations at every depth
     return jax.eval_shape(record, *one_step.out_info), "conv_general_dilated" in str(go_on)

@@ -46,6 +46,10 @@ _LOSS_VARIABLES = {
 }
 
 
+RESERVED = {"seed", "step", "cell", *_LOSS_VARIABLES}
+"""Names that the results use for themselves."""
+
+
 class Layout(NamedTuple):
     """How the runs of a sweep lie: along axes ``dims`` of lengths ``shape``, ``seed`` the last.
 
@@ -74,7 +78,7 @@ def lay_out(grid: Grid, seeds: np.ndarray) -> Layout:
         axis, accepted = "cell", "a number in every cell or a string in all"
     coords, hyper = {}, {}
     for name, values in columns.items():
-        if name in {"seed", "step", axis, *_LOSS_VARIABLES}:
+        if name in RESERVED:
             raise ValueError(f"nothing in a grid can be called {name!r}: the results use that name")
         array = np.asarray(values)
         is_text = bool(axis) and all(isinstance(value, str) for value in values)
@@ -116,7 +120,7 @@ def label(
     for dims, arrays in (((*layout.dims, "step"), curves), (layout.dims, numbers)):
         for name, array in arrays.items():
             inner = tuple(f"{name}_{i}" for i in range(array.ndim - len(dims)))
-            variable = variables.get(name, Variable(inner, name, "1"))
+            variable = variables.get(name, Variable(inner, name, ""))
             better = {"better": variable.better} if variable.better else {}
             attrs = {"long_name": variable.long_name, "units": variable.units, **better}
             dataset[name] = ((*dims, *variable.dims), array, attrs)
