@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import xarray as xr
 
 import spread_jax as sj
 from spread_jax import figures
+from spread_jax.aggregate import fan_over_seeds
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,24 @@ def test_a_sweep_that_no_arm_describes_is_named_by_its_axis(arms):
     plain = arms.drop_vars(["label", "color", "has_noise", "has_floor", "variance", "samples"])
     figure = figures.loss_figure(plain)
     assert [axes.get_title() for axes in figure.axes] == ["sigma_fix 0", "sigma_fix 0.1"]
+
+
+def test_runs_without_an_axis_are_one_panel_and_several_axes_need_a_choice(tmp_path):
+    training = sj.model_training(
+        sj.mixture_model(2, 1), sample_batch=lambda key, data, hyper: jnp.zeros((2, 2)), num_steps=3
+    )
+    one = {"sigma_fix": 0.1, "learning_rate": 1e-3}
+    two = {"sigma_fix": [0.1, 0.3], "learning_rate": [1e-3, 1e-2]}
+    alone, crossed = (sj.sweep(training, grid, num_seeds=2).dataset for grid in (one, two))
+    for figure in (figures.loss_figure(alone), figures.loss_fan_figure(fan_over_seeds(alone))):
+        figure.savefig(tmp_path / "loss.png")
+        assert [axes.get_title() for axes in figure.axes] == ["all runs"]
+    with pytest.raises(ValueError, match="sigma_fix, learning_rate: select one value of all"):
+        figures.loss_figure(crossed)
+    for rates in ([0], 0):  # an axis of one place is none
+        figure = figures.loss_figure(crossed.isel(learning_rate=rates))
+        assert [axes.get_title() for axes in figure.axes] == ["sigma_fix 0.1", "sigma_fix 0.3"]
+    assert len(figures.loss_fan_figure(fan_over_seeds(crossed)).axes) == 2  # at the first rate
 
 
 def test_limits_hold_the_loss_and_the_floor_and_nothing_else():

@@ -50,18 +50,32 @@ CLOUD: dict[str, Any] = {"marker": ".", "linestyle": "", "markeredgewidth": 0}
 def shown_arms(dataset: xr.Dataset) -> list[xr.Dataset]:
     """The dataset of each arm, with the coordinates of :func:`spread_jax.comparison.describe`.
 
-    Where nothing describes the arms, they are the places of the first axis, each with its value as
-    a label and a colour of its own; whether they have noise is not known, and is not shown.
+    Where nothing describes the arms, they are the places of the sweep's one axis, each with its
+    value as a label and a colour of its own; without an axis, all runs are one arm. Whether they
+    have noise is not known then, and is not shown.
+
+    Raises:
+      ValueError: if nothing describes the arms, and several axes have more than one place.
     """
     if "label" not in dataset.coords:
-        dim = next(dim for dim in dataset.dims if dim not in ("seed", "step"))
-        labels = [f"{dim} {value:.3g}" for value in dataset[dim].values]
-        colors = np.resize(CYCLE, len(labels))
+        named = {"cell", *dataset.indexes} - {"seed", "step"}  # other axes lie within a run
+        axes = [dim for dim in dataset.dims if dim in named]
+        along = [dim for dim in axes if dataset.sizes[dim] > 1] or axes[:1]
+        if len(along) > 1:
+            raise ValueError(
+                f"the runs lie along {', '.join(map(str, along))}: select one value of all but one "
+                "of them, or describe the arms, as spread_jax.comparison.describe does"
+            )
+        dataset = dataset.isel({dim: 0 for dim in axes if dim not in along})
+        names = [f"{dim} {value:.3g}" for dim in along for value in dataset[dim].values]
+        labels = np.array(names if along else "all runs")
+        colors = np.resize(np.array(CYCLE), labels.shape)
         dataset = dataset.assign_coords(
-            label=(dim, labels), color=(dim, colors), has_noise=False, has_floor=False
+            label=(along, labels), color=(along, colors), has_noise=False, has_floor=False
         )
-    (dim,) = dataset["label"].dims
-    return [dataset.isel({dim: i}) for i in range(dataset.sizes[dim])]
+    label = dataset["label"]
+    places = (dict(zip(label.dims, index, strict=True)) for index in np.ndindex(label.shape))
+    return [dataset.isel(place) for place in places]
 
 
 def draw_runs(axes: Axes, arm: xr.Dataset, curves: xr.DataArray, *others: xr.DataArray) -> None:

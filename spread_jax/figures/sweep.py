@@ -62,11 +62,12 @@ def price_figure(summary: xr.Dataset, power: Mapping[float, float]) -> Figure:
 
 @style.styled
 def loss_fan_figure(fan: xr.Dataset) -> Figure:
-    """Loss over steps, a panel per σ_fix, first rate: over the seeds, median and 5 % of a record's
-    mean and 95 % of its largest; a run that broke counts as infinite.
+    """Loss over steps, a panel per σ_fix, at the first learning rate: the median over the seeds of
+    a record's mean loss, and a band from 5 % of its mean to 95 % of its largest; a broken run
+    counts as infinite.
 
     Args:
-      fan: :func:`spread_jax.aggregate.fan_over_seeds` of any sweep over ``sigma_fix``.
+      fan: :func:`spread_jax.aggregate.fan_over_seeds` of any sweep over one axis or none.
     """
     arms = style.shown_arms(fan.isel(learning_rate=0, missing_dims="ignore"))
     steps, count = fan["step"].values, len(arms)
@@ -81,7 +82,9 @@ def loss_fan_figure(fan: xr.Dataset) -> Figure:
         low, middle, high = np.clip([low, middle, high], *limits)  # a broken run is at the top
         axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
         axes.plot(steps, middle, color=color, linewidth=0.9, **style.one_record(steps))
-        title = f"$\\sigma_{{fix}}$ = {float(arm['sigma_fix']):.3g}"
+        title = arm["label"].item()
+        if "sigma_fix" in arm:
+            title = f"$\\sigma_{{fix}}$ = {float(arm['sigma_fix']):.3g}"
         axes.set(title=title, xlim=(0, steps[-1]), ylim=limits)
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
     figure.supxlabel("optimizer steps")
