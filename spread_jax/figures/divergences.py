@@ -8,14 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import (
-    LEGEND_COLUMNS,
-    LEGEND_ROW,
-    LOST_COLOR,
-    PAGE,
-    STYLE,
-    legend_below,
-)
+from spread_jax.figures import style
 
 DIVERGENCES = {
     "kl": "KL (nats)",
@@ -25,6 +18,7 @@ DIVERGENCES = {
 }
 
 
+@style.styled
 def divergence_figure(dataset: xr.Dataset) -> Figure:
     """Divergence of two points against their distance, for several σ_fix, and its slope below.
 
@@ -33,33 +27,32 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
         divergence, whose jump at distance 0 is drawn as such.
     """
     sigmas = sorted(map(float, dataset["sigma_fix"].values))
-    more_rows = (len(sigmas) - 1) // LEGEND_COLUMNS
+    more_rows = (len(sigmas) - 1) // style.LEGEND_COLUMNS
     distance = dataset["distance"].values
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 3.4 + LEGEND_ROW * more_rows), layout="constrained")
-        grid = figure.subplots(2, len(DIVERGENCES), sharex=True)
-        for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
-            for sigma in sigmas:
-                runs = dataset.sel(name=name, sigma_fix=sigma)
-                place = sigmas.index(sigma) / len(sigmas)
-                style: dict[str, Any] = {"color": mpl.colormaps["viridis"](0.9 * place)}
-                label = f"$\\sigma_{{fix}}$ = {sigma:g}"
-                if sigma == 0:
-                    style, label = {"color": LOST_COLOR, "linestyle": "--"}, "no spread"
-                top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **style)
-                bottom.plot(distance, runs["slope"].values, linewidth=1, **style)
-            top.set_title(title)
-            bottom.set_xlabel("distance (data units)")
-            if name == "kl":
-                _limit(top, 8.0)
-                _limit(bottom, 16.0)
-            if name == "kl" and 0 in sigmas:
-                look: dict[str, Any] = {"fontsize": 7, "color": LOST_COLOR, "ha": "right"}
-                top.text(0.97, 0.87, "no spread: ∞", transform=top.transAxes, **look)
-                bottom.text(0.97, 0.47, "no spread: none", transform=bottom.transAxes, **look)
-        grid[0, 0].set_ylabel("divergence")
-        grid[1, 0].set_ylabel("its slope")
-        legend_below(figure, grid.ravel())
+    figure = Figure((style.PAGE, 3.4 + style.LEGEND_ROW * more_rows))
+    grid = figure.subplots(2, len(DIVERGENCES), sharex=True)
+    for (top, bottom), (name, title) in zip(grid.T, DIVERGENCES.items(), strict=True):
+        for sigma in sigmas:
+            runs = dataset.sel(name=name, sigma_fix=sigma)
+            place = sigmas.index(sigma) / len(sigmas)
+            line: dict[str, Any] = {"color": mpl.colormaps["viridis"](0.9 * place)}
+            label = f"$\\sigma_{{fix}}$ = {sigma:g}"
+            if sigma == 0:
+                line, label = {"color": style.LOST_COLOR, "linestyle": "--"}, "no spread"
+            top.plot(distance, runs["divergence"].values, linewidth=1, label=label, **line)
+            bottom.plot(distance, runs["slope"].values, linewidth=1, **line)
+        top.set_title(title)
+        bottom.set_xlabel("distance (data units)")
+        if name == "kl":
+            _limit(top, 8.0)
+            _limit(bottom, 16.0)
+        if name == "kl" and 0 in sigmas:
+            look: dict[str, Any] = {"fontsize": 7, "color": style.LOST_COLOR, "ha": "right"}
+            top.text(0.97, 0.87, "no spread: ∞", transform=top.transAxes, **look)
+            bottom.text(0.97, 0.47, "no spread: none", transform=bottom.transAxes, **look)
+    grid[0, 0].set_ylabel("divergence")
+    grid[1, 0].set_ylabel("its slope")
+    style.legend_below(figure, grid.ravel())
     return figure
 
 

@@ -1,12 +1,11 @@
 """Figures of the deterministic linear models."""
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spread_jax.figures.style import NOISE_COLOR, PAGE, STYLE, legend_below, log_scale
+from spread_jax.figures import style
 from spread_jax.linear_comparison import ALGORITHMS
 
 COLORS = {"em": "#D55E00", "spread_em": "#009E73", "structured_spread_em": "#0072B2"}
@@ -16,6 +15,7 @@ REFERENCES = {"pca": ("eigen_error", "eigen-solution"), "ica": ("fastica_error",
 LEAST_SHOWN, MOST_SHOWN = 1e-7, 1e3
 
 
+@style.styled
 def error_against_gamma_figure(summary: xr.Dataset) -> Figure:
     """Error of A after the last iteration against γ, median and its interval, PCA and ICA.
 
@@ -25,37 +25,37 @@ def error_against_gamma_figure(summary: xr.Dataset) -> Figure:
     """
     summary = summary.sortby("gamma", ascending=False)
     gammas = summary["gamma"].values
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 2.6), layout="constrained")
-        panels = figure.subplots(1, 2)
-        for axes, (model, title) in zip(panels, MODELS.items(), strict=True):
-            last = summary["error"].sel(model=model).isel(iteration=-1)
-            for i, (method, label) in enumerate(ALGORITHMS.items()):
-                middle, low, high = _shown(last.sel(algorithm=method))
-                axes.errorbar(
-                    np.arange(len(gammas)) + 0.08 * (i - 1),
-                    middle,
-                    [middle - low, high - middle],
-                    color=COLORS[method],
-                    fmt="o-",
-                    markersize=3,
-                    linewidth=0.9,
-                    label=label,
-                )
-            _draw_reference(axes, summary, model)
-            axes.set(
-                title=title,
-                xlim=(-0.5, len(gammas) - 0.5),
-                xticks=range(len(gammas)),
-                xticklabels=[f"{gamma:g}" for gamma in gammas],
-                xlabel="observation noise γ (std, data units)",
-                ylabel="relative error of A",
+    figure = Figure((style.PAGE, 2.6))
+    panels = figure.subplots(1, 2)
+    for axes, (model, title) in zip(panels, MODELS.items(), strict=True):
+        last = summary["error"].sel(model=model).isel(iteration=-1)
+        for i, (method, label) in enumerate(ALGORITHMS.items()):
+            middle, low, high = _shown(last.sel(algorithm=method))
+            axes.errorbar(
+                np.arange(len(gammas)) + 0.08 * (i - 1),
+                middle,
+                [middle - low, high - middle],
+                color=COLORS[method],
+                fmt="o-",
+                markersize=3,
+                linewidth=0.9,
+                label=label,
             )
-            log_scale(axes)
-        legend_below(figure, panels)
+        _draw_reference(axes, summary, model)
+        axes.set(
+            title=title,
+            xlim=(-0.5, len(gammas) - 0.5),
+            xticks=range(len(gammas)),
+            xticklabels=[f"{gamma:g}" for gamma in gammas],
+            xlabel="observation noise γ (std, data units)",
+            ylabel="relative error of A",
+        )
+        style.log_scale(axes)
+    style.legend_below(figure, panels)
     return figure
 
 
+@style.styled
 def convergence_figure(summary: xr.Dataset, seconds: xr.DataArray) -> Figure:
     """Error of A against iterations and against seconds at the smallest γ, PCA above, ICA below.
 
@@ -65,23 +65,22 @@ def convergence_figure(summary: xr.Dataset, seconds: xr.DataArray) -> Figure:
     """
     gamma = float(summary["gamma"].min())
     summary = summary.sel(gamma=[gamma])
-    with mpl.rc_context(STYLE):
-        figure = Figure((PAGE, 4.2), layout="constrained")
-        grid = figure.subplots(2, 2, sharey="row")
-        for row, (model, title) in zip(grid, MODELS.items(), strict=True):
-            for method, label in ALGORITHMS.items():
-                here = {"model": model, "algorithm": method}
-                middle, low, high = _shown(summary["error"].sel(here).isel(gamma=0))
-                times = (summary["iteration"].values, seconds.sel(here).values)
-                for axes, x in zip(row, times, strict=True):
-                    axes.fill_between(x, low, high, color=COLORS[method], alpha=0.2, linewidth=0)
-                    axes.plot(x, middle, color=COLORS[method], linewidth=1, label=label)
-            for axes, name in zip(row, ("iterations", "seconds of one run"), strict=True):
-                _draw_reference(axes, summary, model)
-                axes.set(xlabel=name, title=f"{title}, γ = {gamma:g}", xlim=(0, None))
-            row[0].set_ylabel("relative error of A")
-            log_scale(row[0])
-        legend_below(figure, grid.ravel())
+    figure = Figure((style.PAGE, 4.2))
+    grid = figure.subplots(2, 2, sharey="row")
+    for row, (model, title) in zip(grid, MODELS.items(), strict=True):
+        for method, label in ALGORITHMS.items():
+            here = {"model": model, "algorithm": method}
+            middle, low, high = _shown(summary["error"].sel(here).isel(gamma=0))
+            times = (summary["iteration"].values, seconds.sel(here).values)
+            for axes, x in zip(row, times, strict=True):
+                axes.fill_between(x, low, high, color=COLORS[method], alpha=0.2, linewidth=0)
+                axes.plot(x, middle, color=COLORS[method], linewidth=1, label=label)
+        for axes, name in zip(row, ("iterations", "seconds of one run"), strict=True):
+            _draw_reference(axes, summary, model)
+            axes.set(xlabel=name, title=f"{title}, γ = {gamma:g}", xlim=(0, None))
+        row[0].set_ylabel("relative error of A")
+        style.log_scale(row[0])
+    style.legend_below(figure, grid.ravel())
     return figure
 
 
@@ -97,4 +96,4 @@ def _draw_reference(axes: Axes, summary: xr.Dataset, model: str) -> None:
         (line,) = axes.plot(np.arange(middle.size), middle)
     else:
         line = axes.axhline(middle.item())
-    line.set(color=NOISE_COLOR, linestyle="--", linewidth=1, label=label)
+    line.set(color=style.NOISE_COLOR, linestyle="--", linewidth=1, label=label)
