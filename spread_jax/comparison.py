@@ -27,7 +27,7 @@ from spread_jax.judgement import (
 )
 from spread_jax.models.optimal_variance import optimal_variance_vae
 from spread_jax.models.vae import VAE
-from spread_jax.pictures import pictures
+from spread_jax.pictures import pictures, project_table
 from spread_jax.sample_quality import Classifier, quality_metrics, train_classifier
 from spread_jax.spreads import Spread, gaussian_spread
 from spread_jax.sweeps import Sweep, Variable
@@ -273,7 +273,8 @@ def pictures_of_arms(
     num_worst: int = 10,
     seed: int = 0,
 ) -> xr.Dataset:
-    """``shown`` with the :func:`spread_jax.pictures.pictures` of each arm's first run.
+    """``shown`` with the :func:`spread_jax.pictures.pictures` of each arm's first run, those of a
+    table also projected, by :func:`spread_jax.pictures.project_table`.
 
     Args:
       trained, data: programs with their runs, and what they were trained on.
@@ -302,9 +303,10 @@ def pictures_of_arms(
     drawn = xr.concat([pictures(run, noise, count) for run in runs_of_arms], "cell")
     bounds = drawn["bound"].values
     worst = np.argsort(np.nan_to_num(bounds[0], nan=-np.inf))[:num_worst]  # NaN is the worst
-    return shown.assign(drawn.drop_vars("bound")).assign(
+    shown = shown.assign(drawn.drop_vars("bound")).assign(
         held_out=(("picture", "pixel"), x),
         held_out_spread=(("picture", "pixel"), x + noise),
         worst=(("worst_image", "pixel"), data.test[worst]),
         worst_bound=(("cell", "worst_image"), bounds[:, worst]),
     )
+    return project_table(shown) if data.shape is None else shown

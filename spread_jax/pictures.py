@@ -48,6 +48,28 @@ def pictures(run: Run, noise: np.ndarray, count: int) -> xr.Dataset:
     )
 
 
+def project_table(shown: xr.Dataset) -> xr.Dataset:
+    """``shown`` with its table rows in the plane of the two directions that held-out rows vary most
+    in: x → (x - mean of the held-out rows) @ directions.
+
+    Args:
+      shown: ``held_out [picture, pixel]`` and ``samples [cell, picture, pixel]``.
+
+    Returns:
+      The same with ``held_out_projected [picture, direction]`` and ``samples_projected [cell,
+      picture, direction]``, in data units. Of a table of one column the second coordinate is 0.
+    """
+    shown, held_out = shown.copy(), shown["held_out"].values
+    centre = held_out.mean(axis=0)
+    directions = np.linalg.svd(held_out - centre, full_matrices=False)[2][:2].T
+    directions = np.pad(directions, ((0, 0), (0, 2 - directions.shape[1])))  # of one column
+    for name in ("held_out", "samples"):
+        x = shown[name].transpose(..., "pixel")
+        dims, projected = (*x.dims[:-1], "direction"), (x.values - centre) @ directions
+        shown[f"{name}_projected"] = (dims, projected, {"units": "data units"})
+    return shown
+
+
 def _reconstruct(vae: VAE, params: PyTree, spread: Spread, key: Array, x: Array) -> Array:
     return vae.decode(params, vae.encode(params, spread.sample(key, x))[0])[0]
 

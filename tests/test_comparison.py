@@ -168,6 +168,7 @@ def test_pictures_are_those_of_the_arms_first_runs(trained):
     drawn = comparison.pictures_of_arms([trained], shown, DATA, count=5, num_worst=3)
     assert dict(drawn["samples"].sizes) == {"cell": 2, "picture": 5, "pixel": 3}
     np.testing.assert_array_equal(drawn["held_out"], DATA.test[:5])
+    assert dict(drawn["samples_projected"].sizes) == {"cell": 2, "picture": 5, "direction": 2}
     noise = 0.3 * np.asarray(jax.random.normal(jax.random.key(0), (5, 3)))
     for clean, noisy in (("held_out", "held_out_spread"), ("samples", "spread_samples")):
         np.testing.assert_allclose(

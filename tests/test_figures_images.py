@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from sklearn.decomposition import PCA
 
 from spread_jax import figures, over_seeds
 from spread_jax.arms import ARMS
 from spread_jax.comparison import describe
+from spread_jax.pictures import project_table
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def pictures_of(curves):
         "worst": (("worst_image", "pixel"), rng.uniform(size=(3, 6))),
         "worst_bound": (("cell", "worst_image"), rng.uniform(-9, -5, (2, 3))),
     }
-    return curves.assign(variables)
+    return project_table(curves.assign(variables))
 
 
 HELD_OUT = ("held_out", "held_out_spread")
@@ -134,9 +136,23 @@ def test_the_name_of_an_arm_changes_nothing(name, curves):
 @pytest.mark.parametrize("name", DRAWN)
 def test_an_arm_whose_runs_all_broke_is_drawn_all_the_same(name, curves, tmp_path):
     dataset = pictures_of(curves).assign_coords(arm=("cell", ["vae", "spread_vae"]))
-    known = (*HELD_OUT, "worst")  # the data
+    known = (*HELD_OUT, "held_out_projected", "worst")  # the data
     is_second = xr.DataArray([False, True], dims="cell")
     broken = dataset.assign(
         {k: v.where(~is_second) for k, v in dataset.data_vars.items() if k not in known}
     )
     DRAWN[name](broken).savefig(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize("columns", [1, 2, 6])
+def test_a_table_is_projected_on_its_main_directions(columns, curves):
+    """Truth: scikit-learn's principal components, whose signs are free."""
+    shown = pictures_of(curves)[["samples", "held_out"]].isel(pixel=slice(columns))
+    projected = project_table(shown)
+    known = PCA(min(columns, 2)).fit(shown["held_out"].values)
+    for name, dims in (("samples", ("cell", "picture")), ("held_out", ("picture",))):
+        found = projected[f"{name}_projected"]
+        assert found.dims == (*dims, "direction")
+        expected = known.transform(shown[name].values.reshape(-1, columns))
+        expected = np.pad(expected, ((0, 0), (0, 2 - expected.shape[1])))
+        np.testing.assert_allclose(np.abs(found.values.reshape(-1, 2)), np.abs(expected), atol=1e-9)

@@ -1,4 +1,8 @@
-"""Figures: each function takes results and returns a matplotlib Figure; none of them computes."""
+"""Figures: each function takes finished results and returns a matplotlib Figure.
+
+A figure changes numbers only for its axes: it scales, clips and bins them, and gives a run without
+a number the worst place. What a conclusion rests on is computed before.
+"""
 
 from spread_jax.figures.comparisons import baselines_figure, curves_figure, learned_figure
 from spread_jax.figures.diagnosis import diagnosis_figure

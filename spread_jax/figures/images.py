@@ -129,21 +129,21 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
 
 @style.styled
 def table_samples_figure(dataset: xr.Dataset) -> Figure:
-    """Clean samples of each arm over held-out rows, in the data's two main directions."""
-    data = dataset["held_out"].values
-    centre = data.mean(axis=0)
-    directions = np.linalg.svd(data - centre, full_matrices=False)[2][:2].T
-    directions = np.pad(directions, ((0, 0), (0, 2 - directions.shape[1])))  # of one column
-    shown = (data - centre) @ directions
-    low, high = shown.min(), shown.max()
+    """Clean samples of each arm over held-out rows, in the data's two main directions.
+
+    Args:
+      dataset: see the module; with what :func:`spread_jax.pictures.project_table` adds.
+    """
+    data = dataset["held_out_projected"].values
+    low, high = data.min(), data.max()
     margin = 0.2 * (high - low) or 1.0
     limits = (low - margin, high + margin)
     arms = style.shown_arms(dataset)
     figure = Figure((style.PAGE, 2.4))
     panels = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
     for axes, arm in zip(panels, arms, strict=True):
-        samples = (arm["samples"].values - centre) @ directions
-        for points, color in ((shown, style.DATA_COLOR), (samples, arm["color"].item())):
+        samples = arm["samples_projected"].values
+        for points, color in ((data, style.DATA_COLOR), (samples, arm["color"].item())):
             axes.plot(*points.T, color=color, markersize=6, alpha=0.6, **style.CLOUD)
         axes.set(title=arm["label"].item(), xlabel="first direction", xlim=limits, ylim=limits)
     panels[0].set_ylabel("second direction\n(column scales)")
