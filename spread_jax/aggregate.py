@@ -87,17 +87,17 @@ def best(judged: xr.Dataset, name: str, dim: str) -> int:
 
 
 def per_seed_json(cell: xr.Dataset) -> dict[str, list]:
-    """Each metric's list over the seeds, for metrics.json, :func:`finite`.
+    """Each metric as a list over the seeds; a value that is not finite is None.
 
     Args:
-      cell: metrics with the one dim ``seed``.
+      cell: metrics whose only dim is ``seed``.
     """
     return {str(name): finite(cell[name]) for name in over_seeds(cell)}
 
 
 def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
-    """``median_<name>`` and ``<name>_interval`` of each metric, of a bool ``<name>_rate``; cell and
-    None as in :func:`per_seed_json`."""
+    """The middle of each metric as ``median_<name>``, or as ``<name>_rate`` where it is a bool, and
+    its ``<name>_interval``; ``cell`` and None are as in :func:`per_seed_json`."""
     found: dict[str, Any] = {}
     for name, statistics in over_seeds(cell).items():
         middle, *interval = finite(statistics)
@@ -107,12 +107,12 @@ def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
 
 
 def finite(variable: xr.DataArray) -> list:
-    """The values of a variable of one dim; None for what is no finite number."""
+    """The values of a variable with one dim; a value that is not finite is None."""
     return [value if math.isfinite(value) else None for value in variable.values.tolist()]
 
 
 def _worst(variable: xr.DataArray) -> float:
-    """The worst in the metric's direction, the largest where it has none."""
+    """The worst value in the metric's direction, inf where it has none."""
     return -np.inf if variable.attrs.get("better") == "higher" else np.inf
 
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(eq=False)
 class Run:
-    """One finished run, as a metric sees it; what is dear is computed once, when it is asked for.
+    """One finished run, as a metric sees it; what is expensive is computed once, at its first use.
 
     Attributes:
       params: the final parameters.
@@ -37,7 +37,7 @@ class Run:
       data: the data set.
       held_out: the part of it that the run is judged on, ``[n, dim]``.
       num_samples: how many clean samples it is judged by.
-      key: of all that is drawn.
+      key: the PRNG key of every random draw.
       evaluate: what :meth:`ask` calls, with ``(function, params, hyper, *arguments)``.
     """
 
@@ -261,8 +261,8 @@ def judge_samples(
       metrics: that look at samples only.
       hyper: the numbers of the run, where the metrics ask for them.
     """
-    none = jax.random.key(0)
-    run = Run({}, hyper or {}, {}, data, data.test, len(samples), none, evaluate=_no_model)
+    unused_key = jax.random.key(0)
+    run = Run({}, hyper or {}, {}, data, data.test, len(samples), unused_key, evaluate=_no_model)
     run.samples = samples
     return {metric.name: float(metric.function(run)) for metric in metrics}
 

@@ -53,8 +53,8 @@ class LossStatistics(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that a run needs to go on: ``step`` counts the steps done, of which step t uses the key
-    ``fold_in(key, t)``; ``data`` are its finite data set, or None when data are drawn afresh.
+    """All that a run needs to go on: ``step`` counts the steps done, and step t uses the key
+    ``fold_in(key, t)``; ``data`` is the run's finite data set, None if every batch is drawn afresh.
     """
 
     params: PyTree

@@ -43,9 +43,9 @@ def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> No
 
 
 def start_jax(settings: CacheSettings) -> None:
-    """Before JAX's first use: a CPU device per core, and the cache of compiled programs.
+    """Sets up JAX before its first use: a CPU device per core, and the cache of compiled programs.
 
-    With :class:`DistributedSettings` that ask for it, joins the other processes.
+    Joins the other processes where :class:`DistributedSettings` ask for it.
     """
     import jax
 
@@ -76,17 +76,19 @@ def start_jax(settings: CacheSettings) -> None:
 
 
 class _StoppedError(Exception):
-    """Ctrl-C or SIGTERM, told at a moment when everything is whole."""
+    """Ctrl-C or SIGTERM came; it is raised between two calls of the compiled program."""
 
 
 @contextlib.contextmanager
 def checkpoints(
     out: Path, settings: dict[str, Any], *, resume: bool
 ) -> Iterator[tuple["Checkpoints", Callable[["OnProgress"], "OnProgress"]]]:
-    """Yields checkpoints under ``out``, and what makes an ``on_progress`` hear a stop.
+    """Yields checkpoints under ``out``, and a wrapper of ``on_progress`` with which a signal stops
+    the sweep at the next report of progress.
 
-    A stop by Ctrl-C (status 130) or SIGTERM (143) leaves the newest checkpoint whole and says how
-    to go on; at the second Ctrl-C it is at once. A checkpoint that cannot be used is bad input.
+    The signals are Ctrl-C (status 130) and SIGTERM (143). They leave the newest checkpoint whole,
+    and the command that goes on from it is printed; a second Ctrl-C stops at once. A checkpoint
+    that cannot be used is bad input.
     """
     from spread_jax.sweeps import CheckpointError, Checkpoints
 
@@ -123,5 +125,5 @@ def checkpoints(
 
 
 def _module() -> str:
-    """``experiments.toy``: what follows ``python -m``."""
+    """The module that ``python -m`` runs, such as ``experiments.toy``."""
     return ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])

@@ -81,7 +81,7 @@ def run(settings: Settings) -> None:
 
 
 def as_json(diagnosis: "Diagnosis", standardized: "SuggestedSigma | None") -> dict[str, Any]:
-    """Everything that was found, but the distances, which are many."""
+    """All findings except the distances, which are too many."""
     found = diagnosis._asdict()
     del found["distances"]
     intrinsic, sigma = diagnosis.intrinsic_dimension, diagnosis.suggested_sigma

@@ -89,8 +89,8 @@ class OutputFolder:
     def finish(self, config: Any, compile_seconds: float, results: dict[str, Any]) -> None:
         """metrics.json of a training command, and a line that says where everything is.
 
-        ``config`` is the settings, a dataclass, or a dict of them with what else tells runs apart;
-        the seconds are of compiling all programs.
+        ``config`` is the settings, a dataclass, or a dict of them and of what else distinguishes
+        the run; ``compile_seconds`` is the time that compiling all programs took.
         """
         config = config if isinstance(config, dict) else dataclasses.asdict(config)
         environment = jax_environment(self.started, compile_seconds)
@@ -113,12 +113,12 @@ def digest(dataset: "xr.Dataset") -> str:
 
 
 def strict(value: Any) -> Any:
-    """JSON's own types; a path becomes its name, a number that is not finite None."""
+    """The value in JSON's own types: a path becomes a string, a number that is not finite None."""
     return json.loads(json.dumps(value, default=os.fspath), parse_constant=lambda _: None)
 
 
 def jax_environment(started: float, compile_seconds: float) -> dict[str, Any]:
-    """Versions, device and timings, for metrics.json; ``started`` by ``time.perf_counter``."""
+    """Versions, device and timings, for metrics.json; ``started`` is of ``time.perf_counter``."""
     import jax
 
     devices = jax.devices()

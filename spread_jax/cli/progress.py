@@ -24,7 +24,7 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def stage_line(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yields ``(stage)``: a spinner with the stage's name on a terminal, else a line each."""
+    """Yields a function that shows a stage's name: by a spinner on a terminal, else by a line."""
     console = Console(stderr=True, highlight=False, quiet=quiet)
     if console.is_terminal and not quiet:
         with console.status("") as status:
@@ -75,9 +75,8 @@ def alarm_once(
     alarms: Callable[[Mapping[str, "np.ndarray"]], "np.ndarray"],
     advice: str,
 ) -> Callable[["Progress"], None]:
-    """``on_progress``, and one warning at the first chunk after which a likelihood runs away.
-
-    ``alarms`` takes the curves so far to each run's step of alarm, -1 where there is none.
+    """An ``on_progress`` that also warns, once, after the first chunk in which a likelihood runs
+    away: ``alarms(curves so far)`` is the step of each run's alarm, -1 where there is none.
     """
     told, seen = False, 0
 
@@ -85,7 +84,7 @@ def alarm_once(
         nonlocal told, seen
         on_progress(progress)
         num_records = progress.history["loss"].shape[1] if progress.history else 0
-        if told or num_records == seen:  # a chunk of many groups is told after each of them
+        if told or num_records == seen:  # progress comes after each group, curves after all
             return
         seen = num_records
         steps = alarms(progress.history)

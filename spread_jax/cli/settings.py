@@ -1,4 +1,4 @@
-"""The flags that commands share, what they accept, and the message where it is something else."""
+"""The flags that commands share, what they accept, and the message for any other value."""
 
 import dataclasses
 from collections.abc import Collection
@@ -8,11 +8,11 @@ from typing import Protocol, runtime_checkable
 MAX_SEED = 2**31
 MAX_STEPS = 2**31 - 1
 SMALLEST, LARGEST = 1e-15, 1e15  # their squares stay well within float32
-MOST_UNITS = 1_000_000  # in a layer or a batch: far beyond, memory ends the process
+MOST_UNITS = 1_000_000  # of a layer or a batch: much larger ones exhaust the memory
 
 
 class BadInputError(Exception):
-    """What the user typed cannot be done; the message says which flag, its value, and what can."""
+    """The user's input cannot be used; the message has the flag, its value, and what it accepts."""
 
     def __init__(self, what: str, value: object, accepted: str) -> None:
         """The message is ``{what} {value}: must be {accepted}``."""

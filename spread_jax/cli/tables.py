@@ -35,8 +35,8 @@ def markdown(rows: Iterable[str]) -> str:
 def fill(template: str, numbers: Mapping[str, Any]) -> str:
     """``fill("{kl:.2f}, {rise}", {"kl": 0.5, "rise": None})`` is ``0.50, -``: as str.format does.
 
-    Without a format a number is written by :func:`number_text`, and bools as ``3 of 4``. Of a list
-    of numbers ``%`` makes an interval in per cent, ``[72, 99]``.
+    Without a format a number is written by :func:`number_text`, and a list of bools as ``3 of 4``.
+    The format ``%`` writes a list of numbers as an interval in per cent, ``[72, 99]``.
     """
     return _Formatter().vformat(template, (), numbers)
 
@@ -53,5 +53,5 @@ class _Formatter(string.Formatter):
 
 
 def number_text(value: float | None) -> str:
-    """Three digits, and whole thousands; a dash where there is no number."""
+    """A number with three digits, a whole one from 1,000 on, and a dash for None."""
     return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from spread_jax.aggregate import with_worst
 from spread_jax.figures import style
 
-RATIO_LIMITS = (0.01, 50.0)  # of a learned σ to the true one; what is outside is at the edge
+RATIO_LIMITS = (0.01, 50.0)  # learned σ ÷ true σ; a value outside is drawn at the edge
 PREDICTED = {"linestyle": "", "marker": "D", "color": "none", "markeredgecolor": "black"}
 TRUTH = {"color": style.FLOOR_COLOR}
 TWO_TRUE_SAMPLES = {"color": style.FLOOR_COLOR, "linestyle": "--"}
@@ -31,9 +31,9 @@ LEGEND: dict[str, dict[str, Any]] = {
 
 @style.styled
 def baselines_figure(dataset: xr.Dataset, summary: xr.Dataset, truth: xr.Dataset) -> Figure:
-    """σ_x over the true σ_x above, W2 to the truth below; a row per arm, a column per data std.
+    """Learned ÷ true σ_x above, W2 to the truth below; a row per arm, a column per data std.
 
-    An arm without a middle, for its runs broke, has a triangle at the right edge.
+    An arm has a triangle at the right edge where too many of its runs broke for a finite median.
 
     Args:
       dataset: cells on two modes with ``data_std`` and ``predicted`` (the σ_x of each cell's
@@ -129,7 +129,7 @@ def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figur
     A run without a number is a triangle at the top.
 
     Args:
-      data: of each data set, ``energy_distance`` [cell, seed], and its name in ``attrs["data"]``.
+      data: for each data set ``energy_distance`` [cell, seed], and its name in ``attrs["data"]``.
       summaries: :func:`spread_jax.over_seeds` of each.
     """
     figure = Figure((0.8 + 2.1 * len(data), 2.4))
@@ -155,7 +155,7 @@ def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figur
 
 
 def _draw_seeds(axes: Axes, values: np.ndarray, middle: float, height: float, color: str) -> None:
-    """A faint dot a seed, and their middle; what is not finite is not seen."""
+    """A faint dot for each seed, and a mark at their middle; matplotlib leaves out NaN and inf."""
     jitter = 0.25 * np.sin(np.arange(len(values)) * 2.4)  # spread out, the same in every run
     axes.plot(values, height + jitter, color=color, markersize=2.5, alpha=0.35, **style.CLOUD)
     axes.plot(middle, height, "|", color=color, markersize=9, markeredgewidth=2)

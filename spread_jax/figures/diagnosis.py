@@ -61,7 +61,7 @@ def _distinct_values(axes: Axes, diagnosis: Diagnosis) -> None:
 
 
 def _dots(axes: Axes, values: np.ndarray, line: float, words: str, label: str = "") -> None:
-    """A dot for each value, from 1 on, and a dashed line that has a name."""
+    """A dot for each value, at places from 1 on, and a dashed line with the label ``words``."""
     index = 1 + np.arange(len(values))
     axes.plot(index, values, ".", color=style.FOUND_COLOR, markersize=4, label=label)
     axes.axhline(line, color=style.NOISE_COLOR, linestyle="--", linewidth=1, label=words)

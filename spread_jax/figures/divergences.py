@@ -57,7 +57,7 @@ def divergence_figure(dataset: xr.Dataset) -> Figure:
 
 
 def _limit(axes: Axes, most: float) -> None:
-    """Limits of what is drawn, up to ``most``: the KL of a small σ_fix would flatten the others."""
+    """Limits the y-axis to the curves, and to ``most``: a small σ_fix would flatten the others."""
     values = np.concatenate([line.get_ydata() for line in axes.lines])
     high = min(most, 1.05 * values.max(initial=0.0, where=np.isfinite(values))) or most
     axes.set_ylim(-high / 32, high)

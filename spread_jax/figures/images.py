@@ -15,7 +15,7 @@ from spread_jax.figures.training import LEAST_SIGMA
 
 NUM_MAPS = 6
 MOSAIC = (4, 8)
-LINE_OF_BOUNDS = 8.5  # points, of numbers of 7
+LINE_OF_BOUNDS = 8.5  # points, for numbers of 7 points
 
 
 @style.styled
@@ -98,7 +98,8 @@ def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
 
 @style.styled
 def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
-    """The ten held-out images of the worst plain bound, with the bound of each arm's first run."""
+    """Held-out images with the first arm's worst bounds, and every arm's bounds of them; all bounds
+    are of the first runs."""
     arms = style.shown_arms(dataset)
     images = dataset["worst"].values
     image_height = min(1.2, 0.9 * style.PAGE / len(images) * shape[0] / shape[1])
@@ -161,7 +162,7 @@ def _bare(axes: Axes) -> None:
 def _draw_mosaic(
     axes: Axes, images: np.ndarray, shape: tuple[int, int], grid: tuple[int, int] = MOSAIC
 ) -> None:
-    """Images ``[n, pixels]``, ink dark as on paper, one pixel apart."""
+    """Draws images ``[n, pixels]`` in a grid, one pixel apart, with ink dark as on paper."""
     height, width = shape
     rows, columns = grid
     tiles = images[: rows * columns].reshape(-1, height, width)

@@ -11,7 +11,7 @@ from spread_jax.linear_comparison import ALGORITHMS
 COLORS = {"em": "#D55E00", "spread_em": "#009E73", "structured_spread_em": "#0072B2"}
 MODELS = {"pca": "PCA", "ica": "ICA"}
 REFERENCES = {"pca": ("eigen_error", "eigen-solution"), "ica": ("fastica_error", "FastICA, γ = 0")}
-# of an error: float32 knows no less, and a run without a number is above all others
+# errors that are drawn: float32 resolves none below, and a broken run is above all others
 LEAST_SHOWN, MOST_SHOWN = 1e-7, 1e3
 
 
@@ -85,7 +85,7 @@ def convergence_figure(summary: xr.Dataset, seconds: xr.DataArray) -> Figure:
 
 
 def _shown(errors: xr.DataArray) -> np.ndarray:
-    """Middle, low and high, [3, ...], within what a log axis has room for."""
+    """Middle, low and high ``[3, ...]``, clipped to the range that a log axis shows."""
     return errors.clip(LEAST_SHOWN, MOST_SHOWN).transpose("statistic", ...).values
 
 

@@ -1,8 +1,8 @@
 """How every figure looks: widths and colours, and what it knows of the arms that it shows.
 
 Widths are those of a paper's columns, colours are Okabe and Ito's (safe for colour-blind
-readers). An arm is known by its coordinates in the dataset, its label, its colour, whether it has
-noise and a floor, which :func:`spread_jax.comparison.describe` writes.
+readers). What a figure knows of an arm is its label, its colour, and whether it has noise and a
+floor: coordinates of the dataset, which :func:`spread_jax.comparison.describe` writes.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches
 PAGE = 7.0
-LEGEND_COLUMNS = 6  # what a page holds
+LEGEND_COLUMNS = 6  # as many as fit on a page
 LEGEND_ROW = 0.15  # inches
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -79,14 +79,14 @@ def shown_arms(dataset: xr.Dataset) -> list[xr.Dataset]:
 
 
 def draw_runs(axes: Axes, arm: xr.Dataset, curves: xr.DataArray, *others: xr.DataArray) -> None:
-    """Curves ``[seed, step, ...]`` over an arm's steps: every seed faint, the first strong, under
-    the arm's label; of ``others`` every seed faint."""
+    """Draws curves ``[seed, step, ...]`` of an arm over its steps: every seed faint, and the first
+    one strong, with the arm's label. Of ``others`` it draws every seed faint."""
     steps, color = arm["step"].values, arm["color"].item()
     alpha = min(0.4, max(0.05, 1.6 / arm.sizes["seed"]))
     for variable in (*others, curves):
         every = variable.transpose("step", "seed", ...).values
         runs = every.reshape(len(steps), -1)
-        lines = [np.column_stack([steps, run]) for run in runs.T]  # fast, but shows no one record
+        lines = [np.column_stack([steps, run]) for run in runs.T]  # fast, but one point is unseen
         axes.add_collection(LineCollection(lines, colors=color, linewidths=0.4, alpha=alpha))
         if len(steps) == 1:
             axes.plot(steps, runs, color=color, alpha=alpha, **one_record(steps))
@@ -96,8 +96,8 @@ def draw_runs(axes: Axes, arm: xr.Dataset, curves: xr.DataArray, *others: xr.Dat
 
 
 def loss_limits(*curves: np.ndarray, floor: float = np.nan) -> tuple[float, float]:
-    """What is seen of curves ``[..., step]`` after the first hundredth of the steps, which would
-    flatten a bounded loss, and the floor where it is known."""
+    """Limits of the y-axis that hold curves ``[..., step]``, and the floor where it is known. They
+    leave out the first hundredth of the steps, which would flatten a bounded loss."""
     num_records = curves[0].shape[-1]
     start = min(max(1, num_records // 100), num_records - 1)
     seen = np.append([curve[..., start:] for curve in curves], floor)
@@ -108,7 +108,7 @@ def loss_limits(*curves: np.ndarray, floor: float = np.nan) -> tuple[float, floa
 
 
 def one_record(steps: np.ndarray) -> dict[str, Any]:
-    """Keywords of a curve: of one record it is a dot at the edge, for a line would not be seen."""
+    """Keywords that make a curve of one record a dot: a line of one point could not be seen."""
     return {"marker": ".", "clip_on": False} if len(steps) == 1 else {}
 
 
@@ -118,18 +118,18 @@ def say(axes: Axes, words: str) -> None:
 
 
 def mark_infinite(axes: Axes, x: np.ndarray, y: np.ndarray, color: Any) -> None:
-    """A triangle at an end of the y-axis for each infinite ``y``, a broken run's; x broadcasts."""
+    """A triangle at an end of the y-axis for each infinite ``y``, of a broken run; x broadcasts."""
     for end, marker in enumerate("v^"):
         at = np.broadcast_to(x, y.shape)[y == (-np.inf, np.inf)[end]]
-        if at.size:  # nothing, unclipped, has no size that a layout could be made with
+        if at.size:  # an empty line that is not clipped has no size, and the layout fails
             across = axes.get_xaxis_transform()
             (marks,) = axes.plot(at, np.full(at.shape, end), marker, color=color, transform=across)
             marks.set(markersize=4, clip_on=False)
 
 
 def log_scale(axes: Axes) -> None:
-    """A log axis with plain numbers for decades, and between them where it spans few; of data with
-    nothing above 0 the axis stays linear."""
+    """Makes the y-axis logarithmic, with plain numbers at decades, and between them where it spans
+    few. The axis stays linear where no data are above 0."""
     if not np.isfinite(axes.dataLim.minposy):
         return
     axes.set_yscale("log")

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from spread_jax.aggregate import with_worst
 from spread_jax.figures import style
 
-MANY_SIGMAS = 8  # above it their labels stand upright, over a page
-MANY_CELLS = 5  # above it a column of the paper has no room for a map's numbers
+MANY_SIGMAS = 8  # with more, the labels stand upright and the figure is a page wide
+MANY_CELLS = 5  # with more, a column of the paper has no room for a map's numbers
 
 
 def recovery_figure(summary: xr.Dataset) -> Figure:
@@ -42,7 +42,7 @@ def stability_figure(summary: xr.Dataset) -> Figure:
 
 @style.styled
 def price_figure(summary: xr.Dataset, power: Mapping[float, float]) -> Figure:
-    """The price of a large σ_fix: errors of σ_x and of the modes, and what pulls modes apart.
+    """The price of a large σ_fix: errors of the modes and of their σ, and the cost of merging them.
 
     Args:
       summary: :func:`spread_jax.over_seeds` of a judged sweep, ``mode_error`` and ``std_error``
@@ -120,7 +120,8 @@ def sigma_fix_figure(
     reference: Mapping[str, float],
     suggested: list[float] | None,
 ) -> Figure:
-    """Quality of clean samples against σ_fix: every seed a dot, medians joined; held-out data.
+    """Quality of clean samples against σ_fix: a dot per seed, a line through the medians, and a
+    dotted line for held-out data.
 
     A run without a number is a triangle at the worse edge.
 
@@ -162,8 +163,8 @@ def sigma_fix_figure(
 
 @style.styled
 def _against_sigma(summary: xr.Dataset, labels: Mapping[str, str], extra_panels: int = 0) -> Figure:
-    """A panel per variable: its middle and interval over the seeds, log axis, against σ_fix; with
-    room for many σ_fix and, in a legend, many learning rates."""
+    """Middle and interval over the seeds against σ_fix, on a log axis: a panel per variable and a
+    colour per learning rate. The figure grows with their number and that of σ_fix."""
     if "learning_rate" not in summary.coords:
         summary = summary.assign_coords(learning_rate=summary.attrs.get("learning_rate", np.nan))
     if "learning_rate" not in summary.dims:

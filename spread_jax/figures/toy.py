@@ -61,7 +61,7 @@ def samples_figure(x: np.ndarray, dataset: xr.Dataset, summary: xr.Dataset) -> F
 
 
 def _reach(x: np.ndarray) -> float:
-    """How far from 0 the line is shown: the two modes at ±1, or all data where it is wider."""
+    """How far from 0 the line is shown: past the modes at ±1, and as far as the data reach."""
     return max(1.6, 1.05 * float(np.abs(x[:, 0]).max()))
 
 

@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 
 from spread_jax.figures import style
 
-LEAST_SIGMA = 1e-10  # on a log axis, where a sigma is 0
+LEAST_SIGMA = 1e-10  # drawn in place of a sigma of 0, which a log axis cannot show
 NOISE_LABEL = "noise, $\\sigma_{fix}$"
 NOISE: dict[str, Any] = {"color": style.NOISE_COLOR, "linestyle": "--", "label": NOISE_LABEL}
 Panel: TypeAlias = tuple[str, Callable[[xr.Dataset], xr.DataArray], dict[float, dict[str, Any]]]
-"""Its title, the curves of an arm, and levels that are drawn with their keywords."""
+"""A title, a function from an arm to its curves, and heights of lines with the lines' keywords."""
 
 
 @style.styled
 def loss_figure(dataset: xr.Dataset, floor: float | None = None) -> Figure:
-    """Training loss over steps, a panel per arm: every seed faint, mean and largest of a record;
-    the first seed's mean strong.
+    """Training loss over steps, a panel per arm: the mean and the largest loss of each record are
+    faint for every seed, the first seed's mean is strong.
 
     Args:
       dataset: arms with ``loss`` and ``loss_max`` ``[..., seed, step]``; and ``floor``, where each

@@ -198,9 +198,9 @@ class InjectiveMean(nn.Module):
     ``layer_bound``; then ‖f(a) - f(b)‖ >= (1 - layer_bound^layers) ‖a - b‖, and f is injective.
 
     The power iteration's vector lives in the collection ``batch_stats``; with ``update_stats``
-    and ``mutable=["batch_stats"]`` it goes on from call to call, as Flax describes.
-    ``power_steps`` iterations in each call keep its estimate, which comes from below, within the
-    room that ``layer_bound`` leaves to 1, also without.
+    and ``mutable=["batch_stats"]`` it goes on from call to call, as Flax describes. The estimate
+    is at most the true singular value, so a layer's constant can exceed ``layer_bound``.
+    ``power_steps`` iterations in each call keep that below 1, even without ``update_stats``.
 
     References:
       Behrmann, Grathwohl, Chen, Duvenaud, Jacobsen, "Invertible residual networks", ICML 2019;

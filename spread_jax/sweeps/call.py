@@ -21,7 +21,7 @@ class Sweep(NamedTuple):
     Attributes:
       dataset: curves with dims (grid axes or ``cell``, seed, step, ...) and numbers per run with
         dims (grid axes or ``cell``, seed); every variable has ``long_name`` and ``units``, and
-        ``better`` where lower or higher is.
+        ``better``, "lower" or "higher", where one of them is.
       stacked_params: the final parameters, NumPy leaves with leading axes (grid axes or ``cell``,
         seed).
       hyper: the numbers that the runs were given, float32 with the same leading axes.
@@ -76,8 +76,8 @@ def sweep(
     Args:
       training: what to train; its ``hyper`` is a dict with the numbers of ``grid``.
       grid: name → values, an axis of the results; or name → one value, the same for all runs.
-        Or a list of cells, each name → one value, for what is no product: an axis ``cell`` of the
-        results, with every name a coordinate. A name whose values are strings is only that.
+        Or a list of cells, each name → one value, where the runs are no product: the results have
+        an axis ``cell`` with every name as a coordinate. A name with strings only labels cells.
       num_seeds: runs per grid point.
       seed: the first seed.
       record_every: steps per point of the recorded curves; must divide ``training.num_steps``.
@@ -86,8 +86,8 @@ def sweep(
       on_progress: called once all is compiled, and after every chunk of every group of runs, about
         20 times for each group.
       checkpoints: where to save after every chunk, and what to go on from.
-      data: a data set that all runs share, arrays, in place of what ``training`` would make; it
-        lies once on each device, and is no part of a checkpoint.
+      data: arrays, a data set that all runs share in place of the one that ``training`` would
+        make. Each device holds it once, and checkpoints do not contain it.
 
     Raises:
       ValueError: if ``num_seeds``, ``seed`` or a value of the grid cannot be used, an axis is empty

@@ -26,9 +26,9 @@ class Checkpoints:
     """A folder that holds the newest checkpoint of one sweep.
 
     It is one file, replaced as a whole: a line of JSON (chunks of steps done, layout of the
-    arrays), the bytes of all arrays, and the CRC-32 of both: that tells damage, if no forgery, in
-    less than half the time of SHA-256. Each method raises CheckpointError where it cannot read or
-    write, the write that :meth:`save` began included.
+    arrays), the bytes of all arrays, and the CRC-32 of both, which detects damage, though not
+    forgery, in less than half the time of SHA-256. Each method raises CheckpointError where it
+    cannot read or write, or where the write that :meth:`save` began has failed.
     """
 
     def __init__(self, folder: Path | str, settings: dict[str, Any], *, resume: bool) -> None:
@@ -76,7 +76,7 @@ class Checkpoints:
         return _from_process_zero(like)
 
     def save(self, chunks_done: int, tree: PyTree) -> None:
-        """Begins to write NumPy leaves, which must not change, over the checkpoint before."""
+        """Begins to replace the checkpoint by NumPy leaves, which must not change meanwhile."""
         self.wait()
         if self._is_writer:
             self._saving = self._thread.submit(self._write, chunks_done, tree)

@@ -41,7 +41,7 @@ def use_all_cores() -> None:
 
 
 def cpu_options(larger_networks: bool, num_devices: int) -> dict[str, Any]:
-    """The options for a program on so many CPU devices of all processes."""
+    """The options for a program on ``num_devices`` CPU devices, counted over all processes."""
     device_per_core = num_devices // jax.process_count() >= num_cores()
     return {
         **CPU_OPTIONS,
@@ -51,12 +51,12 @@ def cpu_options(larger_networks: bool, num_devices: int) -> dict[str, Any]:
 
 
 def compile_program(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:
-    """Compiles with the options that this XLA knows; the first time others are met, it warns."""
+    """Compiles with the options that this XLA knows; warns once of each that it does not know."""
     options = {name: value for name, value in options.items() if name not in _unknown_options}
     try:
         return lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError:
-        # asked only now: where all are known, which is the rule, it costs nothing
+        # asked only after a failure: where all options are known, as usual, it costs nothing
         unknown = [name for name, value in options.items() if not _is_known(name, value)]
         if not unknown:
             raise

@@ -1,4 +1,4 @@
-"""The loop over chunks of steps: many runs, spread over all devices, told of and saved."""
+"""The loop over chunks of steps: it trains runs on all devices, reports progress, and saves."""
 
 import math
 import time
@@ -52,12 +52,12 @@ def train_runs(
     """Trains run i from ``key(seeds[i])`` with the i-th numbers of ``hyper``, for all i at once.
 
     The runs are spread over all devices of all processes, in groups small enough for the cache;
-    the last group is padded. Steps come in chunks, called from Python: so progress can be told,
-    and after each chunk there is a checkpoint.
+    the last group is padded. Python calls the steps in chunks, so that progress can be told, and a
+    checkpoint saved, after each chunk.
 
     Args:
-      training, record_every, on_progress, checkpoints, data: as in :func:`spread_jax.sweep`, which
-        says too what is raised.
+      training, record_every, on_progress, checkpoints, data: as in :func:`spread_jax.sweep`, whose
+        errors are raised here too.
       seeds: ``[run]``, integers from 0.
       hyper: leaves ``[run]``.
 
@@ -78,7 +78,7 @@ def train_runs(
     )
     longest = math.ceil(num_records / NUM_CHUNKS)
     chunks = [min(longest, num_records - first) for first in range(0, num_records, longest)]
-    # asked before compiling: processes that meet here first meet while they are still in step
+    # asked before compiling, while the processes are still in step: here they wait for each other
     done = (checkpoints and checkpoints.latest()) or 0
 
     inputs = groups.to_devices(runs)

@@ -23,7 +23,7 @@ MAX_RUNS_PER_ACCELERATOR = 4096
 
 
 def initialiser(training: Training) -> Any:
-    """``(seed, hyper) -> state``, jitted, so that it is traced once whoever asks."""
+    """``(seed, hyper) -> state``, jitted, so that all callers share one trace."""
     return jax.jit(lambda run: _to_raw(training.init(jax.random.key(run[0]), run[1])))
 
 
@@ -50,7 +50,7 @@ def _to_typed(state: TrainState, shared: PyTree) -> TrainState:
 
 
 def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: PyTree) -> int:
-    """Of the parameters and the optimizer's state, which every step reads and writes."""
+    """Bytes of a run's parameters and optimizer state, which every step reads and writes."""
     state = jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs))
     touched = jax.tree.leaves((state.params, state.opt_state))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in touched)
@@ -59,9 +59,9 @@ def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: P
 def trace(
     training: Training, init_run: Any, step: Any, runs: tuple[PyTree, Hyper], shared: PyTree
 ) -> tuple[dict[str, Any], bool]:
-    """Shapes of a record of one run, and whether a step holds a convolution, also backwards.
+    """Shapes of a record of one run, and whether a step or its gradient holds a convolution.
 
-    ValueError where the training reads other numbers than those of ``hyper``.
+    Raises ValueError where the training reads other numbers than those of ``hyper``.
     """
     paths = jax.tree_util.tree_flatten_with_path(runs[1])[0]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
@@ -123,7 +123,7 @@ class Groups:
         # the padding repeats the first runs, and is dropped by to_host
         padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
         self._members = padded.reshape(-1, self.size)
-        # no make_mesh, vmapped training fails on the Explicit axes that it defaults to
+        # not by make_mesh: vmapped training fails on Explicit axes, its default
         mesh = Mesh(devices, ("run",))
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
