@@ -110,17 +110,9 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
         axes.set_anchor("N")  # what room is left stays below the numbers
         _bare(axes)
         for line, arm in enumerate(arms):
-            axes.annotate(
-                f"{float(arm['worst_bound'][i]):,.0f}",
-                (0.5, 0),
-                (0, -2 - LINE_OF_BOUNDS * line),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                color=arm["color"].item(),
-                ha="center",
-                va="top",
-                fontsize=7,
-            )
+            bound, below = f"{float(arm['worst_bound'][i]):,.0f}", (0, -2 - LINE_OF_BOUNDS * line)
+            look = {"color": arm["color"].item(), "ha": "center", "va": "top", "fontsize": 7}
+            axes.annotate(bound, (0.5, 0), below, "axes fraction", "offset points", **look)
     for arm in arms:
         panels[0].plot([], color=arm["color"].item(), label=arm["label"].item())
     figure.suptitle("held-out images with the worst plain bound, and their bounds (nats)")

@@ -31,25 +31,16 @@ def error_against_gamma_figure(summary: xr.Dataset) -> Figure:
         last = summary["error"].sel(model=model).isel(iteration=-1)
         for i, (method, label) in enumerate(ALGORITHMS.items()):
             middle, low, high = _shown(last.sel(algorithm=method))
-            axes.errorbar(
+            places, interval = (
                 np.arange(len(gammas)) + 0.08 * (i - 1),
-                middle,
                 [middle - low, high - middle],
-                color=COLORS[method],
-                fmt="o-",
-                markersize=3,
-                linewidth=0.9,
-                label=label,
             )
+            look = {"color": COLORS[method], "fmt": "o-", "markersize": 3, "linewidth": 0.9}
+            axes.errorbar(places, middle, interval, label=label, **look)
         _draw_reference(axes, summary, model)
-        axes.set(
-            title=title,
-            xlim=(-0.5, len(gammas) - 0.5),
-            xticks=range(len(gammas)),
-            xticklabels=[f"{gamma:g}" for gamma in gammas],
-            xlabel="observation noise γ (std, data units)",
-            ylabel="relative error of A",
-        )
+        axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
+        axes.set(title=title, xlim=(-0.5, len(gammas) - 0.5), ylabel="relative error of A")
+        axes.set_xlabel("observation noise γ (std, data units)")
         style.log_scale(axes)
     style.legend_below(figure, panels)
     return figure

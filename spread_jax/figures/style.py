@@ -58,8 +58,9 @@ def shown_arms(dataset: xr.Dataset) -> list[xr.Dataset]:
       ValueError: if nothing describes the arms, and several axes have more than one place.
     """
     if "label" not in dataset.coords:
-        named = {"cell", *dataset.indexes} - {"seed", "step"}  # other axes lie within a run
-        axes = [dim for dim in dataset.dims if dim in named]
+        # an axis of a sweep has values, or is of cells; other axes lie within a run
+        of_sweep = {"cell", *dataset.indexes} - {"seed", "step"}
+        axes = [dim for dim in dataset.dims if dim in of_sweep]
         along = [dim for dim in axes if dataset.sizes[dim] > 1] or axes[:1]
         if len(along) > 1:
             raise ValueError(
