@@ -139,9 +139,9 @@ def train_runs(
             for name, curve in groups.to_host(parts).items():
                 whole[name][:, records : records + length] = curve
             records += length
-            tell()
             if checkpoints:
                 checkpoints.save(chunk, (groups.to_host(states), history(), length_of_run))
+            tell()  # a stop is heard here, when the chunk is saved
     finally:
         if checkpoints:
             checkpoints.wait()
