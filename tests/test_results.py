@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import results
-from experiments.results import FIGURES, RUNS, Run
+from experiments.results import FIGURES, RUNS, Command
 from experiments.results_tables import SAMPLES, TABLES, fit, learned, linear, sigma, slopes
 from spread_jax.cli import command
 from spread_jax.cli.tables import fill, markdown
@@ -86,13 +86,13 @@ def test_a_page_shows_the_command_that_is_run(run, page):
 
 
 def test_a_run_that_lacks_what_it_needs_is_left_out_and_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "RUNS", {"far": Run("experiments.fit", needs="NOT_HERE")})
+    monkeypatch.setattr(results, "RUNS", {"far": Command("experiments.fit", needs="NOT_HERE")})
     monkeypatch.setattr(results, "TABLES", {})
     results.run(results.Settings(out=tmp_path))
     assert "left out, it needs NOT_HERE" in capsys.readouterr().out
     monkeypatch.setenv("NOT_HERE", "/a/folder")
-    assert Run("experiments.fit", needs="NOT_HERE").has_what_it_needs()
-    assert Run("experiments.fit", needs="numpy").has_what_it_needs()
+    assert Command("experiments.fit", needs="NOT_HERE").has_what_it_needs()
+    assert Command("experiments.fit", needs="numpy").has_what_it_needs()
 
 
 def test_a_template_is_filled_as_str_format_does_and_what_is_missing_is_a_dash():
