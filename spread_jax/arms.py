@@ -14,12 +14,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from spread_jax.gan import gan_training
+from spread_jax.models.networks import Variance
 from spread_jax.models.vae import VAE
 from spread_jax.spreads import Spread, gaussian_spread, no_spread
 from spread_jax.training import Hyper, Training, model_training
 
-Variance = Literal["each", "shared", "none", "optimal", "gan"]
-"""Of a decoder; ``optimal``: of :class:`OptimalVarianceVAE`; ``gan``: without a likelihood."""
+ArmVariance = Literal[Variance, "optimal", "gan"]
+"""Of an arm's decoder; ``optimal``: :class:`OptimalVarianceVAE`; ``gan``: without a likelihood."""
 
 
 class Structure(NamedTuple):
@@ -34,7 +35,7 @@ class Structure(NamedTuple):
       learning_rate_end: share of the learning rate that is left at the last step.
     """
 
-    variance: Variance = "each"
+    variance: ArmVariance = "each"
     min_std: float = 0.0
     clean_encoder: bool = False
     beta: float = 1.0
@@ -60,7 +61,7 @@ class Arm(NamedTuple):
     structure: Structure = Structure()
 
     @property
-    def variance(self) -> Variance:
+    def variance(self) -> ArmVariance:
         return self.structure.variance
 
     @property
