@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from spread_jax.comparison import Program
-    from spread_jax.training import Hyper
+    from spread_jax.training import OfHyper
 
 QUICK: dict[str, Any] = {"steps": 1_500, "curve_steps": 1_500, "seeds": 4, "num_samples": 200}
 MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "spread_annealed")
@@ -78,7 +78,7 @@ class Comparison(NamedTuple):
     """Arms, by name, on a law; ``others`` are the law's name and numbers, each a cell of every
     arm."""
 
-    problem: "Callable[[Hyper], sj.problems.Problem]"
+    problem: "OfHyper[sj.problems.Problem]"
     arms: tuple[str, ...]
     others: list[dict[str, Any]]
     num_steps: int
@@ -212,7 +212,7 @@ def judge(
     comparison: Comparison,
     model: "sj.VAE",
     runs: "sj.Sweep",
-    spread: "Callable[[Hyper], sj.Spread]",
+    spread: "OfHyper[sj.Spread]",
 ) -> "xr.Dataset":
     import jax
 

@@ -5,19 +5,18 @@ new arm is an entry of ARMS; what it is called decides nothing.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from spread_jax.gan import gan_training
 from spread_jax.models.networks import Variance
 from spread_jax.models.vae import VAE
-from spread_jax.spreads import Spread, gaussian_spread, no_spread
-from spread_jax.training import Hyper, Training, model_training
+from spread_jax.spreads import NoiseLaw, Spread, gaussian_spread, no_spread
+from spread_jax.training import Hyper, OfHyper, Training, model_training
 
 ArmVariance = Literal[Variance, "optimal", "gan"]
 """Of an arm's decoder; ``optimal``: :class:`OptimalVarianceVAE`; ``gan``: without a likelihood."""
@@ -117,14 +116,11 @@ ARMS = {
 }
 
 
-def spread_of(
-    structure: Structure, noise: Callable[[ArrayLike], Spread] = gaussian_spread
-) -> Callable[[Hyper], Spread]:
+def spread_of(structure: Structure, noise: NoiseLaw = gaussian_spread) -> OfHyper[Spread]:
     """``(hyper) -> Spread``: ``noise_on_data`` times ``sigma_fix`` on the data, and on the model.
 
     For a clean encoder the noise on the data is integrated, E_n log N(x + σε; μ, V) =
     log N(x; μ, V) - Σ_i σ² / 2V_i: a valid bound, whose merged solution is a stable fixed point.
-    ``noise`` makes a law of a standard deviation.
     """
     if structure.variance == "gan":
         return lambda hyper: no_spread()
@@ -151,7 +147,7 @@ def arm_training(
     model: VAE,
     *,
     num_steps: int,
-    noise: Callable[[ArrayLike], Spread] = gaussian_spread,
+    noise: NoiseLaw = gaussian_spread,
     **training: Any,
 ) -> Training:
     """The training of all arms of a structure, by Adam, under :func:`spread_of`.

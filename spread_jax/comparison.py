@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.typing import ArrayLike
-from jaxtyping import Array, PyTree
 
 from spread_jax import metrics
 from spread_jax.aggregate import best
@@ -25,26 +23,27 @@ from spread_jax.judgement import (
     judge,
     judge_samples,
 )
+from spread_jax.models.model import Observe
 from spread_jax.models.optimal_variance import optimal_variance_vae
 from spread_jax.models.vae import VAE
 from spread_jax.pictures import pictures, project_table
 from spread_jax.sample_quality import Classifier, quality_metrics, train_classifier
-from spread_jax.spreads import Spread, gaussian_spread
+from spread_jax.spreads import NoiseLaw, Spread, gaussian_spread
 from spread_jax.sweeps import Sweep, Variable
-from spread_jax.training import Hyper, Training
+from spread_jax.training import OfHyper, Training
 
 
 class Program(NamedTuple):
     """The arms of one structure, as one ``training`` of a ``model``.
 
     Attributes:
-      spread: ``(hyper) -> Spread``, for :func:`spread_jax.judge`.
+      spread: for :func:`spread_jax.judge`.
       cells: for :func:`spread_jax.sweep`, with the name of their ``arm``.
     """
 
     model: VAE
     training: Training
-    spread: Callable[[Hyper], Spread]
+    spread: OfHyper[Spread]
     cells: list[dict[str, Any]]
 
     @property
@@ -67,8 +66,8 @@ def programs(
     *,
     sigma_fix: Sequence[float],
     others: Sequence[Mapping[str, Any]],
-    observe: Callable[[VAE], Callable[[PyTree], dict[str, Array]]],
-    noise: Callable[[ArrayLike], Spread] = gaussian_spread,
+    observe: Callable[[VAE], Observe],
+    noise: NoiseLaw = gaussian_spread,
     **training: Any,
 ) -> list[Program]:
     """What trains these arms, a program for each structure among them.
@@ -80,7 +79,7 @@ def programs(
       others: the numbers of a cell beside the arm's own, ``learning_rate`` among them, and what
         labels it; each arm is trained at all of these.
       observe: ``(model) -> observe``.
-      noise: standard deviation → noise law.
+      noise: as in :func:`spread_jax.arms.spread_of`.
       **training: ``sample_batch``, ``num_steps``, more: as in :func:`spread_jax.model_training`.
     """
     found = []

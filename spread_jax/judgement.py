@@ -18,7 +18,7 @@ from spread_jax.models.model import Model
 from spread_jax.objectives import Bound
 from spread_jax.spreads import Spread
 from spread_jax.sweeps import Sweep
-from spread_jax.training import Hyper, sigma_fix_spread
+from spread_jax.training import Hyper, OfHyper, sigma_fix_spread
 
 MAX_SAMPLES = 3_000  # clean samples of a run
 POINTS_AT_ONCE = 1_000
@@ -135,7 +135,7 @@ def judge(
     data: Dataset,
     metrics: Sequence[Metric],
     *,
-    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
+    spread: OfHyper[Spread] = sigma_fix_spread,
     part: Literal["validation", "test"] = "test",
     num_samples: int | None = None,
     seed: int = 0,
@@ -148,7 +148,7 @@ def judge(
       model, runs: what was trained, and what :func:`spread_jax.sweep` returned.
       data, part: what the runs are judged on.
       metrics: each name once.
-      spread: ``(hyper) -> Spread``, as the training had it.
+      spread: as the training had it.
       num_samples: clean samples of each run; by default as many as the part has rows, at most
         3,000.
       seed: of the samples and of the bounds' draws, which are the same for all runs.
@@ -198,7 +198,7 @@ def each_run(
     runs: Sweep,
     data: Dataset,
     *,
-    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
+    spread: OfHyper[Spread] = sigma_fix_spread,
     part: Literal["validation", "test"] = "test",
     num_samples: int | None = None,
     seed: int = 0,

@@ -23,7 +23,6 @@ CLOSED_FORMS = (
     "these and injective_mean_spread"
 )
 
-
 Points = Float[Array, "*batch dim"]
 """Points: the last axis is the event, leading axes are a batch."""
 Moments = Float[Array, "... dim"]
@@ -43,7 +42,8 @@ class SpreadModel(Protocol):
     """The second half of a noise law: it adds the noise to a Gaussian model."""
 
     def __call__(self, y: Array, mean: Array, var: Array | None, /) -> Array:
-        """``(y [..., dim], mean [..., dim], var [..., dim] or None) -> log p~(y) [...]``, nats."""
+        """``(y [..., dim], mean [..., dim], var [..., dim] or None) -> log p~(y) [...]``, in nats:
+        log ∫ n(y|x) N(x; mean, diag var) dx, or log n(y|mean) where var is None."""
 
 
 class Spread(NamedTuple):
@@ -52,17 +52,20 @@ class Spread(NamedTuple):
     The last axis is the event, leading axes broadcast. A ``Spread`` holds functions, so build it
     inside the compiled function; its parameters may be traced.
 
-    Attributes:
-      sample: ``(key, x) -> y``, a draw from n(y|x): spreads the data.
-      log_prob: ``(y, mean, var) -> log p~(y)``, log ∫ n(y|x) N(x; mean, diag var) dx: spreads a
-        Gaussian model. With ``var`` None the model is deterministic: log p~(y) = log n(y|mean).
-
     The two need not share a parameter: ``Spread(gaussian_spread(a).sample,
     gaussian_spread(b).log_prob)`` is noise augmentation at (a, 0), a variance floor at (0, b).
     """
 
     sample: SpreadData
     log_prob: SpreadModel
+
+
+@runtime_checkable
+class NoiseLaw(Protocol):
+    """A noise law of a standard deviation, such as :func:`gaussian_spread`."""
+
+    def __call__(self, sigma: ArrayLike, /) -> Spread:
+        """``(sigma) -> Spread``, sigma in data units, traced or not."""
 
 
 def gaussian_spread(sigma: ArrayLike | Sequence) -> Spread:

@@ -1,7 +1,7 @@
 """A training run as three pure functions: init, train_step and its scan, run."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,62 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from spread_jax.models.model import Model
+from spread_jax.models.model import Init, Model, Observe
 from spread_jax.objectives import Bound
 from spread_jax.spreads import Spread, gaussian_spread
 
 Hyper: TypeAlias = Mapping[str, ArrayLike]
 """The numbers of a run (sigma_fix, learning rate, ...): may be traced, so they can be swept."""
-
+T_co = TypeVar("T_co", covariant=True)
 NEVER = -1
+
+
+@runtime_checkable
+class OfHyper(Protocol[T_co]):
+    """What is made of a run's numbers, inside the compiled step: ``OfHyper[Spread]`` its noise."""
+
+    def __call__(self, hyper: Hyper, /) -> T_co:
+        """``(hyper) -> value``, from numbers that may be traced."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """What :func:`make_training` minimises."""
+
+    def __call__(self, params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper, /) -> Array:
+        """``(params, key, x, hyper) -> loss``, a scalar in nats."""
+
+
+@runtime_checkable
+class LossOfBounds(Protocol):
+    """What :func:`spread_jax.model_training` minimises."""
+
+    def __call__(self, bound: Bound, hyper: Hyper, /) -> Array:
+        """``(bound, hyper) -> loss``, a scalar in nats, from the bounds of a batch."""
+
+
+@runtime_checkable
+class SampleBatch(Protocol):
+    """What a step is trained on: a fresh batch, or one picked from the run's data."""
+
+    def __call__(self, key: PRNGKeyArray, data: PyTree, hyper: Hyper, /) -> Array:
+        """``(key, data, hyper) -> x``; without data of the run's, ``data`` is None."""
+
+
+@runtime_checkable
+class MakeData(Protocol):
+    """A finite data set of the run's own, drawn once."""
+
+    def __call__(self, key: PRNGKeyArray, hyper: Hyper, /) -> PyTree:
+        """``(key, hyper) -> data``."""
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """The numbers in force at a step, for what is annealed."""
+
+    def __call__(self, step: Array, hyper: Hyper, /) -> Hyper:
+        """``(step, hyper) -> hyper``."""
 
 
 class LossStatistics(NamedTuple):
@@ -74,13 +122,13 @@ class Training(NamedTuple):
       train_step: ``(state) -> (state, metrics)``; metrics holds the ``loss``, in nats. From the
         first loss that is not finite on, the loss is NaN and params stay as they were before it;
         a single parameter whose update is not finite keeps its value. So params are always finite.
-      observe: ``(params) -> dict of arrays``, what is watched during the run.
+      observe: what is watched during the run.
       num_steps: length of the whole run.
     """
 
     init: Callable[[PRNGKeyArray, Hyper], TrainState]
     train_step: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
-    observe: Callable[[PyTree], dict[str, Array]]
+    observe: Observe
     num_steps: int
 
     def run(
@@ -126,14 +174,14 @@ def count_records(num_steps: int, record_every: int) -> int:
 
 def make_training(
     *,
-    init_params: Callable[[PRNGKeyArray], PyTree],
-    loss_fn: Callable[[PyTree, PRNGKeyArray, Array, Hyper], Array],
-    sample_batch: Callable[[PRNGKeyArray, PyTree, Hyper], Array],
-    optimizer: Callable[[Hyper], optax.GradientTransformation],
+    init_params: Init,
+    loss_fn: Loss,
+    sample_batch: SampleBatch,
+    optimizer: OfHyper[optax.GradientTransformation],
     num_steps: int,
-    make_data: Callable[[PRNGKeyArray, Hyper], PyTree] = lambda key, hyper: None,
-    observe: Callable[[PyTree], dict[str, Array]] = lambda params: {},
-    schedule: Callable[[Array, Hyper], Hyper] = lambda step, hyper: hyper,
+    make_data: MakeData = lambda key, hyper: None,
+    observe: Observe = lambda params: {},
+    schedule: Schedule = lambda step, hyper: hyper,
 ) -> Training:
     """params ← params + optimizer(∇ loss_fn(params, key, x, hyper)), num_steps times.
 
@@ -141,14 +189,9 @@ def make_training(
     that one compiled program serves a whole sweep.
 
     Args:
-      init_params: ``(key) -> params``.
-      loss_fn: ``(params, key, x, hyper) -> loss``, a scalar in nats, to be minimised.
-      sample_batch: ``(key, data, hyper) -> x``: a fresh batch, or one picked from ``data``.
-      optimizer: ``(hyper) -> GradientTransformation``; the learning rate may be traced.
       num_steps: length of the whole run; the statistics need to know what is late.
-      make_data: ``(key, hyper) -> data``, a finite data set of the run's own, drawn once.
-      observe: ``(params) -> dict of arrays``, recorded along the run.
-      schedule: ``(step, hyper) -> hyper``, the numbers in force at a step; for what is annealed.
+      init_params, loss_fn, sample_batch, optimizer, make_data, observe, schedule: functions, each
+        as its type says: :class:`Loss`, :class:`SampleBatch` and so on.
 
     Raises:
       ValueError: if ``num_steps`` is below 1.
@@ -171,6 +214,7 @@ def make_training(
     def init(key: PRNGKeyArray, hyper: Hyper) -> TrainState:
         params_key, data_key, run_key = jax.random.split(key, 3)
         params = init_params(params_key)
+        no_losses = [jnp.full((), start) for start in (jnp.inf, -jnp.inf, 0.0, 0.0, 0.0)]
         return TrainState(
             params=params,
             opt_state=optimizer(hyper).init(params),
@@ -178,7 +222,7 @@ def make_training(
             step=jnp.zeros((), jnp.int32),
             hyper=hyper,
             data=make_data(data_key, hyper),
-            loss_statistics=_no_losses_yet(),
+            loss_statistics=LossStatistics._make([*no_losses, jnp.full((), NEVER, jnp.int32)]),
         )
 
     def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
@@ -213,25 +257,24 @@ def sigma_fix_spread(hyper: Hyper) -> Spread:
 def model_training(
     model: Model,
     *,
-    sample_batch: Callable[[PRNGKeyArray, PyTree, Hyper], Array],
+    sample_batch: SampleBatch,
     num_steps: int,
-    spread: Callable[[Hyper], Spread] = sigma_fix_spread,
-    optimizer: Callable[[Hyper], optax.GradientTransformation] = lambda hyper: optax.adam(
+    spread: OfHyper[Spread] = sigma_fix_spread,
+    optimizer: OfHyper[optax.GradientTransformation] = lambda hyper: optax.adam(
         hyper["learning_rate"]
     ),
-    loss: Callable[[Bound, Hyper], Array] = lambda bound, hyper: -bound.elbo.mean(),
-    make_data: Callable[[PRNGKeyArray, Hyper], PyTree] = lambda key, hyper: None,
-    observe: Callable[[PyTree], dict[str, Array]] = lambda params: {},
-    schedule: Callable[[Array, Hyper], Hyper] = lambda step, hyper: hyper,
+    loss: LossOfBounds = lambda bound, hyper: -bound.elbo.mean(),
+    make_data: MakeData = lambda key, hyper: None,
+    observe: Observe = lambda params: {},
+    schedule: Schedule = lambda step, hyper: hyper,
 ) -> Training:
     """Minimises -mean of ``model.bound`` on spread data, by Adam unless told otherwise.
 
     Args:
       model: what to train.
-      sample_batch: ``(key, data, hyper) -> x``; :func:`rows` for a finite data set.
-      spread: ``(hyper) -> Spread``, built inside the compiled step. ``Spread(a.sample,
-        b.log_prob)`` adds one noise to the data and another to the model.
-      loss: ``(bound, hyper) -> loss``, a scalar in nats, from the bounds of a batch.
+      sample_batch: as :class:`SampleBatch`; :func:`rows` for a finite data set.
+      spread: ``Spread(a.sample, b.log_prob)`` adds one noise to the data, another to the model.
+      loss: as :class:`LossOfBounds`; by default minus the mean of the ELBOs.
       num_steps, optimizer, make_data, observe, schedule: as in :func:`make_training`.
 
     Examples:
@@ -256,7 +299,7 @@ def model_training(
     )
 
 
-def rows(batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
+def rows(batch_size: int) -> SampleBatch:
     """A ``sample_batch`` that draws rows of the run's data ``[n, dim]``, with replacement.
 
     The data are those of ``make_data``, or of the sweep: ``sweep(..., data=x)`` keeps them on the
@@ -280,11 +323,6 @@ def rows(batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
         return data[jax.random.randint(key, (batch_size,), 0, len(data))]
 
     return sample_batch
-
-
-def _no_losses_yet() -> LossStatistics:
-    starts = [jnp.full((), start) for start in (jnp.inf, -jnp.inf, 0.0, 0.0, 0.0)]
-    return LossStatistics._make([*starts, jnp.full((), NEVER, jnp.int32)])
 
 
 def _update(statistics: LossStatistics, loss: Array, step: Array, num_steps: int) -> LossStatistics:

@@ -14,6 +14,7 @@ SCRIPT = """
 import jax
 import jax.numpy as jnp
 import spread_jax as sj
+from spread_jax.training import Hyper
 
 key, x = jax.random.key(0), jnp.zeros((100, 2))
 vae, spread = sj.make_vae(2, latent_dim=1), sj.gaussian_spread(0.1)
@@ -27,6 +28,23 @@ bound = sj.spread_elbo(
     spread=spread,
 )
 training = sj.model_training(vae, sample_batch=sj.rows(64), num_steps=10)
+
+
+def fresh(k: jax.Array, d: object, h: Hyper) -> jax.Array:
+    return jax.random.normal(k, (64, 2))
+
+
+own = sj.VAE(lambda k: vae.init(k), lambda p, x: vae.encode(p, x), vae.decode, vae.latent)
+sj.model_training(
+    own,
+    sample_batch=fresh,
+    num_steps=10,
+    spread=lambda numbers: sj.gaussian_spread(numbers["sigma_fix"]),
+    loss=lambda bounds, h: -bounds.elbo.mean(),
+    make_data=lambda k, h: None,
+    observe=lambda p: {"first": p["encoder"]},
+    schedule=lambda t, h: {**h, "sigma_fix": 0.1 * t},
+)
 runs = sj.sweep(training, {"sigma_fix": 0.1, "learning_rate": 1e-3}, num_seeds=2, data=x)
 data = sj.problems.two_modes().dataset(key)
 width = sj.Metric("width", "data units", "", lambda run: run.samples.std())
@@ -73,5 +91,7 @@ def test_a_users_script_is_typed_throughout(tmp_path):
         assert found != "Any", name
         if name in TYPES:
             assert re.search(rf"\b{re.escape(TYPES[name])}\]?$", found), (name, found)
-    done = mypy(SCRIPT + "sj.spred_elbo\nsj.rows(batch=64)\nbound.elboo\n", tmp_path)
-    assert done.stdout.count("error: ") == 3, done.stdout
+    wrong = "sj.model_training(vae, sample_batch=lambda key: x, num_steps=1)\n"
+    done = mypy(SCRIPT + "sj.spred_elbo\nsj.rows(batch=64)\nbound.elboo\n" + wrong, tmp_path)
+    lines = re.findall(r":(\d+): error: ", done.stdout)
+    assert len(set(lines)) == 4, done.stdout

@@ -1,12 +1,12 @@
 """Any density of the spread data, such as a normalising flow, as a generative model."""
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from spread_jax.denoising import tweedie
+from spread_jax.models.model import Init
 from spread_jax.objectives import Bound
 from spread_jax.spreads import Points, Spread
 
@@ -33,7 +33,7 @@ class DensityModel(NamedTuple):
     ``draw`` gives points of that density, with the noise; the rest as :func:`density_model` says.
     """
 
-    init: Callable[[PRNGKeyArray], PyTree]
+    init: Init
     log_prob: LogProb
     draw: Draw
 
@@ -63,15 +63,12 @@ class DensityModel(NamedTuple):
         return tweedie(y, lambda y: self.log_prob(params, y), spread)
 
 
-def density_model(
-    *, init: Callable[[PRNGKeyArray], PyTree], log_prob: LogProb, sample: Draw
-) -> DensityModel:
+def density_model(*, init: Init, log_prob: LogProb, sample: Draw) -> DensityModel:
     """log p~(y), any density of the spread data: trained on noisy points, it cleans its draws.
 
     Args:
-      init: ``(key) -> params``.
-      log_prob: ``(params, y [..., dim]) -> log p~(y) [...]``, in nats, each point for itself.
-      sample: ``(params, key, n) -> y [n, dim]``, draws of that density, which carry the noise.
+      init, log_prob: as :class:`spread_jax.models.model.Init` and :class:`LogProb`.
+      sample: as :class:`Draw`; the draws carry the noise.
 
     Examples:
       >>> model = sj.density_model(  # N(0, e^(2 params))

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from spread_jax.low_rank_spreads import fixed_volume_spread
+from spread_jax.models.model import Init
 from spread_jax.models.networks import InjectiveMean
 from spread_jax.models.vae import VAE
 from spread_jax.objectives import Bound
@@ -33,7 +34,7 @@ class LearnedSpreadVAE(NamedTuple):
     """
 
     vae: VAE
-    init_noise: Callable[[PRNGKeyArray], PyTree]
+    init_noise: Init
     make_spread: Callable[[PyTree], Spread]
 
     def init(self, key: PRNGKeyArray) -> PyTree:

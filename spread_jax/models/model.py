@@ -9,6 +9,22 @@ from spread_jax.spreads import Spread
 
 
 @runtime_checkable
+class Init(Protocol):
+    """What makes the first parameters of a run."""
+
+    def __call__(self, key: PRNGKeyArray, /) -> PyTree:
+        """``(key) -> params``."""
+
+
+@runtime_checkable
+class Observe(Protocol):
+    """What is watched of the parameters, and recorded along a run."""
+
+    def __call__(self, params: PyTree, /) -> dict[str, Array]:
+        """``(params) -> dict of arrays``."""
+
+
+@runtime_checkable
 class Model(Protocol):
     """A generative model as three pure functions of its parameters.
 

@@ -1,8 +1,8 @@
 """VAEs: any encoder, decoder and latent; and ready ones from this package's networks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from spread_jax import objectives
 from spread_jax.latents import Latent, PerPoint, gaussian_latent
+from spread_jax.models.model import Init, Observe
 from spread_jax.models.networks import (
     ConvGaussianDecoder,
     ConvGaussianEncoder,
@@ -25,19 +26,28 @@ from spread_jax.spreads import Points, Spread
 Network = Literal["mlp", "conv"]
 
 
+@runtime_checkable
+class ApplyEncoder(Protocol):
+    """An encoder that is given its parameters; else as :class:`spread_jax.objectives.Encode`."""
+
+    def __call__(self, params: PyTree, y: Array, /) -> PyTree:
+        """``(params, y [..., dim]) -> posterior``, as the model's latent expects it."""
+
+
+@runtime_checkable
+class ApplyDecoder(Protocol):
+    """A decoder that is given its parameters; else as :class:`spread_jax.objectives.Decode`."""
+
+    def __call__(self, params: PyTree, z: Array, /) -> tuple[Array, Array | None]:
+        """``(params, z [..., latent_dim]) -> (mean, var)``, var None if deterministic."""
+
+
 class VAE(NamedTuple):
-    """p(x) = ∫ N(x; mean(z), diag var(z)) p(z) dz, with q(z|y): a :class:`spread_jax.Model`.
+    """p(x) = ∫ N(x; mean(z), diag var(z)) p(z) dz, with q(z|y): a :class:`spread_jax.Model`."""
 
-    Attributes:
-      init: ``(key) -> params``.
-      encode: ``(params, y [..., dim]) -> posterior``, as ``latent`` expects it.
-      decode: ``(params, z [..., latent_dim]) -> (mean, var)``, var None if deterministic.
-      latent: prior and posterior family.
-    """
-
-    init: Callable[[PRNGKeyArray], PyTree]
-    encode: Callable[[PyTree, Array], PyTree]
-    decode: Callable[[PyTree, Array], tuple[Array, Array | None]]
+    init: Init
+    encode: ApplyEncoder
+    decode: ApplyDecoder
     latent: Latent
 
     def bound(self, params: PyTree, key: PRNGKeyArray, x: Points, spread: Spread) -> Bound:
@@ -100,12 +110,10 @@ def linen_vae(encoder: nn.Module, decoder: nn.Module, latent: Latent, *, dim: in
             "decoder": decoder.init(decoder_key, jnp.zeros((1, latent_dim))),
         }
 
-    # Linen's types allow for collections that change, which these modules do not have
-    encode: Callable[..., Any] = encoder.apply
-    decode: Callable[..., Any] = decoder.apply
+    decode: Any = decoder.apply  # its type allows for collections that change; there are none
     return VAE(
         init,
-        lambda params, y: encode(params["encoder"], y),
+        lambda params, y: encoder.apply(params["encoder"], y),
         lambda params, z: decode(params["decoder"], z),
         latent,
     )
@@ -154,7 +162,7 @@ def make_vae(
     return linen_vae(encoder, decoder, gaussian_latent(latent_dim), dim=dim)
 
 
-def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Callable[[PyTree], dict[str, Array]]:
+def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Observe:
     """``(params) -> σ of the decoder``, at the posterior means of some points: to be observed.
 
     For a posterior whose first part is its mean, as :func:`spread_jax.gaussian_latent`'s. A median

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 from spread_jax.data.datasets import Dataset
@@ -18,7 +18,7 @@ from spread_jax.latents import Latent
 from spread_jax.metrics import energy_distance, of_samples, wasserstein
 from spread_jax.models.networks import GaussianDecoder
 from spread_jax.models.vae import VAE, linen_vae
-from spread_jax.training import Hyper
+from spread_jax.training import OfHyper, SampleBatch
 
 
 class Problem(NamedTuple):
@@ -52,7 +52,7 @@ class Problem(NamedTuple):
         network = GaussianDecoder(hidden, dim=2, **decoder)
         return linen_vae(self.encoder(hidden), network, self.latent, dim=2)
 
-    def batches(self, batch_size: int) -> Callable[[PRNGKeyArray, PyTree, Hyper], Array]:
+    def batches(self, batch_size: int) -> SampleBatch:
         """A ``sample_batch`` that draws fresh points at every step."""
         return lambda key, data, hyper: self.sample(key, batch_size)
 
@@ -64,7 +64,7 @@ class Problem(NamedTuple):
         return Dataset(self.name, np.asarray(x), np.asarray(validation), np.asarray(test))
 
 
-def problem_metrics(problem: Callable[[Hyper], Problem], num_samples: int) -> list[Metric]:
+def problem_metrics(problem: OfHyper[Problem], num_samples: int) -> list[Metric]:
     """Of clean samples of a law: energy distance and W2 to one evenly drawn true sample, and the
     mean distance from the law's set.
 

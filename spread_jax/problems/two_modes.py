@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spread_jax.judgement import Metric, Run
 from spread_jax.latents import bernoulli_latent
 from spread_jax.metrics import energy_distance
+from spread_jax.models.model import Observe
 from spread_jax.models.networks import BernoulliEncoder
 from spread_jax.models.vae import VAE
 from spread_jax.oracles import GaussianMixture, spread_kl
@@ -65,7 +66,7 @@ VARIABLES = {
 """Labels of what :func:`watch_components` observes."""
 
 
-def watch_components(vae: VAE) -> Callable[[PyTree], dict[str, Array]]:
+def watch_components(vae: VAE) -> Observe:
     """``(params) -> {"mean", "std"}``, each ``[2 components, 2]``: the decoder at z = 0 and z = 1.
 
     A deterministic decoder has std 0.
