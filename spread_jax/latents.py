@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,28 +18,62 @@ Gaussians = tuple[Latents, Latents]
 MAX_ENUMERATED_DIM = 16  # 2^16 states: beyond this an exact sum is no longer an option
 
 
+@runtime_checkable
+class Sampler(Protocol):
+    """Independent draws from a law."""
+
+    def __call__(self, key: PRNGKeyArray, n: int, /) -> Array:
+        """``(key, n) -> [n, dim]``."""
+
+
+@runtime_checkable
+class SamplePosterior(Protocol):
+    """A draw from q, reparameterised where it can be."""
+
+    def __call__(self, key: PRNGKeyArray, posterior: PyTree, /) -> Array:
+        """``(key, posterior) -> z [..., dim]``."""
+
+
+@runtime_checkable
+class LogRatio(Protocol):
+    """How much likelier z is under the prior than under the posterior."""
+
+    def __call__(self, z: Array, posterior: PyTree, /) -> Array:
+        """``(z [..., dim], posterior) -> log p(z) - log q(z|y) [...]``, in nats."""
+
+
+@runtime_checkable
+class Expectation(Protocol):
+    """The mean of a function under q: an exact sum, or over reparameterised draws."""
+
+    def __call__(
+        self, key: PRNGKeyArray, posterior: PyTree, fn: Callable[[Array], Array], /
+    ) -> Array:
+        """``(key, posterior, fn) -> E_q[fn(z)] [...]``. ``fn`` is called once, with z of shape
+        ``[k, ..., dim]`` for k states or draws, and returns ``[k, ...]``; axes of size 1 in z stand
+        for all the posteriors."""
+
+
+@runtime_checkable
+class KL(Protocol):
+    """The divergence of q from the prior: in closed form, which uses no key, or by draws."""
+
+    def __call__(self, key: PRNGKeyArray, posterior: PyTree, /) -> Array:
+        """``(key, posterior) -> KL(q || p) [...]``, in nats."""
+
+
 class Latent(NamedTuple):
     """A prior p(z) with a family of posteriors q(z|y), as pure functions.
 
     The last axis is the event, leading axes broadcast. ``posterior`` is whatever the encoder
     returns for this family.
-
-    Attributes:
-      sample_prior: ``(key, n) -> z [n, dim]``.
-      sample: ``(key, posterior) -> z [..., dim]``, a draw from q; reparameterised where it can be.
-      log_ratio: ``(z [..., dim], posterior) -> log p(z) - log q(z|y) [...]``, in nats.
-      expectation: ``(key, posterior, fn) -> E_q[fn(z)] [...]``. ``fn`` is called once, with z of
-        shape ``[k, ..., dim]`` for k states or draws, and returns ``[k, ...]``; axes of size 1 in
-        z stand for all the posteriors.
-      kl: ``(key, posterior) -> KL(q || p) [...]``, in nats: in closed form, which uses no key, or
-        by draws.
     """
 
-    sample_prior: Callable[[PRNGKeyArray, int], Array]
-    sample: Callable[[PRNGKeyArray, PyTree], Array]
-    log_ratio: Callable[[Array, PyTree], Array]
-    expectation: Callable[[PRNGKeyArray, PyTree, Callable[[Array], Array]], Array]
-    kl: Callable[[PRNGKeyArray, PyTree], Array]
+    sample_prior: Sampler
+    sample: SamplePosterior
+    log_ratio: LogRatio
+    expectation: Expectation
+    kl: KL
 
 
 def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spread_jax.data.datasets import Dataset
 from spread_jax.judgement import Metric, Run, judge_samples
-from spread_jax.latents import Latent
+from spread_jax.latents import Latent, Sampler
 from spread_jax.metrics import energy_distance, of_samples, wasserstein
 from spread_jax.models.networks import GaussianDecoder
 from spread_jax.models.vae import VAE, linen_vae
@@ -35,7 +35,7 @@ class Problem(NamedTuple):
     """
 
     name: str
-    sample: Callable[[PRNGKeyArray, int], Array]
+    sample: Sampler
     distance: Callable[[Array | np.ndarray], Array]
     latent: Latent
     encoder: Callable[[Sequence[int]], nn.Module]
