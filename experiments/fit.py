@@ -129,7 +129,7 @@ def run(settings: Settings) -> None:
             found = found._replace(shown=sj.comparison.with_floors(found.shown, data.train))
         on_stage("drawing")
         metrics = fit_report.as_metrics(settings, data, found)
-        output.write_dataset("results.nc", found.cells)
+        output.write_dataset("results.nc", found.dataset)
         if settings.save_params:
             cells = [(runs, cell) for program, runs in trained for cell in program.cells]
             params = {f"{c['arm']}/{c['sigma_fix']:g}": runs.params(**c) for runs, c in cells}

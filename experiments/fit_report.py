@@ -30,12 +30,14 @@ def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") ->
 
     def cells_of(dataset: "xr.Dataset") -> list[dict[str, Any]]:
         cells = (dataset.isel(cell=i) for i in range(dataset.sizes["cell"]))
-        return [
+        numbers = (
             {name: cell[name].item() for name in ("arm", "sigma_fix")}
             | sj.aggregate.per_seed_json(cell)
             | sj.aggregate.over_seeds_json(cell)
             for cell in cells
-        ]
+        )
+        # here σ is that of the last step; its curves stand in results.nc under the same name
+        return [{key.replace("last_", ""): value for key, value in n.items()} for n in numbers]
 
     suggested = None
     with contextlib.suppress(ValueError):  # all rows are equal
@@ -88,8 +90,8 @@ ROWS = {
     "largest rise, nats": "max_loss_rise",
     "late loss std, nats": "late_loss_std",
     "runaway alarm, step": "alarm_step",
-    "smallest decoder σ": "last_min_sigma",
-    "median decoder σ": "last_median_sigma",
+    "smallest decoder σ": "min_sigma",
+    "median decoder σ": "median_sigma",
     "Fréchet distance": "frechet",
     "precision": "precision",
     "recall": "recall",

@@ -30,8 +30,8 @@ BOUNDS = {
     "held-out bound, nats": "test_bound",
     "worst held-out image, nats": "worst_test_bound",
     "largest rise of the loss, nats": "max_loss_rise",
-    "smallest σ of the decoder": "last_min_sigma",
-    "median σ of the decoder": "last_median_sigma",
+    "smallest σ of the decoder": "min_sigma",
+    "median σ of the decoder": "median_sigma",
 }
 BIAS = {
     "floor only (σ_fix on the model)": "variance_floor",

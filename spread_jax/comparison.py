@@ -207,6 +207,13 @@ class Comparison(NamedTuple):
     reference: dict[str, float]
     accuracy: float | None
 
+    @property
+    def dataset(self) -> xr.Dataset:
+        """Every cell, whether it is ``shown``, and pictures of those that are; NaN elsewhere."""
+        drawn = self.shown.drop_vars(set(self.cells.variables) - {"cell"})
+        joined = self.cells.merge(drawn, join="outer")
+        return joined.assign(shown=("cell", np.isin(self.cells["cell"], self.shown["cell"])))
+
 
 def compare_on_data(
     trained: Sequence[tuple[Program, Sweep]],
@@ -239,6 +246,7 @@ def compare_on_data(
         on_stage(f"judging {', '.join(program.arms)}")
         parts.append(judge_on_data(program, runs, data, **options))
     cells = together(parts, arms)
+    cells = cells.assign_coords(cell=np.arange(cells.sizes["cell"]))
     on_stage("drawing pictures")
     chosen = cells.isel(cell=best_cells(cells, _chooser(data, classifier).name))
     shown = pictures_of_arms(trained, chosen, data, count=count, seed=seed)

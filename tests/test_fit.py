@@ -18,7 +18,7 @@ from spread_jax.data import Dataset
 
 KEYS = {
     *("train_bound", "test_bound", "test_iw_bound", "worst_test_bound", "bits_per_dim", "kl"),
-    *("active_dims", "last_min_sigma", "last_median_sigma", "max_loss_rise", "frechet"),
+    *("active_dims", "min_sigma", "median_sigma", "max_loss_rise", "frechet"),
     *("precision", "recall"),
 }  # fmt: skip
 IMAGE_FIGURES = {
@@ -159,9 +159,9 @@ def test_numbers_of_an_arm_agree_with_each_other(all_arms):
         # more draws of z never loosen the bound, on average
         assert (np.array(cell["test_iw_bound"]) > cell["test_bound"]).all()
         if cell["arm"] in ("fixed_variance", "delta_vae"):
-            assert cell["last_median_sigma"] == [None, None]
+            assert cell["median_sigma"] == [None, None]
         if cell["arm"] == "shared_variance":
-            np.testing.assert_allclose(cell["last_min_sigma"], cell["last_median_sigma"], rtol=1e-6)
+            np.testing.assert_allclose(cell["min_sigma"], cell["median_sigma"], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -176,6 +176,10 @@ def test_no_spread_loss_is_below_its_floor(all_arms):
             assert loss.size
             assert (loss > metrics["floor"]).all()
         assert dict(dataset.sizes)["cell"] == 8
+        assert dict(dataset["samples"].sizes) == {"cell": 8, "picture": 32, "pixel": 64}
+        drawn = dataset["samples"].isel(cell=np.flatnonzero(dataset["shown"])).values
+        assert np.isfinite(drawn).all()
+        assert len(drawn) == 5  # arms
         assert all({"long_name", "units"} <= set(dataset[v].attrs) for v in ("loss", "frechet"))
 
 
