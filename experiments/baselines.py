@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 QUICK: dict[str, Any] = {"steps": 1_500, "curve_steps": 1_500, "seeds": 4, "num_samples": 200}
 MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "spread_annealed")
-NOT_HERE = ("delta_vae",)  # with a binary latent its samples are two points
+NOT_HERE = ("delta_vae",)  # its samples are two points, as those of fixed_variance are
 
 
 @dataclasses.dataclass(frozen=True)
