@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import contestants, fit, scaling, sweep, timing
+import spread_jax as sj
+from benchmarks import contestants, fit, peers, quality, quality_report, scaling, sweep, timing
 from spread_jax.cli import command
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
+MISSING_PEER = "{} is not installed: pip install -e '.[bench]'"
 
 
 def run_benchmark(*arguments):
@@ -184,3 +186,147 @@ def test_the_benchmark_of_the_fit_keeps_its_contract(tmp_path):
     assert results["loss_difference"] <= 1e-5
     assert set(results["steps_per_second"]) == {"this package", "eager", "compiled"}
     assert "x the faster of the two" in done.stdout
+
+
+def test_epochs_of_a_curve_and_their_steps():
+    """By hand: 1,437 rows are 11 batches of 128 and a smaller one."""
+    data = sj.load_dataset("digits")
+    assert quality.Settings(epochs=20, curve=True).points == [1, 2, 5, 10, 20]
+    assert quality.Settings(epochs=2, curve=True).points == [1, 2]
+    assert quality.Settings(epochs=20).points == [20]
+    assert quality.Settings(epochs=3).num_steps(data) == 36
+
+
+def test_seconds_to_a_distance_are_the_fewest_of_those_that_reach_it():
+    cells = [
+        {"contestant": name, "median_frechet": distance, "median_seconds": seconds}
+        for name, distance, seconds in [
+            ("a", 30.0, 1.0),
+            ("a", 9.0, 5.0),
+            ("a", 8.0, 4.0),
+            ("b", 11.0, 9.0),
+            ("b", None, 2.0),
+        ]
+    ]
+    assert quality_report.seconds_to(10.0, cells) == {"a": 4.0, "b": None}
+
+
+def test_the_built_in_table_has_no_density():
+    """Its fourth column is the sum of the first three; the parts differ."""
+    data = quality.three_clusters()
+    assert [len(part) for part in data[1:4]] == [2500, 500, 1000]
+    np.testing.assert_allclose(data.train[:, 3], data.train[:, :3].sum(axis=1), atol=1e-5)
+    assert data.shape is None
+
+
+def test_the_mixture_chosen_by_bic_is_as_near_as_real_data():
+    """Truth: three Gaussians, which it finds again; its samples come in no order."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
+    rows = (centres[rng.integers(3, size=900)] + rng.normal(size=(900, 2))).astype(np.float32)
+    data = sj.Dataset("clusters", rows[:500], rows[500:600], rows[600:])
+    (one,) = peers.gaussian_mixture(data, 0, quality.Settings())
+    assert one.samples.shape == (300, 2)
+    assert one.train_seconds > 0
+    judge = quality.make_judge(data)
+    assert judge.numbers(one, data)["energy_distance"] < 1.5 * judge.reference["energy_distance"]
+    first = one.samples[:100]
+    assert {int(i) for i in np.linalg.norm(first[:, None] - centres, axis=2).argmin(1)} == {0, 1, 2}
+
+
+def test_pythae_has_the_widths_of_this_package_and_draws_as_many_samples():
+    pytest.importorskip("pythae", reason=MISSING_PEER.format("pythae"))
+    data = sj.load_dataset("digits")
+    settings = quality.Settings(epochs=1, components=2)
+    for name, kinds in (("VAE", ["prior", "mixture of 2"]), ("RAE_L2", ["mixture of 2"])):
+        found = peers.pythae_model(name, data, 0, settings)
+        assert [one.name for one in found] == [f"pythae {name}, {kind}" for kind in kinds]
+        for one in found:
+            assert one.samples.shape == (240, 64)
+            assert 0 <= one.samples.min() <= one.samples.max() <= 1
+        again = peers.pythae_model(name, data, 0, settings)
+        other = peers.pythae_model(name, data, 1, settings)
+        np.testing.assert_allclose(again[0].samples, found[0].samples, atol=1e-5)
+        assert np.abs(other[0].samples - found[0].samples).max() > 0.01
+
+
+def test_pythae_networks_have_one_hidden_layer_of_400():
+    """By hand: 64-400-20 with two heads, and 20-400-64."""
+    pytest.importorskip("pythae", reason=MISSING_PEER.format("pythae"))
+    from pythae.models import VAE, VAEConfig
+
+    model = VAE(VAEConfig(input_dim=(64,), latent_dim=20))
+    peers._set_widths(model, 64)
+    encoder, decoder = 65 * 400 + 2 * 401 * 20, 21 * 400 + 401 * 64
+    assert sum(p.numel() for p in model.parameters()) == encoder + decoder
+
+
+def test_tvae_draws_rows_of_a_table():
+    pytest.importorskip("ctgan", reason=MISSING_PEER.format("ctgan"))
+    data = quality.three_clusters(400).standardized()
+    (one,) = peers.tvae(data, 0, quality.Settings(epochs=1))
+    assert one.samples.shape == (100, 5)
+    assert np.isfinite(one.samples).all()
+
+
+def run_quality(out, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.quality", "--quick", "--out", out, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "quality.png"}
+    results = json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert "Traceback" not in done.stderr
+    return results, done.stdout
+
+
+@pytest.mark.slow
+def test_quality_of_images_keeps_the_contract_of_its_files(tmp_path):
+    pytest.importorskip("pythae", reason=MISSING_PEER.format("pythae"))
+    results, shown = run_quality(tmp_path / "out", "--data", "digits")
+    names = [cell["contestant"] for cell in results["cells"]]
+    assert {f"pythae {name}, mixture of 10" for name in peers.PYTHAE_MODELS} < set(names)
+    for cell in results["cells"]:
+        assert len(cell["frechet"]) == len(cell["train_seconds"]) == 2
+        assert cell["median_frechet"] > results["reference"]["frechet"]
+        assert cell["median_seconds"] >= cell["median_train_seconds"] > 0
+    assert results["data"]["classifier_accuracy"] > 0.9
+    assert set(results["seconds_to_target"]) == set(names)
+    for words in ("pythae VAE, prior", "real data", "not reached"):
+        assert words in shown
+
+
+@pytest.mark.slow
+def test_quality_of_a_table_keeps_the_contract_of_its_files(tmp_path):
+    pytest.importorskip("ctgan", reason=MISSING_PEER.format("ctgan"))
+    results, shown = run_quality(tmp_path / "out", "--table", "three-clusters")
+    cells = {cell["contestant"]: cell for cell in results["cells"]}
+    assert {"ctgan TVAE", "Gaussian mixture by BIC"} <= set(cells)
+    distances = {name: cell["median_energy_distance"] for name, cell in cells.items()}
+    assert distances["Gaussian mixture by BIC"] < distances["ctgan TVAE"]
+    assert "W2" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "accepted"),
+    [
+        (["--seeds", "0"], "at least 1"),
+        (["--epochs", "-1"], "at least 1"),
+        (["--components", "0"], "at least 1"),
+        (["--data", "no-such-data"], "one of digits"),
+    ],
+)
+def test_bad_values_of_quality_are_named(flags, accepted, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["quality.py", *flags])
+    monkeypatch.setattr(quality.importlib.util, "find_spec", lambda name: True)
+    with pytest.raises(SystemExit) as exit:
+        command.main(quality.Settings, quality.run)
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {' '.join(flags)}: must be")
+    assert accepted in error
+    assert not list(tmp_path.iterdir())

@@ -164,3 +164,21 @@ def test_one_record_is_a_dot(arms):
         curves = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1]
         assert len(curves) > 16
         assert {line.get_marker() for line in curves} == {"."}
+
+
+def test_quality_against_seconds_shows_every_point_and_those_without_a_number(tmp_path):
+    """Of two contestants, three seeds each: one at two numbers of epochs, one broken once."""
+    seconds = np.array([[1.0, 1.1, 1.2], [10.0, 11.0, 12.0]])
+    points = {
+        "curve": (seconds, 100 / seconds),
+        "one": (seconds[:1], np.array([[20.0, np.inf, 30.0]])),
+    }
+    figure = figures.quality_figure(points, 1.5, "Fréchet distance")
+    words = " ".join(legend_and_titles(figure))
+    assert all(word in words for word in ("curve", "one", "real data"))
+    (axes,) = figure.axes
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), 100 / seconds[:, 1])
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    marks = [line for line in axes.lines if line.get_marker() == "^" and not line.get_clip_on()]
+    assert [list(line.get_xdata()) for line in marks] == [[1.1]]
+    figure.savefig(tmp_path / "quality.png")

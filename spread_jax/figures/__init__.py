@@ -24,7 +24,7 @@ from spread_jax.figures.sweep import (
     sigma_fix_figure,
     stability_figure,
 )
-from spread_jax.figures.throughput import throughput_figure
+from spread_jax.figures.throughput import quality_figure, throughput_figure
 from spread_jax.figures.toy import data_figure, samples_figure
 from spread_jax.figures.training import arms_sigma_figure, loss_figure, sigma_figure
 
@@ -43,6 +43,7 @@ __all__ = [
     "loss_figure",
     "mosaics_figure",
     "price_figure",
+    "quality_figure",
     "recovery_figure",
     "recovery_heat_map",
     "samples_figure",

@@ -5,7 +5,7 @@ readers). What a figure knows of an arm is its label, its colour, and whether it
 floor: coordinates of the dataset, which :func:`spread_jax.comparison.describe` writes.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -128,17 +128,18 @@ def mark_infinite(axes: Axes, x: np.ndarray, y: np.ndarray, color: Any) -> None:
             marks.set(markersize=4, clip_on=False)
 
 
-def log_scale(axes: Axes) -> None:
-    """Makes the y-axis logarithmic, with plain numbers at decades, and between them where it spans
+def log_scale(axes: Axes, name: Literal["x", "y"] = "y") -> None:
+    """Makes an axis logarithmic, with plain numbers at decades, and between them where it spans
     few. The axis stays linear where no data are above 0."""
-    if not np.isfinite(axes.dataLim.minposy):
+    if not np.isfinite(getattr(axes.dataLim, f"minpos{name}")):
         return
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    axes.set(**{f"{name}scale": "log"})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
     subs = (1.0, 2.0, 5.0) if high < 10 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
-    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=8))
-    axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def legend_below(figure: Figure, panels: np.ndarray, columns: int = LEGEND_COLUMNS) -> None:

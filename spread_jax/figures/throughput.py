@@ -1,7 +1,9 @@
 """Figures of the benchmarks."""
 
+import itertools
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from spread_jax.figures import style
@@ -27,4 +29,36 @@ def throughput_figure(throughput: Mapping[str, Mapping[int, float]], limit: floa
     axes.set_xticks(runs, [f"{n:,}" for n in runs])
     axes.minorticks_off()
     figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@style.styled
+def quality_figure(
+    points: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    reference: float,
+    ylabel: str = "Fréchet distance",
+) -> Figure:
+    """How far samples are from real data, against the seconds that they took, log-log.
+
+    Args:
+      points: contestant → seconds and distances, each ``[point, seed]``, along its epochs; a
+        distance that is inf is marked at the upper end.
+      reference: the distance of real data, a line.
+      ylabel: what the distance is.
+    """
+    figure = Figure((style.PAGE, 3.2))
+    axes = figure.subplots()
+    # every contestant has its own pair, of six colours and five markers
+    pairs = zip(itertools.cycle(style.CYCLE), itertools.cycle("os^Dv"), strict=False)
+    for (name, (seconds, distances)), (color, marker) in zip(points.items(), pairs, strict=False):
+        lines = axes.plot(seconds, distances, color=color, marker=marker, markersize=3)
+        lines[0].set_label(name)
+        for line in lines:
+            line.set(linewidth=0.6, alpha=0.8)
+        style.mark_infinite(axes, seconds, distances, color)
+    axes.axhline(reference, color=style.DATA_COLOR, linestyle="--", label="real data")
+    axes.set(xlabel="seconds of training and sampling", ylabel=ylabel)
+    style.log_scale(axes, "x")
+    style.log_scale(axes)
+    figure.legend(loc="outside right upper")
     return figure

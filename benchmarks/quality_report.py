@@ -1,0 +1,116 @@
+"""What :mod:`benchmarks.quality` says of its contestants: its numbers, figure and table."""
+
+import dataclasses
+import math
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from spread_jax.cli.output import OutputFolder, jax_environment
+from spread_jax.cli.tables import number_text, print_table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from benchmarks.quality import Judge, Settings
+    from spread_jax.data.datasets import Dataset
+    from spread_jax.judgement import Metric
+
+
+def as_metrics(
+    data: "Dataset", judge: "Judge", found: "xr.Dataset", target: float
+) -> dict[str, Any]:
+    """What metrics.json holds: of every cell the lists over the seeds, and their middles."""
+    from spread_jax.aggregate import over_seeds_json, per_seed_json
+
+    cells = []
+    for i in range(found.sizes["cell"]):
+        cell = found.isel(cell=i)
+        labels = {name: cell[name].item() for name in ("contestant", "epochs")}
+        cells.append({**labels, **per_seed_json(cell), **over_seeds_json(cell)})
+    parts = {part: len(getattr(data, part)) for part in ("train", "validation", "test")}
+    facts = {"name": data.name, "dim": data.train.shape[1], **parts}
+    return {
+        "data": {**facts, "classifier_accuracy": judge.accuracy},
+        "threads": found.attrs["threads"],
+        "reference": judge.reference,
+        "cells": cells,
+        "seconds_to_target": seconds_to(target, cells) if "frechet" in found else None,
+    }
+
+
+def seconds_to(target: float, cells: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Of each contestant the fewest seconds, a median, of a cell whose median Fréchet distance is
+    the target or less; None where there is no such cell."""
+    found: dict[str, float | None] = {cell["contestant"]: None for cell in cells}
+    for cell in cells:
+        distance, seconds = cell["median_frechet"], cell["median_seconds"]
+        if distance is not None and distance <= target:
+            found[cell["contestant"]] = min(found[cell["contestant"]] or math.inf, seconds)
+    return found
+
+
+def title(metric: "Metric") -> str:
+    """The metric's name alone, without what it is of."""
+    return metric.long_name.split(" of ")[0]
+
+
+def write(
+    output: OutputFolder,
+    settings: "Settings",
+    metrics: dict[str, Any],
+    judge: "Judge",
+    found: "xr.Dataset",
+    peer: str,
+) -> None:
+    from spread_jax.aggregate import with_worst
+    from spread_jax.figures import quality_figure
+
+    shown = judge.shown
+    points = {
+        name: (cells["seconds"].values, with_worst(cells[shown.name]).values)
+        for name, cells in found.groupby("contestant")
+    }
+    in_order = {name: points[name] for name in dict.fromkeys(found["contestant"].values.tolist())}
+    figure = quality_figure(in_order, judge.reference[shown.name], title(shown))
+    output.write_figure("quality.png", figure)
+    environment = jax_environment(output.started, compile_seconds=0)
+    del environment["compile_seconds"]  # they are among the seconds of training
+    peers = ("torch", "scikit-learn", peer)
+    environment["versions"] |= {name: metadata.version(name) for name in peers}
+    config = dataclasses.asdict(settings)
+    output.write_metrics({"config": config, "environment": environment, **metrics})
+
+
+def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge") -> None:
+    names = [metric.name for metric in judge.metrics]
+    titles = [title(metric) for metric in judge.metrics]
+    rows = []
+    for cell in metrics["cells"]:
+        seconds = [number_text(cell[f"median_{name}_seconds"]) for name in ("train", "sample")]
+        row = [cell["contestant"], str(cell["epochs"] or "-"), *seconds]
+        for name in names:
+            text = number_text(cell[f"median_{name}"])
+            if name == judge.shown.name:
+                text += f" [{', '.join(map(number_text, cell[f'{name}_interval']))}]"
+            row.append(text)
+        rows.append(row)
+    reference = [number_text(judge.reference[name]) for name in names]
+    rows.append(["real data", "", "", "", *reference])
+    data = metrics["data"]
+    caption = "energy distance and W2"
+    if "frechet" in names:
+        caption = (
+            "Fréchet distance, precision and recall in features of a classifier of these data (not "
+            "comparable with Inception FID); energy distance"
+        )
+    print_table(
+        f"{data['name']}: {data['train']:,} rows to train on, seeds: {settings.seeds}",
+        ["", "epochs", "seconds of\ntraining", "of\nsampling", *titles],
+        rows,
+        caption=f"medians over seeds, of one with its interval; {caption} of samples to held-out "
+        "data, of training data in the last row",
+        width=130,
+    )
+    for name, seconds in (metrics["seconds_to_target"] or {}).items():
+        reached = f"after {number_text(seconds)} s" if seconds else "not reached"
+        print(f"Fréchet distance {settings.target:g}: {name} {reached}")
