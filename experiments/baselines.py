@@ -12,8 +12,8 @@ import spread_jax as sj
 from experiments import baselines_report
 from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.progress import progress_bar
 from spread_jax.cli.settings import TrainingSettings, require, require_positive
+from spread_jax.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from spread_jax.training import OfHyper
 
 QUICK: dict[str, Any] = {"steps": 1_500, "curve_steps": 1_500, "seeds": 4, "num_samples": 200}
-MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "spread_annealed")
-NOT_HERE = ("delta_vae",)  # its samples are two points, as those of fixed_variance are
+MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "annealed_spread")
+NOT_HERE = ("spread_delta",)  # its samples are two points, as those of fixed_variance are
 
 
 @dataclasses.dataclass(frozen=True)

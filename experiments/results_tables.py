@@ -37,7 +37,7 @@ BIAS = {
     "floor only (σ_fix on the model)": "variance_floor",
     "noise only (σ_fix on the data)": "noise_only",
     "spread (on both)": "spread_vae",
-    "spread, σ_fix annealed to a tenth": "spread_annealed",
+    "spread, σ_fix annealed to a twentieth": "annealed_spread",
 }
 SLOPES = {
     "KL, nats": "kl",

@@ -15,6 +15,7 @@ from jaxtyping import Array
 from spread_jax.gan import gan_training
 from spread_jax.models.networks import Variance
 from spread_jax.models.vae import VAE
+from spread_jax.schedules import annealed_noise, at_the_end, settling_adam
 from spread_jax.spreads import NoiseLaw, Spread, gaussian_spread, no_spread
 from spread_jax.training import Hyper, OfHyper, Training, model_training
 
@@ -32,6 +33,7 @@ class Structure(NamedTuple):
       beta: weight of the KL.
       max_grad_norm: to which the gradient is clipped, inf if it is not.
       learning_rate_end: share of the learning rate that is left at the last step.
+      settles: whether the learning rate falls as :func:`spread_jax.schedules.settling_adam` says.
     """
 
     variance: ArmVariance = "each"
@@ -40,6 +42,7 @@ class Structure(NamedTuple):
     beta: float = 1.0
     max_grad_norm: float = math.inf
     learning_rate_end: float = 1.0
+    settles: bool = False
 
 
 class Arm(NamedTuple):
@@ -48,7 +51,9 @@ class Arm(NamedTuple):
     Attributes:
       label, color: how tables and figures show it.
       data, model: noise on the data and on the model, as shares of sigma_fix.
-      end: share of both noises that is left at the last step.
+      end: share of both noises that is left at the end, by :func:`spread_jax.annealed_noise`.
+      fitted_latent: whether its samples are drawn from a prior that is fitted after training, as
+        :func:`spread_jax.aggregate_latent` does.
       structure: which program it belongs to; its variance is the arm's too.
     """
 
@@ -58,6 +63,7 @@ class Arm(NamedTuple):
     model: float = 0.0
     end: float = 1.0
     structure: Structure = Structure()
+    fitted_latent: bool = False
 
     @property
     def variance(self) -> ArmVariance:
@@ -70,8 +76,12 @@ class Arm(NamedTuple):
 
     @property
     def has_floor(self) -> bool:
-        """Whether its loss cannot fall below the entropy of the spread data."""
-        return self.data == self.model > 0 and self.end == 1 and not self.structure.clean_encoder
+        """Whether its last losses cannot fall below the entropy of the data at its last noise."""
+        return self.data == self.model > 0 and not self.structure.clean_encoder
+
+    @property
+    def is_annealed(self) -> bool:
+        return self.end != 1
 
     def cells(self, sigma_fix: Sequence[float]) -> list[dict[str, float]]:
         """The numbers of a run at each sigma_fix; one cell, at 0, for an arm without noise.
@@ -97,11 +107,16 @@ class Arm(NamedTuple):
         return max(math.sqrt(max(0.0, data_std**2 + noise)), self.structure.min_std)
 
 
+TWENTIETH = 0.05
+SETTLES = Structure("none", settles=True)
+
 ARMS = {
     "vae": Arm("plain VAE", "#D55E00"),
     "spread_vae": Arm("spread VAE", "#0072B2", data=1, model=1),
-    "spread_annealed": Arm("annealed spread VAE", "#56B4E9", data=1, model=1, end=0.1),
-    "delta_vae": Arm("δ-VAE", "#009E73", data=1, model=1, structure=Structure("none")),
+    "annealed_spread": Arm("annealed spread VAE", "#56B4E9", data=1, model=1, end=TWENTIETH),
+    "spread_delta": Arm("δ-VAE", "#009E73", data=1, model=1, structure=Structure("none")),
+    "annealed_delta": Arm("annealed δ-VAE", "#117733", 1, 1, TWENTIETH, SETTLES),
+    "recipe": Arm("recipe", "#000000", 1, 1, TWENTIETH, SETTLES, fitted_latent=True),
     "variance_floor": Arm("variance floor only", "#E69F00", model=1),
     "noise_only": Arm("noise only", "#CC79A7", data=1),
     "clean_encoder": Arm("clean encoder", data=1, model=1, structure=Structure(clean_encoder=True)),
@@ -142,6 +157,12 @@ def spread_of(structure: Structure, noise: NoiseLaw = gaussian_spread) -> OfHype
     return spread
 
 
+def last_spread_of(structure: Structure, noise: NoiseLaw = gaussian_spread) -> OfHyper[Spread]:
+    """:func:`spread_of` at the last step of a run, by which it is judged."""
+    spread = spread_of(structure, noise)
+    return spread if structure.variance == "gan" else lambda hyper: spread(at_the_end(hyper))
+
+
 def arm_training(
     structure: Structure,
     model: VAE,
@@ -163,6 +184,8 @@ def arm_training(
         return gan_training(model, num_steps=num_steps, **training)
 
     def optimizer(hyper: Hyper) -> optax.GradientTransformation:
+        if structure.settles:
+            return settling_adam(num_steps)(hyper)
         rate = hyper["learning_rate"]
         if structure.learning_rate_end != 1:
             rate = optax.cosine_decay_schedule(rate, num_steps, structure.learning_rate_end)
@@ -170,16 +193,12 @@ def arm_training(
             return optax.adam(rate)
         return optax.chain(optax.clip_by_global_norm(structure.max_grad_norm), optax.adam(rate))
 
-    def schedule(step: Array, hyper: Hyper) -> Hyper:
-        share = optax.cosine_decay_schedule(1.0, num_steps, hyper["noise_end"])(step)
-        return {**hyper, "sigma_fix": share * hyper["sigma_fix"]}
-
     return model_training(
         model,
         num_steps=num_steps,
         spread=spread_of(structure, noise),
         optimizer=optimizer,
         loss=lambda bound, hyper: jnp.mean(structure.beta * bound.kl - bound.log_lik),
-        schedule=schedule,
+        schedule=annealed_noise(num_steps),
         **training,
     )

@@ -56,7 +56,7 @@ def bound_of(arm, key=KEY, params=None):
         ("soft_clip", 0.0, 0.0),
         ("variance_floor", 0.0, SIGMA),
         ("noise_only", SIGMA, 0.0),
-        ("delta_vae", SIGMA, SIGMA),
+        ("spread_delta", SIGMA, SIGMA),
     ],
 )
 def test_arms_by_numbers_are_the_librarys_bounds(arm, on_data, on_model):
@@ -201,7 +201,7 @@ def test_noise_anneals_along_a_half_cosine(step, share, linear_vae):
         linear_vae.exact.latent._replace(kl=lambda key, posterior: jnp.zeros(4)),
     )
     training = arm_training(
-        ARMS["spread_annealed"].structure,
+        ARMS["annealed_spread"].structure,
         seen,
         sample_batch=lambda key, data, hyper: jnp.zeros((4, 3)),
         num_steps=100,
@@ -209,7 +209,7 @@ def test_noise_anneals_along_a_half_cosine(step, share, linear_vae):
             lambda key, x: x, lambda y, mean, var: jnp.full(mean.shape[:-1], -std)
         ),
     )
-    state = training.init(KEY, numbers("spread_annealed"))
+    state = training.init(KEY, numbers("annealed_spread"))
     _, metrics = training.train_step(state._replace(step=jnp.int32(step)))
     np.testing.assert_allclose(metrics["loss"], share * SIGMA, rtol=1e-6)
 
@@ -246,11 +246,11 @@ def test_a_clipped_gradient_has_norm_one():
         ("variance_floor", 0.3, np.sqrt(0.3**2 - 0.1**2)),
         ("noise_only", 0.05, np.sqrt(0.05**2 + 0.1**2)),
         ("spread_vae", 0.05, 0.05),
-        ("spread_annealed", 0.05, 0.05),
+        ("annealed_spread", 0.05, 0.05),
         ("clean_encoder", 0.02, 0.02),
         ("soft_clip", 0.001, math.exp(-6)),
         ("fixed_variance", 0.02, 0.0),
-        ("delta_vae", 0.02, 0.0),
+        ("spread_delta", 0.02, 0.0),
         ("shared_variance", 0.1, 0.1 / np.sqrt(2)),
         ("optimal_variance", 0.1, 0.1 / np.sqrt(2)),
     ],
@@ -272,7 +272,7 @@ def test_an_arm_with_noise_has_a_cell_for_each_sigma_and_one_without_has_one():
 
 def test_what_has_noise_and_what_has_a_floor():
     """A floor needs the same noise on data and model, to the end, with an encoder that sees it."""
-    assert {name for name, arm in ARMS.items() if arm.has_floor} == {"spread_vae", "delta_vae"}
+    assert {name for name, arm in ARMS.items() if arm.has_floor} == {"spread_vae", "spread_delta"}
     assert {name for name, arm in ARMS.items() if not arm.has_noise} == {
         "vae", "soft_clip", "shared_variance", "optimal_variance", "beta_vae",
         "gradient_clipping", "learning_rate_decay", "wgan_gp",
