@@ -8,12 +8,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from spread_jax.spreads import concrete_value
 
 Latents = Float[Array, "*batch dim"]
 PerPoint = Float[Array, "*batch"]
 Gaussians = tuple[Latents, Latents]
-"""The posteriors of :func:`gaussian_latent`: mean and log-variance."""
+"""Posteriors N(mean, diag exp log_var): mean and log-variance."""
 
 MAX_ENUMERATED_DIM = 16  # 2^16 states: beyond this an exact sum is no longer an option
 
@@ -163,22 +166,10 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
         return jax.random.normal(key, (n, dim))
 
-    def sample(key: PRNGKeyArray, posterior: Gaussians) -> Latents:
-        mean, log_var = posterior
-        _require_width(mean, dim)
-        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype)
-
     def log_ratio(z: Latents, posterior: Gaussians) -> PerPoint:
         mean, log_var = posterior
         # the log 2π of prior and posterior cancel
         return 0.5 * jnp.sum(jnp.square(z - mean) * jnp.exp(-log_var) + log_var - jnp.square(z), -1)
-
-    def expectation(
-        key: PRNGKeyArray, posterior: Gaussians, fn: Callable[[Array], Array]
-    ) -> PerPoint:
-        shape = (num_samples, *posterior[0].shape)
-        mean, log_var = (jnp.broadcast_to(part, shape) for part in posterior)
-        return jnp.mean(fn(sample(key, (mean, log_var))), axis=0)
 
     def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
         del key  # closed form
@@ -187,7 +178,107 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
         # expm1 keeps the digits where q is close to p
         return 0.5 * jnp.sum(jnp.square(mean) + jnp.expm1(log_var) - log_var, -1)
 
+    return Latent(sample_prior, *_of_gaussians(dim, num_samples, log_ratio), kl)
+
+
+def mixture_latent(
+    weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, num_samples: int = 1
+) -> Latent:
+    """p(z) = Σ_k w_k N(z; m_k, C_k); the posterior is ``(mean, log_var)``, each ``[..., dim]``.
+
+    The expectation under q is as in :func:`gaussian_latent`. The KL has no closed form: it is
+    -½ Σ_i (1 + log 2π + log_var_i) - E_q[log p(z)], with the mean of log p(z) over ``num_samples``
+    draws of its own, which is unbiased.
+
+    Args:
+      weights: ``[component]``, nonnegative; they are divided by their sum.
+      means: ``[component, dim]``.
+      covariances: ``[component, dim, dim]``, positive definite. All three may be traced.
+      num_samples: draws per posterior in ``expectation`` and in ``kl``.
+
+    Raises:
+      ValueError: if the shapes do not fit each other, ``num_samples`` is below 1, or concrete
+        arrays hold no mixture.
+
+    Examples:
+      >>> latent = sj.mixture_latent([0.5, 0.5], [[-3.0], [3.0]], [[[0.01]], [[0.01]]])
+      >>> z = latent.sample_prior(jax.random.key(0), 1000)
+      >>> z.shape, bool((abs(abs(z) - 3) < 0.5).all())
+      ((1000, 1), True)
+
+    References:
+      Tomczak, Welling, "VAE with a VampPrior", AISTATS 2018, for a mixture as the prior of a VAE.
+    """
+    weights, means, covariances = map(jnp.asarray, (weights, means, covariances))
+    dim = means.shape[-1]
+    shapes = f"{weights.shape}, {means.shape} and {covariances.shape}"
+    if not (means.ndim == 2 and weights.shape == means.shape[:1] and num_samples >= 1) or (
+        covariances.shape != (*means.shape, dim)
+    ):
+        wanted = "[component], [component, dim] and [component, dim, dim], and num_samples be >= 1"
+        raise ValueError(
+            f"weights, means and covariances must have the shapes {wanted}, got {shapes} and "
+            f"{num_samples}"
+        )
+    factors = jnp.linalg.cholesky(covariances)
+    known = concrete_value(
+        jnp.all(weights >= 0) & (jnp.sum(weights) > 0) & jnp.all(jnp.isfinite(factors))
+    )
+    if known is not None and not known:
+        raise ValueError("weights must be nonnegative, and covariances positive definite")
+    log_weights = jnp.log(weights / jnp.sum(weights))
+    log_norm = -jnp.sum(jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)), axis=-1)
+    log_norm -= 0.5 * dim * math.log(2 * math.pi)
+    unit = jnp.broadcast_to(jnp.eye(dim, dtype=factors.dtype)[None], factors.shape)
+    to_white = jax.scipy.linalg.solve_triangular(factors, unit, lower=True)
+
+    def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
+        component_key, normal_key = jax.random.split(key)
+        component = jax.random.categorical(component_key, log_weights, shape=(n,))
+        normal = jax.random.normal(normal_key, (n, dim), means.dtype)
+        return means[component] + jnp.einsum("nij,nj->ni", factors[component], normal)
+
+    def log_prior(z: Latents) -> PerPoint:
+        one = (1,) * (z.ndim - 1)
+        residual = z[..., None, :] - means.reshape(*one, *means.shape)
+        white = jnp.einsum("kij,...kj->...ki", to_white, residual)
+        log_joint = (log_weights + log_norm).reshape(*one, -1) - 0.5 * jnp.sum(white**2, axis=-1)
+        return jax.nn.logsumexp(log_joint, axis=-1)
+
+    def log_ratio(z: Latents, posterior: Gaussians) -> PerPoint:
+        mean, log_var = posterior
+        square = jnp.square(z - mean) * jnp.exp(-log_var)
+        log_posterior = -0.5 * jnp.sum(square + log_var + math.log(2 * math.pi), axis=-1)
+        return log_prior(z) - log_posterior
+
+    sample, log_ratio, expectation = _of_gaussians(dim, num_samples, log_ratio)
+
+    def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
+        _require_width(posterior[0], dim)
+        entropy = 0.5 * jnp.sum(1 + math.log(2 * math.pi) + posterior[1], axis=-1)
+        return -entropy - expectation(key, posterior, log_prior)
+
     return Latent(sample_prior, sample, log_ratio, expectation, kl)
+
+
+def _of_gaussians(
+    dim: int, num_samples: int, log_ratio: LogRatio
+) -> tuple[SamplePosterior, LogRatio, Expectation]:
+    """What latents with posteriors N(mean, diag exp log_var) share, whatever their prior."""
+
+    def sample(key: PRNGKeyArray, posterior: Gaussians) -> Latents:
+        mean, log_var = posterior
+        _require_width(mean, dim)
+        return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype)
+
+    def expectation(
+        key: PRNGKeyArray, posterior: Gaussians, fn: Callable[[Array], Array]
+    ) -> PerPoint:
+        shape = (num_samples, *posterior[0].shape)
+        mean, log_var = (jnp.broadcast_to(part, shape) for part in posterior)
+        return jnp.mean(fn(sample(key, (mean, log_var))), axis=0)
+
+    return sample, log_ratio, expectation
 
 
 def _require_width(posterior: Array, dim: int) -> None:
