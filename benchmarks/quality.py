@@ -12,8 +12,8 @@ from benchmarks import quality_report, timing
 from benchmarks.timing import BATCH, Say
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.progress import stage_line, warn
 from spread_jax.cli.settings import BadInputError, require, require_positive, require_seeds
+from spread_jax.progress import stage_line, warn
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,8 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from spread_jax.cli.output import OutputFolder, jax_environment
-from spread_jax.cli.progress import stage_line
 from spread_jax.cli.settings import require
+from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
     import numpy as np

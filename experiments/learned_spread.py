@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import spread_jax as sj
 from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.progress import progress_bar
 from spread_jax.cli.settings import TrainingSettings, require, require_positive
 from spread_jax.cli.tables import fill, print_table
+from spread_jax.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr

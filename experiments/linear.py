@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.progress import stage_line
 from spread_jax.cli.settings import (
     require,
     require_distinct,
@@ -15,6 +14,7 @@ from spread_jax.cli.settings import (
     require_seeds,
 )
 from spread_jax.cli.tables import number_text, print_table
+from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,7 +10,6 @@ import spread_jax as sj
 from experiments import two_modes
 from spread_jax.cli.command import checkpoints, main, start_jax
 from spread_jax.cli.output import OutputFolder, already_done, digest
-from spread_jax.cli.progress import progress_bar, stage_line
 from spread_jax.cli.settings import (
     DistributedSettings,
     require,
@@ -19,6 +18,7 @@ from spread_jax.cli.settings import (
     require_positive,
 )
 from spread_jax.cli.tables import fill, print_table
+from spread_jax.progress import progress_bar, stage_line
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,9 +8,9 @@ import spread_jax as sj
 from experiments import two_modes
 from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.progress import progress_bar
 from spread_jax.cli.settings import require_non_negative, require_positive
 from spread_jax.cli.tables import fill, print_table
+from spread_jax.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import spread_jax as sj
-from spread_jax.cli.progress import alarm_once, warn
 from spread_jax.cli.settings import TrainingSettings, require, require_positive
+from spread_jax.progress import alarm_once, warn
 
 if TYPE_CHECKING:
     import xarray as xr

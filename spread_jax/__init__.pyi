@@ -2,10 +2,13 @@ from . import aggregate as aggregate
 from . import arms as arms
 from . import comparison as comparison
 from . import data as data
+from . import data_comparison as data_comparison
 from . import denoising as denoising
 from . import divergences as divergences
 from . import entropy as entropy
 from . import figures as figures
+from . import fitted as fitted
+from . import fitted_latents as fitted_latents
 from . import gan as gan
 from . import guard as guard
 from . import judgement as judgement
@@ -20,7 +23,9 @@ from . import objectives as objectives
 from . import oracles as oracles
 from . import pictures as pictures
 from . import problems as problems
+from . import recipe as recipe
 from . import sample_quality as sample_quality
+from . import schedules as schedules
 from . import spreads as spreads
 from . import sweeps as sweeps
 from . import training as training
@@ -41,6 +46,8 @@ from .denoising import noise_covariance as noise_covariance
 from .denoising import tweedie as tweedie
 from .divergences import point_divergence as point_divergence
 from .divergences import spread_divergence as spread_divergence
+from .fitted import Fitted as Fitted
+from .fitted import load as load
 from .guard import data_scale as data_scale
 from .guard import runaway_step as runaway_step
 from .judgement import Metric as Metric
@@ -49,9 +56,11 @@ from .judgement import judge as judge
 from .latents import Latent as Latent
 from .latents import bernoulli_latent as bernoulli_latent
 from .latents import gaussian_latent as gaussian_latent
+from .latents import mixture_latent as mixture_latent
 from .low_rank_spreads import fixed_volume_spread as fixed_volume_spread
 from .low_rank_spreads import low_rank_spread as low_rank_spread
 from .models.density import density_model as density_model
+from .models.fitted_latent import aggregate_latent as aggregate_latent
 from .models.mixture import mixture_model as mixture_model
 from .models.model import Model as Model
 from .models.vae import VAE as VAE
@@ -66,8 +75,10 @@ from .problems import embed as embed
 from .problems import sample_ring as sample_ring
 from .problems import sample_spiral as sample_spiral
 from .problems import sample_two_modes as sample_two_modes
+from .recipe import fit as fit
 from .sample_quality import frechet_distance as frechet_distance
 from .sample_quality import precision_recall as precision_recall
+from .schedules import annealed_noise as annealed_noise
 from .spreads import Spread as Spread
 from .spreads import gaussian_spread as gaussian_spread
 from .spreads import injective_mean_spread as injective_mean_spread

@@ -12,7 +12,7 @@ import pytest
 from spread_jax import sweeps
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder, already_done
-from spread_jax.cli.progress import alarm_once
+from spread_jax.progress import alarm_once
 
 
 def test_no_module_brings_jax():

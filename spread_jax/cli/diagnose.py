@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from spread_jax.cli.output import OutputFolder, host_environment, strict
-from spread_jax.cli.progress import stage_line
 from spread_jax.cli.settings import BadInputError, require
+from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
     from spread_jax.data import Diagnosis, SuggestedSigma

@@ -37,11 +37,12 @@ def require_non_negative(flag: str, value: float, units: str) -> None:
     require(value == 0 or SMALLEST <= value <= LARGEST, flag, value, accepted)
 
 
-def require_distinct(flag: str, values: Collection[float]) -> None:
+def require_distinct(flag: str, values: Collection[float] | Collection[str]) -> None:
     """Raises BadInputError unless there are values, and no two are the same."""
-    require(len(values) > 0, flag, "(nothing)", "one number or more")
+    require(len(values) > 0, flag, "(nothing)", "one or more")
     once = len(set(values)) == len(values)
-    require(once, flag, " ".join(f"{value:g}" for value in values), "given once each")
+    shown = (value if isinstance(value, str) else f"{value:g}" for value in values)
+    require(once, flag, " ".join(shown), "given once each")
 
 
 def require_seeds(seeds: int, seed: int) -> None:

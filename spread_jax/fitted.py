@@ -1,0 +1,240 @@
+"""A model that was fitted to a user's data: clean rows, bounds, denoising; saved and loaded."""
+
+import dataclasses
+import functools
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PRNGKeyArray, PyTree
+from numpy.typing import NDArray
+
+from spread_jax.data.images import Images
+from spread_jax.data.tables import Table
+from spread_jax.denoising import denoise_by_decoder
+from spread_jax.latents import mixture_latent
+from spread_jax.models.fitted_latent import LatentMixture
+from spread_jax.models.vae import VAE, make_vae
+from spread_jax.spreads import Spread, gaussian_spread
+
+FORMAT, VERSION = "spread_jax.Fitted", 1
+DESCRIPTION, ARRAYS = "model.json", "arrays.npz"
+ROWS_AT_ONCE = 10_000
+TRANSFORMS = {"table": Table, "images": Images}
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """From a user's rows to those that a model is trained on, and back."""
+
+    def apply(self, x: Any, /) -> np.ndarray:
+        """``rows -> z [n, dim]``."""
+
+    def inverse(self, z: Any, /) -> Any:
+        """``z [n, dim] -> rows``, with the user's own columns, types and units."""
+
+    def assumptions(self) -> list[str]:
+        """What was taken for granted, a sentence each."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, in JSON's own types."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fitted:
+    """What :func:`spread_jax.fit` returns, and :func:`spread_jax.load`.
+
+    Attributes:
+      architecture: arguments of :func:`spread_jax.make_vae`.
+      params: of that VAE.
+      latent: the prior that was fitted to its aggregate posterior.
+      sigma: standard deviation of the noise that it was last trained under, in the units of
+        ``transform``: pixels, or standard deviations of a column. Bounds are in its spread space.
+      transform: from the user's rows to those of the model, and back.
+      choices: all that was chosen, and how many rows there were.
+      loss: training loss of the run that was kept, ``[record]``, in nats.
+    """
+
+    architecture: dict[str, Any]
+    params: PyTree
+    latent: LatentMixture
+    sigma: float
+    transform: Transform
+    choices: dict[str, Any]
+    loss: NDArray[np.float32]
+
+    @functools.cached_property
+    def vae(self) -> VAE:
+        """The model itself, with the fitted prior: a :class:`spread_jax.Model` of ``params``."""
+        return model_of(self.architecture)._replace(latent=mixture_latent(*self.latent))
+
+    @property
+    def spread(self) -> Spread:
+        """``gaussian_spread(sigma)``."""
+        return gaussian_spread(self.sigma)
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Any:
+        """n clean rows, with the columns, types and units of the data that were fitted.
+
+        The same key gives the same rows, to the last bit, before and after saving.
+
+        Raises:
+          ValueError: if ``n`` is no whole number of 1 or more.
+        """
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"n must be a whole number >= 1, got {n!r}")
+        parts = [
+            self._sample(self.params, jax.random.fold_in(key, i), min(n - start, ROWS_AT_ONCE))
+            for i, start in enumerate(range(0, n, ROWS_AT_ONCE))
+        ]
+        return self.transform.inverse(np.concatenate([np.asarray(part) for part in parts]))
+
+    def bound(self, key: PRNGKeyArray, x: Any) -> NDArray[np.float32]:
+        """The spread ELBO of each row, in nats, at the noise ``sigma``: higher is likelier.
+
+        Args:
+          key: of the noise and of the draws of z.
+          x: rows like those that were fitted.
+
+        Raises:
+          ValueError: if the rows have other columns or another size.
+        """
+        return self._by_rows(self._bound, key, x)
+
+    def denoise(self, key: PRNGKeyArray, y: Any) -> Any:
+        """E[x|y]: the posterior mean of clean rows, given rows with Gaussian noise of ``sigma``.
+
+        Args:
+          key: of the draw of z.
+          y: rows like those that were fitted, with noise of standard deviation ``sigma`` in the
+            units of ``transform``.
+
+        Raises:
+          ValueError: as :meth:`bound`.
+        """
+        return self.transform.inverse(self._by_rows(self._denoise, key, y))
+
+    def save(self, folder: Path | str) -> None:
+        """Writes ``model.json``, which describes the model, and ``arrays.npz``, its numbers.
+
+        Neither can hold code. An earlier model in the folder is replaced; model.json comes last.
+
+        Raises:
+          OSError: if the folder cannot be written to.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            **{f"params/{name}": leaf for name, leaf in flatten_dict(self.params, sep="/").items()},
+            **{f"latent/{name}": leaf for name, leaf in self.latent._asdict().items()},
+            "loss": self.loss,
+        }
+        (kind,) = (name for name, each in TRANSFORMS.items() if isinstance(self.transform, each))
+        described = {
+            **{"format": FORMAT, "version": VERSION, "architecture": self.architecture},
+            **{"sigma": self.sigma, "transform": {kind: self.transform.to_json()}},
+            "choices": self.choices,
+        }
+        part = folder / f"{ARRAYS}.part"
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(part, folder / ARRAYS)
+        part = folder / f"{DESCRIPTION}.part"
+        part.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(part, folder / DESCRIPTION)
+
+    def _by_rows(self, function: Any, key: PRNGKeyArray, x: Any) -> NDArray[np.float32]:
+        z = np.asarray(self.transform.apply(x), np.float32)
+        size = min(len(z), ROWS_AT_ONCE)
+        parts = []
+        for i, start in enumerate(range(0, len(z), size)):
+            batch = z[np.arange(start, start + size) % len(z)]
+            parts.append(np.asarray(function(self.params, jax.random.fold_in(key, i), batch)))
+        return np.concatenate(parts)[: len(z)]
+
+    @functools.cached_property
+    def _sample(self) -> Any:
+        return jax.jit(self.vae.sample, static_argnums=2)
+
+    @functools.cached_property
+    def _bound(self) -> Any:
+        return jax.jit(lambda params, key, x: self.vae.bound(params, key, x, self.spread).elbo)
+
+    @functools.cached_property
+    def _denoise(self) -> Any:
+        return jax.jit(
+            lambda params, key, y: denoise_by_decoder(
+                key,
+                y,
+                encode=functools.partial(self.vae.encode, params),
+                decode=functools.partial(self.vae.decode, params),
+                latent=self.vae.latent,
+                sigma=self.sigma,
+            )
+        )
+
+
+def load(folder: Path | str) -> Fitted:
+    """The model that :meth:`Fitted.save` wrote. Nothing in its files is run.
+
+    Raises:
+      ValueError: naming what is missing, damaged, or of another version.
+
+    Examples:
+      >>> x = np.random.default_rng(0).normal(size=(100, 2))
+      >>> fitted = sj.fit(jax.random.key(0), x, num_steps=10, num_seeds=1, quiet=True)
+      >>> fitted.save("model")
+      >>> loaded = sj.load("model")
+      >>> key = jax.random.key(1)
+      >>> bool((loaded.sample(key, 3) == fitted.sample(key, 3)).all())
+      True
+    """
+    folder = Path(folder)
+    accepted = f"{folder}: must be a folder that Fitted.save wrote"
+    try:
+        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        with np.load(folder / ARRAYS, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise ValueError(f"{accepted}; {Path(error.filename).name} is missing") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{accepted}; it is damaged ({error})") from None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ValueError(f"{accepted}; {DESCRIPTION} describes something else")
+    if described["version"] != VERSION:
+        raise ValueError(
+            f"{folder}: is of version {described['version']} of the format, and this spread_jax "
+            f"reads version {VERSION}"
+        )
+    try:
+        ((kind, transform),) = described["transform"].items()
+        flat = {n.removeprefix("params/"): x for n, x in arrays.items() if n.startswith("params/")}
+        fitted = Fitted(
+            architecture=described["architecture"],
+            params=unflatten_dict(flat, sep="/"),
+            latent=LatentMixture(*(arrays[f"latent/{name}"] for name in LatentMixture._fields)),
+            sigma=described["sigma"],
+            transform=TRANSFORMS[kind].from_json(transform),
+            choices=described["choices"],
+            loss=arrays["loss"],
+        )
+        wanted = jax.tree.map(
+            lambda leaf: leaf.shape, jax.eval_shape(fitted.vae.init, jax.random.key(0))
+        )
+        found = jax.tree.map(np.shape, fitted.params)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{accepted}; {DESCRIPTION} or {ARRAYS} is damaged ({error})") from None
+    if wanted != found:
+        raise ValueError(f"{accepted}; {ARRAYS} holds the numbers of another model")
+    return fitted
+
+
+def model_of(architecture: dict[str, Any]) -> VAE:
+    """The VAE of these arguments of :func:`spread_jax.make_vae`, in JSON's own types."""
+    shape = architecture["shape"]
+    return make_vae(**{**architecture, "shape": tuple(shape) if shape else None})

@@ -1,0 +1,275 @@
+"""The recipe: from data to a trained model and clean samples, with one call and no σ to choose."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from spread_jax.arms import TWENTIETH
+from spread_jax.data.datasets import Dataset, as_rows, load_dataset
+from spread_jax.data.diagnosis import diagnose
+from spread_jax.data.images import Images
+from spread_jax.data.sigma_suggestion import suggest_sigma
+from spread_jax.data.tables import Table
+from spread_jax.fitted import Fitted, Transform, model_of
+from spread_jax.fitted_latents import with_fitted_latents
+from spread_jax.judgement import judge
+from spread_jax.metrics import TEST_BOUND
+from spread_jax.models.fitted_latent import SIZES
+from spread_jax.models.networks import Variance
+from spread_jax.models.vae import Network
+from spread_jax.progress import progress_bar, stage_line
+from spread_jax.schedules import annealed_noise, at_the_end, settling_adam
+from spread_jax.spreads import Spread, gaussian_spread
+from spread_jax.sweeps import Checkpoints, Sweep, sweep
+from spread_jax.training import Hyper, model_training, rows
+
+Data: TypeAlias = Any
+"""An array, a DataFrame, a :class:`spread_jax.Dataset`, or a path."""
+
+EPOCHS = 20
+FEWEST_STEPS, MOST_STEPS = 3_000, 10_000
+MOST_DIAGNOSED = 5_000  # rows
+SHARE_OF_VALIDATION, MOST_VALIDATION = 0.1, 5_000
+WIDE, NARROW = (400,), (128, 128)  # hidden layers for images, and for a table
+LATENT_DIM_UNKNOWN = 20
+CURVE_POINTS = 200
+
+
+def fit(
+    key: PRNGKeyArray,
+    x: Data,
+    *,
+    sigma_fix: float | None = None,
+    noise_end: float = TWENTIETH,
+    variance: Variance = "none",
+    latent_dim: int | None = None,
+    latent_sizes: Sequence[int] = SIZES,
+    hidden: Sequence[int] | None = None,
+    network: Network = "mlp",
+    num_steps: int | None = None,
+    num_seeds: int = 3,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    checkpoints: Path | str | None = None,
+    quiet: bool = False,
+) -> Fitted:
+    """A VAE of any data, by the recipe of this package; its samples are clean rows like those of x.
+
+    1. A tenth of the rows is set aside for validation. 2. Images become pixels in [0, 1]; of a
+    table, constant columns and exact linear combinations are left out, to be put back in samples,
+    and the rest is standardized (:class:`spread_jax.data.tables.Table`). 3. VAEs are trained under
+    a spread whose noise falls from ``sigma_fix`` to ``noise_end`` of it. 4. Of the seeds the one
+    with the best bound on validation rows is kept. 5. Its prior becomes a Gaussian mixture that is
+    fitted to the aggregate posterior (:func:`spread_jax.aggregate_latent`).
+
+    Call ``sj.sweeps.use_all_cores()`` before the first use of JAX to train on all cores of a CPU.
+
+    Args:
+      key: of everything that is random.
+      x: a table ``[n, columns]`` as an array or a pandas DataFrame; images ``[n, height, width]``,
+        uint8 or floats in [0, 1]; a :class:`spread_jax.Dataset`, whose own validation part is then
+        used; or what :func:`spread_jax.load_dataset` takes, a path or a name.
+      sigma_fix: standard deviation of the noise at the first step, in pixels' units or in standard
+        deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`.
+      noise_end: share of it that is left at the last fifth of the steps.
+      variance: of the decoder; ``none``: it is deterministic, since noise is what the data lack.
+      latent_dim: of z; by default 2 m + 1, m the intrinsic dimension of the data, at most their
+        rank (a smooth set of m dimensions fits into 2 m + 1 flat ones, by Whitney's theorem).
+      latent_sizes: numbers of components that the prior is chosen from; ``()``: N(0, I) stays.
+      hidden: widths of the hidden layers; by default (400,) for images, (128, 128) for a table.
+      network: ``conv`` for images, see :func:`spread_jax.make_vae`.
+      num_steps: of the optimizer; by default 20 epochs, but at least 3,000 and at most 10,000.
+      num_seeds: independent runs, trained together.
+      batch_size, learning_rate: of Adam.
+      checkpoints: a folder; a call that was stopped goes on from there when it is made again.
+      quiet: whether to show no progress on stderr.
+
+    Raises:
+      ValueError: if a number is out of its range, or the data cannot be used; it says why.
+
+    Examples:
+      >>> t = np.random.default_rng(0).uniform(0, 2 * np.pi, 1000)
+      >>> ring = np.stack([np.cos(t), np.sin(t)], axis=1)
+      >>> fitted = sj.fit(jax.random.key(0), ring, num_steps=100, num_seeds=1, quiet=True)
+      >>> fitted.sample(jax.random.key(1), 5).shape
+      (5, 2)
+
+    References:
+      Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968, for the
+      spread and its annealing; Ghosh, Sajjadi, Vergari, Black, Schölkopf, "From variational to
+      deterministic autoencoders", ICLR 2020, for the prior that is fitted afterwards.
+    """
+    _require_in_range(
+        num_seeds=num_seeds,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        latent_dim=latent_dim,
+        sigma_fix=sigma_fix,
+        noise_end=noise_end,
+        learning_rate=learning_rate,
+    )
+    with stage_line(quiet) as on_stage:
+        on_stage("looking at the data")
+        data, transform = prepare(x)
+        if sigma_fix is None:
+            sigma_fix = suggest_sigma(data.train).high
+        if latent_dim is None:
+            latent_dim = suggest_latent_dim(data.train)
+    if num_steps is None:
+        steps = EPOCHS * len(data.train) / batch_size
+        num_steps = round(min(max(steps, FEWEST_STEPS), MOST_STEPS), -2)
+    is_table = data.shape is None
+    architecture = {
+        **{"dim": data.train.shape[1], "latent_dim": int(latent_dim), "network": network},
+        "hidden": list(hidden or (NARROW if is_table else WIDE)),
+        **{"shape": None if is_table else list(data.shape), "variance": variance},
+    }
+    model = model_of(architecture)
+    numbers = {
+        **{"sigma_fix": float(sigma_fix), "noise_end": float(noise_end)},
+        "learning_rate": float(learning_rate),
+    }
+    sizes = {"num_steps": num_steps, "batch_size": batch_size, "num_seeds": num_seeds}
+    seed_key, latent_key = jax.random.split(key)
+    first_seed = _seed_of(seed_key)
+    identity = {**architecture, **sizes, "data": hashlib.sha256(data.train.tobytes()).hexdigest()}
+    training = model_training(
+        model,
+        sample_batch=rows(batch_size),
+        num_steps=num_steps,
+        schedule=annealed_noise(num_steps),
+        optimizer=settling_adam(num_steps),
+    )
+    folder = None
+    if checkpoints is not None:
+        folder = Checkpoints(checkpoints, identity, resume=True)
+    with progress_bar(quiet) as show:
+        runs = sweep(
+            training,
+            numbers,
+            num_seeds=num_seeds,
+            seed=first_seed,
+            record_every=_record_every(num_steps),
+            on_progress=show,
+            checkpoints=folder,
+            data=data.train,
+        )
+    judged = judge(model, runs, data, [TEST_BOUND], spread=last_spread, part="validation")
+    bounds = np.nan_to_num(judged[TEST_BOUND.name].values, nan=-np.inf)
+    place = int(np.argmax(bounds))
+    with stage_line(quiet) as on_stage:
+        on_stage("fitting the prior to the aggregate posterior")
+        kept = _one_run(runs, place)
+        options = {"spread": last_spread, "sizes": latent_sizes, "seed": _seed_of(latent_key)}
+        _, fitted = with_fitted_latents(model, kept, data, **options)
+    params = jax.tree.map(lambda leaf: leaf[0], fitted.stacked_params)
+    found = [bound if math.isfinite(bound) else None for bound in bounds.tolist()]
+    choices = {
+        **{**numbers, **sizes, "seed": first_seed + place, "validation_bounds": found},
+        **{"latent_components": len(params["latent"].weights)},
+        **{"rows": {"train": len(data.train), "validation": len(data.validation)}},
+    }
+    return Fitted(
+        architecture=architecture,
+        params=params["vae"],
+        latent=params["latent"],
+        sigma=numbers["sigma_fix"] * numbers["noise_end"],
+        transform=transform,
+        choices=choices,
+        loss=kept.dataset["loss"].values[0],
+    )
+
+
+def prepare(x: Data) -> tuple[Dataset, Transform]:
+    """The user's data as rows to train on and to choose by, and how they came from x.
+
+    Args:
+      x: as in :func:`fit`.
+
+    Raises:
+      ValueError: if the data cannot be used; it says why.
+    """
+    if isinstance(x, str | Path):
+        x = load_dataset(x)
+    if isinstance(x, Dataset):
+        if x.shape is not None:
+            return x, Images(*x.shape, is_uint8=False)
+        transform = Table.of(x.train)
+        return _split("data", transform.apply(x.train), transform.apply(x.validation)), transform
+    if getattr(x, "ndim", 2) == 3:
+        x = np.asarray(x)
+        images = Images.of(x)
+        train, validation = _two_parts(as_rows(x))
+        return _split("images", train, validation, images.shape), images
+    transform = Table.of(x)
+    return _split("table", *_two_parts(transform.apply(x))), transform
+
+
+def suggest_latent_dim(x: np.ndarray) -> int:
+    """2 m + 1, m the intrinsic dimension of the rows, at most their rank.
+
+    Args:
+      x: rows that are standardized, ``[n, dim]``; the first 5,000 are looked at.
+    """
+    found = diagnose(x[:MOST_DIAGNOSED])
+    wanted = LATENT_DIM_UNKNOWN
+    if found.intrinsic_dimension:
+        wanted = 2 * math.ceil(found.intrinsic_dimension[0]) + 1
+    return max(1, min(found.rank, wanted))
+
+
+def last_spread(hyper: Hyper) -> Spread:
+    """The noise that an annealed run was last trained under."""
+    return gaussian_spread(at_the_end(hyper)["sigma_fix"])
+
+
+def _two_parts(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    count = min(max(1, round(SHARE_OF_VALIDATION * len(z))), MOST_VALIDATION)
+    validation, train = np.split(np.random.default_rng(0).permutation(len(z)), [count])
+    return z[train], z[validation]
+
+
+def _split(
+    name: str, train: np.ndarray, validation: np.ndarray, shape: tuple[int, int] | None = None
+) -> Dataset:
+    """There is no test part: what is chosen on validation rows is not reported here."""
+    train, validation = train.astype(np.float32), validation.astype(np.float32)
+    return Dataset(name, train, validation, validation[:0], shape=shape)
+
+
+def _one_run(runs: Sweep, place: int) -> Sweep:
+    """The sweep of one seed alone."""
+    one = slice(place, place + 1)
+    return runs._replace(
+        dataset=runs.dataset.isel(seed=one),
+        stacked_params=jax.tree.map(lambda leaf: leaf[one], runs.stacked_params),
+        hyper={name: numbers[one] for name, numbers in runs.hyper.items()},
+    )
+
+
+def _record_every(num_steps: int) -> int:
+    return max(n for n in range(1, max(1, num_steps // CURVE_POINTS) + 1) if num_steps % n == 0)
+
+
+def _seed_of(key: PRNGKeyArray) -> int:
+    return int(jax.random.randint(key, (), 0, 2**31 - 1))
+
+
+def _require_in_range(**arguments: Any) -> None:
+    """None is what is not given."""
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        if name in ("num_seeds", "num_steps", "batch_size", "latent_dim"):
+            if not (isinstance(value, int | np.integer) and value >= 1):
+                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        elif not (isinstance(value, int | float | np.number) and 0 < value < math.inf):
+            raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+        elif name == "noise_end" and value > 1:
+            raise ValueError(f"noise_end must be at most 1, got {value!r}")
