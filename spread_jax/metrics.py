@@ -17,6 +17,7 @@ from spread_jax.training import NEVER
 
 MAX_PAIRED = 1_000  # points whose distances are all taken
 MAX_TRAIN = 5_000  # training points whose bound is taken
+MAX_NEAREST = 500  # samples whose nearest training row is looked for
 MAX_WEIGHTED = 1_000  # held-out points whose importance-weighted bound is taken
 ACTIVE = 0.01  # variance over the data of a posterior mean, above which its dimension is used
 
@@ -134,6 +135,25 @@ ENERGY_DISTANCE = of_samples(
 WASSERSTEIN = of_samples("wasserstein", "data units", wasserstein, f"W2 {_WORDS}")
 
 
+def _nearest_train(run: Run) -> float:
+    samples = run.samples[:MAX_NEAREST]
+    if not np.isfinite(samples).all():
+        return math.nan
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    return float(np.median(pairwise_distances_argmin_min(samples, run.data.train)[1]))
+
+
+NEAREST_TRAIN = Metric(
+    "nearest_train",
+    "data units",
+    "",
+    _nearest_train,
+    "distance of clean samples to the nearest training row, median",
+)
+"""A check for memorising: much below what held-out rows have, samples are copies."""
+
+
 def _mean(values: ArrayLike) -> float:
     return float(np.mean(np.asarray(values, np.float64)))
 
@@ -168,9 +188,10 @@ def _active_dims(run: Run) -> int | float:
     return int(np.sum(variance > ACTIVE)) if np.isfinite(variance).all() else math.nan
 
 
+TEST_BOUND = Metric("test_bound", "nats", "higher", _test_bound, "bound of held-out data")
 BOUNDS = [
     Metric("train_bound", "nats", "higher", _train_bound, "bound of training data"),
-    Metric("test_bound", "nats", "higher", _test_bound, "bound of held-out data"),
+    TEST_BOUND,
     Metric("worst_test_bound", "nats", "higher", _worst_bound, "worst bound of held-out data"),
     Metric("bits_per_dim", "bits", "lower", _bits_per_dim, "bits per dimension of held-out data"),
     Metric(

@@ -14,35 +14,36 @@ NUM_TRAVERSED = 6  # latent dimensions
 TRAVERSED = np.linspace(-2, 2, 9)  # standard deviations of the prior
 
 
-def pictures(run: Run, noise: np.ndarray, count: int) -> xr.Dataset:
+def pictures(run: Run, own: Run, fitted: Run, means: Run, count: int) -> xr.Dataset:
     """Arrays that figures show of a run of a VAE with a Gaussian latent.
 
     Args:
-      run: as :func:`spread_jax.judgement.each_run` yields it.
-      noise: of the samples that are shown with noise, ``[count, dim]``.
+      run: as :func:`spread_jax.judgement.each_run` yields it, its latent N(0, I).
+      own: the run with the latent that is the arm's own.
+      fitted, means: the run with its fitted latent, and this one without the decoder's variance.
       count: pictures of each kind.
 
     Returns:
-      ``samples``, ``spread_samples`` and ``reconstructions`` (the decoder's means at the posterior
-      means of held-out data, spread as the run's data were) [picture, pixel]; ``traversal``, the
+      ``samples`` of the arm's own latent, ``normal_samples`` of N(0, I), ``fitted_samples``,
+      ``fitted_means`` and ``reconstructions`` (the decoder's means at the posterior means of
+      held-out data, spread as the run's data were) [picture, pixel]; and ``traversal``, the
       decoder's means along the latent dimensions that the posterior means vary in most [latent,
-      value, pixel]; and ``bound`` of every held-out row [row].
+      value, pixel].
     """
     x = run.held_out[:count]
-    samples = run.samples[: len(x)]
-    bound = run.held_out_bound
-    spread_of_means = np.asarray(bound.posterior[0]).std(axis=0)
+    spread_of_means = np.asarray(run.held_out_bound.posterior[0]).std(axis=0)
     largest = np.argsort(-spread_of_means)[:NUM_TRAVERSED]
     direction = np.eye(len(spread_of_means), dtype=np.float32)[largest]
     z = direction[:, None] * TRAVERSED[:, None]  # [latent, value, dim]
     images = ("picture", "pixel")
     return xr.Dataset(
         {
-            "samples": (images, samples),
-            "spread_samples": (images, samples + noise[: len(x)]),
+            "samples": (images, own.samples[: len(x)]),
+            "normal_samples": (images, run.samples[: len(x)]),
+            "fitted_samples": (images, fitted.samples[: len(x)]),
+            "fitted_means": (images, means.samples[: len(x)]),
             "reconstructions": (images, run.ask(_reconstruct, jax.random.key(0), jnp.asarray(x))),
             "traversal": (("latent", "value", "pixel"), run.ask(_decode, jnp.asarray(z, "f4"))),
-            "bound": ("row", np.asarray(bound.elbo)),
         },
         coords={"value": TRAVERSED},
     )

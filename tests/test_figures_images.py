@@ -64,7 +64,7 @@ def test_words_of_the_sigma_figures_have_room(curves, tmp_path):
 @pytest.mark.parametrize("count", [2, 10])
 def test_bounds_of_the_worst_images_do_not_overprint(shape, count, tmp_path):
     rng = np.random.default_rng(0)
-    names = ["vae", "spread_vae", "shared_variance", "fixed_variance", "delta_vae"]
+    names = ["vae", "spread_vae", "shared_variance", "fixed_variance", "spread_delta"]
     dataset = xr.Dataset(
         {
             "worst": (("worst_image", "pixel"), rng.uniform(size=(count, np.prod(shape)))),

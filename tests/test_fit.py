@@ -64,7 +64,7 @@ def test_the_command_keeps_the_contract_of_its_files(all_arms):
         "classifier_accuracy": metrics["data"]["classifier_accuracy"],
     }
     assert metrics["data"]["classifier_accuracy"] > 0.95
-    names = ["vae", "spread_vae", "shared_variance", "fixed_variance", "delta_vae"]
+    names = ["vae", "spread_vae", "shared_variance", "fixed_variance", "spread_delta"]
     assert list(metrics["arms"]) == names
     for arm in metrics["arms"].values():
         assert set(arm) >= KEYS
@@ -75,7 +75,7 @@ def test_the_command_keeps_the_contract_of_its_files(all_arms):
         *(("spread_vae", s) for s in (0.1, 0.3)),
         ("shared_variance", 0),
         *(("fixed_variance", s) for s in (0.1, 0.3)),
-        *(("delta_vae", s) for s in (0.1, 0.3)),
+        *(("spread_delta", s) for s in (0.1, 0.3)),
     ]
 
 
@@ -158,7 +158,7 @@ def test_numbers_of_an_arm_agree_with_each_other(all_arms):
         assert (np.array(cell["worst_test_bound"]) < cell["test_bound"]).all()
         # more draws of z never loosen the bound, on average
         assert (np.array(cell["test_iw_bound"]) > cell["test_bound"]).all()
-        if cell["arm"] in ("fixed_variance", "delta_vae"):
+        if cell["arm"] in ("fixed_variance", "spread_delta"):
             assert cell["median_sigma"] == [None, None]
         if cell["arm"] == "shared_variance":
             np.testing.assert_allclose(cell["min_sigma"], cell["median_sigma"], rtol=1e-6)
@@ -170,7 +170,7 @@ def test_no_spread_loss_is_below_its_floor(all_arms):
     metrics, out = all_arms
     shown = metrics["arms"]["spread_vae"]["sigma_fix"]
     with xr.open_dataset(out / "results.nc") as dataset:
-        for arm in ("spread_vae", "delta_vae"):
+        for arm in ("spread_vae", "spread_delta"):
             cell = (dataset["arm"] == arm) & (dataset["sigma_fix"] == shown)
             loss = dataset["loss"].isel(cell=np.flatnonzero(cell))
             assert loss.size

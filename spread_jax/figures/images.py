@@ -4,6 +4,8 @@ A *dataset* holds the arms that are shown: curves with dims (cell, seed, step, p
 each arm, and the pictures of the first seed with dims (cell, picture, pixel).
 """
 
+import textwrap
+
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -59,23 +61,25 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
 
 @style.styled
 def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
-    """Clean samples, spread samples and reconstructions of every arm, under held-out data."""
+    """Clean samples, with z from N(0, I) and from the fitted latent, the decoder's means there, and
+    reconstructions, of every arm, under held-out data."""
     arms = style.shown_arms(dataset)
-    plain, noisy = "held-out data", "held-out data with the noise"
     columns = {
-        "samples": ("held_out", plain, "clean samples"),
-        "spread_samples": ("held_out_spread", noisy, "samples with the noise"),
-        "reconstructions": ("held_out", plain, "reconstructions of the data above"),
+        "normal_samples": "samples,\nz from N(0, I)",
+        "fitted_samples": "samples,\nz from the fitted latent",
+        "fitted_means": "means,\nz from the fitted latent",
+        "reconstructions": "reconstructions\nof the data above",
     }
-    figure = Figure((style.PAGE, 0.3 + 1.27 * (len(arms) + 1)))
-    panels = figure.subplots(len(arms) + 1, 3, squeeze=False)
-    for column, (name, (data, above, below)) in zip(panels.T, columns.items(), strict=True):
-        for axes, images in zip(column, [dataset[data], *(arm[name] for arm in arms)], strict=True):
+    figure = Figure((style.PAGE, 0.45 + 0.98 * (len(arms) + 1)))
+    panels = figure.subplots(len(arms) + 1, len(columns), squeeze=False)
+    for column, (name, title) in zip(panels.T, columns.items(), strict=True):
+        shown = [dataset["held_out"], *(arm[name] for arm in arms)]
+        for axes, images in zip(column, shown, strict=True):
             _draw_mosaic(axes, images.values, shape)
-        column[0].set_title(above)
-        column[1].set_title(below)
+        column[0].set_title("held-out data")
+        column[1].set_title(title)
     for axes, label in zip(panels[:, 0], ["data", *dataset["label"].values], strict=True):
-        axes.set_ylabel(label)
+        axes.set_ylabel(textwrap.fill(label, 16))
     return figure
 
 
@@ -99,7 +103,7 @@ def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
 @style.styled
 def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     """Held-out images with the first arm's worst bounds, and every arm's bounds of them; all bounds
-    are of the first runs."""
+    are of the first runs, and in the space of one noise, so that they can be compared."""
     arms = style.shown_arms(dataset)
     images = dataset["worst"].values
     image_height = min(1.2, 0.9 * style.PAGE / len(images) * shape[0] / shape[1])
@@ -115,7 +119,9 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
             axes.annotate(bound, (0.5, 0), below, "axes fraction", "offset points", **look)
     for arm in arms:
         panels[0].plot([], color=arm["color"].item(), label=arm["label"].item())
-    figure.suptitle("held-out images with the worst plain bound, and their bounds (nats)")
+    figure.suptitle(
+        "held-out images with the worst plain bound,\nall bounds in the space of one noise (nats)"
+    )
     style.legend_below(figure, panels)
     return figure
 
