@@ -133,9 +133,6 @@ def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
     print(fit_report.describe(data))
     start_jax(settings)
-    if settings.latent_dim is None:
-        latent_dim = sj.recipe.suggest_latent_dim(data.train)
-        settings = dataclasses.replace(settings, latent_dim=latent_dim)
     programs, sweeps, stores = zip(*train(settings, data, identity), strict=True)
     trained = list(zip(programs, sweeps, strict=True))
     with stage_line(settings.quiet) as on_stage:
@@ -186,6 +183,7 @@ def train(
     """Program by program, one for each structure: what it is, its runs and their checkpoints."""
     import numpy as np
 
+    from spread_jax.recipe import suggest_latent_dim
     from spread_jax.spreads import laplace_noise
 
     for program in sj.data_comparison.programs_on_data(
@@ -193,7 +191,7 @@ def train(
         settings.chosen_arms,
         sigma_fix=settings.sigma_fix,
         anneal_from=settings.anneal_from,
-        latent_dim=settings.latent_dim,
+        latent_dim=settings.latent_dim or suggest_latent_dim(data.train),
         hidden=settings.hidden,
         network=settings.network,
         num_steps=settings.steps,
@@ -205,7 +203,7 @@ def train(
             print(f"{', '.join(program.arms)}:", file=sys.stderr)
         on_model = [cell["noise_on_model"] * cell["sigma_fix"] for cell in program.cells]
         alarms = sj.guard.watch_runaway(
-            "min_sigma",
+            "joint_sigma",
             np.repeat(on_model, settings.seeds),
             scale=sj.data_scale(data.train),
             record_every=settings.record_every,

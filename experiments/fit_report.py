@@ -55,7 +55,6 @@ def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") ->
         "epochs": settings.steps * settings.batch_size / len(data.train),
         "floor": floors[0] if floors else None,
         "floor_of_memoriser": _memorisers_loss(data, found) if floors else None,
-        "latent_dim": settings.latent_dim,
         "suggested_sigma": suggested,
         "reference": found.reference,
         "arms": {cell["arm"]: cell for cell in cells_of(found.shown)},

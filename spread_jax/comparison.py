@@ -39,6 +39,7 @@ SIGMA_VARIABLES = {
     "sigma": Variable(("pixel",), "geometric mean of the σ of the decoder", "data units"),
     "min_sigma": Variable((), "smallest σ of the decoder", "data units"),
     "median_sigma": Variable((), "median σ of the decoder", "data units"),
+    "joint_sigma": Variable((), "joint σ of the decoder, smallest", "data units"),
 }
 """Labels of what :func:`spread_jax.models.vae.watch_sigma` observes."""
 

@@ -26,12 +26,13 @@ from spread_jax.judgement import (
     judge_samples,
 )
 from spread_jax.models.fitted_latent import SIZES, FittedLatentVAE
+from spread_jax.models.model import Model
 from spread_jax.models.vae import VAE, Network, make_vae, watch_sigma
 from spread_jax.pictures import pictures, project_table
 from spread_jax.sample_quality import Classifier, quality_metrics, train_classifier
-from spread_jax.spreads import gaussian_spread
+from spread_jax.spreads import Spread, gaussian_spread
 from spread_jax.sweeps import Sweep
-from spread_jax.training import rows
+from spread_jax.training import OfHyper, rows
 
 NUM_WATCHED = 64  # training points at which the decoder's sigma is recorded
 COMMON_SIGMA = 0.1  # of the noise in which bounds of all arms are compared
@@ -158,7 +159,7 @@ def judge_on_data(
         *metrics.BOUNDS,
         metrics.importance_weighted(iw_samples),
         *metrics.runaway_alarm(
-            "min_sigma",
+            "joint_sigma",
             data_scale(data.train),
             noise=lambda hyper: hyper["noise_on_model"] * hyper["sigma_fix"],
         ),
@@ -323,7 +324,7 @@ def pictures_of_arms(
         for program, runs, fitted_model, fitted_runs in trained:
             for place, cell in enumerate(program.cells):
                 if all(shown_labels[name].item() == value for name, value in cell.items()):
-                    ways = {
+                    ways: dict[str, tuple[Model, Sweep, OfHyper[Spread]]] = {
                         "": (program.model, runs, program.spread),
                         FITTED: (fitted_model, fitted_runs, program.spread),
                         "_means": (fitted_model.without_variance(), fitted_runs, program.spread),

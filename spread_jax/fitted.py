@@ -25,7 +25,7 @@ from spread_jax.spreads import Spread, gaussian_spread
 FORMAT, VERSION = "spread_jax.Fitted", 1
 DESCRIPTION, ARRAYS = "model.json", "arrays.npz"
 ROWS_AT_ONCE = 10_000
-TRANSFORMS = {"table": Table, "images": Images}
+TRANSFORMS: dict[str, Any] = {"table": Table, "images": Images}
 
 
 @runtime_checkable

@@ -245,13 +245,13 @@ def mixture_latent(
         log_joint = (log_weights + log_norm).reshape(*one, -1) - 0.5 * jnp.sum(white**2, axis=-1)
         return jax.nn.logsumexp(log_joint, axis=-1)
 
-    def log_ratio(z: Latents, posterior: Gaussians) -> PerPoint:
+    def ratio(z: Latents, posterior: Gaussians) -> PerPoint:
         mean, log_var = posterior
         square = jnp.square(z - mean) * jnp.exp(-log_var)
         log_posterior = -0.5 * jnp.sum(square + log_var + math.log(2 * math.pi), axis=-1)
         return log_prior(z) - log_posterior
 
-    sample, log_ratio, expectation = _of_gaussians(dim, num_samples, log_ratio)
+    sample, log_ratio, expectation = _of_gaussians(dim, num_samples, ratio)
 
     def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
         _require_width(posterior[0], dim)

@@ -32,19 +32,22 @@ NONFINITE = Metric("nonfinite", "1", "lower", _is_broken, "a loss was not finite
 def runaway_alarm(
     std: str,
     scale: float,
-    noise: Callable[[Mapping[str, float]], float] = lambda hyper: hyper["sigma_fix"],
+    noise: Callable[[Mapping[str, float]], ArrayLike | float] = lambda hyper: hyper["sigma_fix"],
 ) -> list[Metric]:
     """The step of :func:`spread_jax.runaway_step`, inf if it never came, and whether it came.
 
     Args:
-      std: name of the recorded standard deviations of the decoder; the smallest counts.
+      std: name of the recorded joint σ or standard deviations, as in
+        :func:`spread_jax.guard.watch_runaway`.
       scale: :func:`spread_jax.data_scale` of the data.
-      noise: ``(hyper) -> `` standard deviation of the noise on the model.
+      noise: ``(hyper) -> `` standard deviation of the noise on the model, one number or one for
+        each record.
     """
 
     def alarm_step(run: Run) -> float:
         record_every = int(run.curves["step"][0])
-        alarms = watch_runaway(std, noise(run.hyper), scale=scale, record_every=record_every)
+        in_force = np.atleast_1d(noise(run.hyper))  # of one record or all, for one run
+        alarms = watch_runaway(std, in_force[None], scale=scale, record_every=record_every)
         (step,) = alarms({name: curve[None] for name, curve in run.curves.items()})
         return math.inf if step == NEVER else float(step)
 

@@ -93,8 +93,8 @@ def alarm_once(
             told = True
             warn(
                 f"the likelihood is running away in {fired.size} of {steps.size} runs, seen from "
-                f"step {fired.min():,} on: its standard deviation is below 1 % of the data's and "
-                f"falls, and so does the loss. {advice}"
+                f"step {fired.min():,} on: its standard deviations are small for the data's scale "
+                f"and fall, and so does the loss. {advice}"
             )
 
     return with_alarm

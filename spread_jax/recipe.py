@@ -122,13 +122,12 @@ def fit(
         if latent_dim is None:
             latent_dim = suggest_latent_dim(data.train)
     if num_steps is None:
-        steps = EPOCHS * len(data.train) / batch_size
-        num_steps = round(min(max(steps, FEWEST_STEPS), MOST_STEPS), -2)
-    is_table = data.shape is None
+        epochs = round(EPOCHS * len(data.train) / batch_size, -2)
+        num_steps = int(min(max(epochs, FEWEST_STEPS), MOST_STEPS))
     architecture = {
         **{"dim": data.train.shape[1], "latent_dim": int(latent_dim), "network": network},
-        "hidden": list(hidden or (NARROW if is_table else WIDE)),
-        **{"shape": None if is_table else list(data.shape), "variance": variance},
+        "hidden": list(hidden or (WIDE if data.shape else NARROW)),
+        **{"shape": list(data.shape) if data.shape else None, "variance": variance},
     }
     model = model_of(architecture)
     numbers = {
@@ -166,8 +165,9 @@ def fit(
     with stage_line(quiet) as on_stage:
         on_stage("fitting the prior to the aggregate posterior")
         kept = _one_run(runs, place)
-        options = {"spread": last_spread, "sizes": latent_sizes, "seed": _seed_of(latent_key)}
-        _, fitted = with_fitted_latents(model, kept, data, **options)
+        _, fitted = with_fitted_latents(
+            model, kept, data, spread=last_spread, sizes=latent_sizes, seed=_seed_of(latent_key)
+        )
     params = jax.tree.map(lambda leaf: leaf[0], fitted.stacked_params)
     found = [bound if math.isfinite(bound) else None for bound in bounds.tolist()]
     choices = {

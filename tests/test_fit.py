@@ -220,7 +220,7 @@ def test_plain_runs_away_and_spread_does_not(monkeypatch, tmp_path):
     assert min(plain["late_loss_std"]) > 5 * max(spread["late_loss_std"])
     assert max(spread["frechet"]) < min(plain["frechet"]) / 2
     assert min(spread["precision"]) > max(plain["precision"])
-    assert any(plain["alarm_step"])  # on images it comes late, on some seeds perhaps after the end
+    assert max(plain["alarm_step"]) <= 300  # the first rise by 10 nats comes after step 300
     assert spread["alarm_step"] == [None] * 3
 
 

@@ -75,7 +75,8 @@ def test_without_variance_the_samples_are_the_decoders_means(linear_vae):
 
 
 def test_the_watched_sigma_is_the_decoders_at_posterior_means(linear_vae):
-    """Truth: σ_i = s_i exp(z) with z = 0.3 y₀ at three points, by hand in NumPy."""
+    """Truth: σ_i = s_i exp(z) with z = 0.3 y₀ at three points, by hand in NumPy; the joint one at a
+    draw of z."""
     s = np.array([0.1, 0.2, 0.4])
     vae = linear_vae.vae._replace(
         decode=lambda params, z: (
@@ -90,6 +91,10 @@ def test_the_watched_sigma_is_the_decoders_at_posterior_means(linear_vae):
     np.testing.assert_allclose(found["sigma"], stats.gmean(sigma, axis=0), rtol=1e-5)
     np.testing.assert_allclose(found["min_sigma"], sigma.min(), rtol=1e-5)
     np.testing.assert_allclose(found["median_sigma"], np.median(sigma), rtol=1e-5)
+    z = vae.latent.sample(jax.random.key(0), vae.encode({}, points))
+    at_draw = s * np.exp(np.asarray(z, np.float64))
+    joint = 3**0.25 / np.sqrt((at_draw**-2).sum(axis=-1))
+    np.testing.assert_allclose(found["joint_sigma"], joint.min(), rtol=1e-5)
     assert watch_sigma(vae.without_variance(), points)({}) == {}
 
 

@@ -16,7 +16,7 @@ from spread_jax.data.standardization import Floats, first_of_equal_rows, less_fi
 
 Verdict = Literal["degenerate", "nearly degenerate", "full-dimensional"]
 
-THIN = 0.01  # of the scale: where the alarm of a training run goes off
+THIN = 0.01  # of the scale
 LOW_DIMENSION = 0.8  # of what noise shows
 MIN_ROWS_FOR_DIMENSION = 30
 

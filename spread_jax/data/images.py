@@ -23,7 +23,8 @@ class Images(NamedTuple):
     @classmethod
     def of(cls, x: np.ndarray) -> "Images":
         """The form of images ``[n, height, width]``, uint8 or floats in [0, 1]."""
-        return cls(*x.shape[1:], x.dtype == np.uint8)
+        height, width = x.shape[1:]
+        return cls(height, width, bool(x.dtype == np.uint8))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -39,8 +40,9 @@ class Images(NamedTuple):
         if x.shape[1:] != self.shape:
             wanted = f"[n, {self.height}, {self.width}]"
             raise ValueError(f"the images must have the shape {wanted}, got {x.shape}")
-        # one black image of uint8 has no pixel above 1, and is as good as any
-        return x.reshape(len(x), -1) / np.float32(255) if x.dtype == np.uint8 else as_rows(x)
+        if x.dtype == np.uint8:  # one black image has no pixel above 1, and is as good as any
+            return x.reshape(len(x), -1).astype(np.float32) / np.float32(255)
+        return as_rows(x)
 
     def inverse(self, z: ArrayLike) -> np.ndarray:
         """Images, their pixels cut to [0, 1]; of uint8, rounded to whole numbers up to 255."""
@@ -53,7 +55,7 @@ class Images(NamedTuple):
         return [f"the rows are images of {self.height} x {self.width} pixels, and white is {white}"]
 
     def to_json(self) -> dict[str, Any]:
-        return dict(zip(self._fields, (self.height, self.width, bool(self.is_uint8)), strict=True))
+        return self._asdict()
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Images":

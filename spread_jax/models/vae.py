@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from spread_jax import objectives
@@ -24,6 +25,9 @@ from spread_jax.objectives import Bound
 from spread_jax.spreads import Points, Spread
 
 Network = Literal["mlp", "conv"]
+AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
+
+SMALLEST = 1e-30  # data units: a σ of 0 counts as this, so that no share of it is 0 / 0
 
 
 @runtime_checkable
@@ -169,19 +173,46 @@ def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Observe:
     costs more than a step, so record seldom.
 
     Returns:
-      ``sigma [dim]``, the geometric mean over the points, ``min_sigma`` and ``median_sigma``, in
-      data units; nothing for a deterministic decoder.
+      ``sigma [dim]``, the geometric mean over the points, ``min_sigma`` and ``median_sigma``; and
+      ``joint_sigma``, the smallest :func:`spread_jax.guard.joint_sigma` of a point, at one draw of
+      its posterior, always the same draw. In data units; nothing for a deterministic decoder.
     """
 
     def observe(params: PyTree) -> dict[str, Array]:
-        var = vae.decode(params, vae.encode(params, points)[0])[1]
+        posterior = vae.encode(params, points)
+        var = vae.decode(params, posterior[0])[1]
         if var is None:
             return {}
         sigma = jnp.sqrt(var)
+        # the likelihood sees draws, and a convolution's σ is far smaller there than at the mean
+        at_draw = vae.decode(params, vae.latent.sample(jax.random.key(0), posterior))[1]
+        assert at_draw is not None
         return {
             "sigma": jnp.exp(jnp.log(sigma).mean(axis=0)),
             "min_sigma": sigma.min(),
             "median_sigma": jnp.median(sigma),
+            "joint_sigma": joint_sigma(jnp.sqrt(at_draw)).min(),
         }
 
     return observe
+
+
+def joint_sigma(std: AnyArray) -> AnyArray:
+    """d^(1/4) / √(Σ_i 1/σ_i²), how sharp d standard deviations are together: ``[..., d] -> [...]``.
+
+    Means that all miss by δ cost a Gaussian likelihood Σ_i δ²/2σ_i² nats, and the log density of a
+    perfect fit scatters by √(d/2) nats from point to point. The two are equal where δ is 2^(1/4)
+    times the joint σ. It is σ d^(-1/4) where all are σ, and d^(1/4) times the smallest where that
+    one is by far the smallest.
+
+    Args:
+      std: of NumPy or JAX, ``[..., d]``, data units.
+
+    Examples:
+      >>> sj.guard.joint_sigma(np.full(16, 3.0)).item()
+      1.5
+    """
+    std = std.clip(SMALLEST)
+    smallest = std.min(axis=-1, keepdims=True)  # taken out, so that no 1/σ² overflows
+    precision = ((smallest / std) ** 2).sum(axis=-1, keepdims=True)
+    return (smallest * std.shape[-1] ** 0.25 / precision**0.5)[..., 0]
