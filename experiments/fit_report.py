@@ -90,55 +90,62 @@ def write_figures(
         output.write_figure("sigma_fix.png", figure)
 
 
-ROWS = {
-    "IW bound, one noise, nats": "common_iw_bound",
-    "largest rise, nats": "max_loss_rise",
-    "late loss std, nats": "late_loss_std",
-    "runaway alarm, step": "alarm_step",
-    "smallest decoder σ": "min_sigma",
-    "median decoder σ": "median_sigma",
-    "active dimensions": "active_dims",
+OF_TRAINING = {
+    "bound,\none noise,\nnats": "common_iw_bound",
+    "largest\nrise,\nnats": "max_loss_rise",
+    "late\nloss std,\nnats": "late_loss_std",
+    "alarm,\nstep": "alarm_step",
+    "least\nσ": "min_sigma",
+    "median\nσ": "median_sigma",
 }
-WAYS = {"z from N(0, I)": "", "z from the fitted latent": "_fitted_latent"}
 OF_SAMPLES = {
-    "Fréchet distance": "frechet",
-    "precision": "precision",
+    "pre-\ncision": "precision",
     "recall": "recall",
-    "Fréchet, means": "frechet_of_means",
-    "energy distance": "energy_distance",
-    "to the nearest training row": "nearest_train",
+    "energy\ndistance": "energy_distance",
+    "nearest\ntrain-\ning row": "nearest_train",
 }
+WIDTH = 105
 
 
 def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
     arms, reference = metrics["arms"], metrics["reference"]
-    titles = [
-        sj.ARMS[name].label + (f"\nσ_fix {arm['sigma_fix']:g}" if arm["sigma_fix"] else "")
-        for name, arm in arms.items()
-    ]
-    rows = []
-
-    def add_rows(keys: dict[str, str], suffix: str = "") -> None:
-        for title, key in keys.items():
-            values = [arm.get(f"median_{key}{suffix}") for arm in arms.values()]
-            real = number_text(reference[key]) if key in reference else ""
-            if any(value is not None for value in values):
-                rows.append([title, *map(number_text, values), real])
-
-    add_rows(ROWS)
-    for way, suffix in WAYS.items():
-        rows.append([f"[bold]{way}[/bold]", *[""] * (len(arms) + 1)])
-        add_rows(OF_SAMPLES, suffix)
+    has_classes = "frechet" in reference
+    wanted = {title: key for title, key in OF_SAMPLES.items() if key in reference}
+    of_training, of_samples = [], []
+    for name, arm in arms.items():
+        sigma = f", {arm['sigma_fix']:.3g}" if arm["sigma_fix"] else ""
+        label = sj.ARMS[name].label + sigma
+        row = [number_text(arm.get(f"median_{key}")) for key in OF_TRAINING.values()]
+        if sj.ARMS[name].is_annealed:
+            row[1] = "-"  # its loss rises because its noise falls
+        of_training.append([label, *row])
+        plain = "-" if sj.ARMS[name].fitted_latent else number_text(arm.get("median_frechet"))
+        frechet = [plain, *_with_interval(arm, "frechet_fitted_latent")] if has_classes else []
+        row = [number_text(arm.get(f"median_{key}_fitted_latent")) for key in wanted.values()]
+        of_samples.append([label, *frechet, *row])
+    real = [number_text(reference[key]) for key in wanted.values()]
+    frechet = ["", number_text(reference["frechet"]), ""] if has_classes else []
+    of_samples.append(["held-out data", *frechet, *real])
+    subject = f"{metrics['data']['name']}, medians of {settings.seeds} seeds, "
+    subject += f"{settings.steps:,} steps ({metrics['epochs']:.3g} epochs)"
     print_table(
-        f"{metrics['data']['name']}, seeds: {settings.seeds}, {settings.steps:,} steps "
-        f"({metrics['epochs']:.3g} epochs)",
-        ["", *titles, "held-out\ndata"],
-        rows,
-        caption="medians over seeds, on test data; the bound is that of every arm under one noise "
-        f"of σ {settings.common_sigma:g}; Fréchet distance, precision and recall in features of a "
-        "classifier of these data (not comparable with Inception FID); energy distance of clean "
-        "samples to held-out data, of training data in the last column; the recipe's latent is "
-        "fitted, so both of its blocks are the same",
+        f"{subject}: training",
+        ["arm, σ_fix", *OF_TRAINING],
+        of_training,
+        caption="the bound is importance-weighted, of test data, with one noise of σ "
+        f"{settings.common_sigma:g} for all arms, and with z from N(0, I) but for the recipe",
+        width=WIDTH,
+    )
+    ways = ["Fréchet,\nz from\nN(0, I)", "Fréchet,\nfitted\nlatent", "interval"]
+    print_table(
+        f"{subject}: clean samples",
+        ["arm, σ_fix", *(ways if has_classes else ()), *wanted],
+        of_samples,
+        caption="the interval holds the median with 95 %, of fewer than 6 seeds it is their range; "
+        "the columns after it are of the fitted latent; Fréchet distance, precision and recall are "
+        "taken in features of a classifier of these data (not comparable with Inception FID); "
+        "energy distance to held-out data, in the last row of training data",
+        width=WIDTH,
     )
     if metrics["floor"] is not None:
         print(
@@ -155,7 +162,12 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
     if metrics["suggested_sigma"]:
         low, high = metrics["suggested_sigma"]
         line = f"suggested σ_fix: {low:.3g} to {high:.3g}"
-        if len(settings.sigma_fix) > 1:
+        if len(settings.sigma_fix) > 1 and "spread_vae" in arms:
             best = arms["spread_vae"]["sigma_fix"]
             line += f"; best on validation data: {best:g}; all are in metrics.json"
         print(line)
+
+
+def _with_interval(arm: dict[str, Any], key: str) -> list[str]:
+    low, high = map(number_text, arm[f"{key}_interval"])
+    return [number_text(arm[f"median_{key}"]), f"[{low}, {high}]"]

@@ -6,9 +6,10 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PRNGKeyArray, PyTree
@@ -18,13 +19,19 @@ from spread_jax.data.images import Images
 from spread_jax.data.tables import Table
 from spread_jax.denoising import denoise_by_decoder
 from spread_jax.latents import mixture_latent
+from spread_jax.metrics import energy_distance
 from spread_jax.models.fitted_latent import LatentMixture
 from spread_jax.models.vae import VAE, make_vae
+from spread_jax.schedules import annealed_noise
 from spread_jax.spreads import Spread, gaussian_spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT, VERSION = "spread_jax.Fitted", 1
 DESCRIPTION, ARRAYS = "model.json", "arrays.npz"
 ROWS_AT_ONCE = 10_000
+MOST_REPORTED = 3_000
 TRANSFORMS: dict[str, Any] = {"table": Table, "images": Images}
 
 
@@ -43,6 +50,27 @@ class Transform(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """All of it, in JSON's own types."""
+
+
+class Report(NamedTuple):
+    """What :meth:`Fitted.report` says.
+
+    Attributes:
+      numbers: ``bound``, the mean over the rows, in nats; and the ``energy_distance`` of samples to
+        half of the rows, beside that of the other half, in the units of the transform.
+      figures: ``training`` and ``samples``, of Matplotlib.
+    """
+
+    numbers: dict[str, Any]
+    figures: "dict[str, Figure]"
+
+    def save(self, folder: Path | str) -> None:
+        """Writes ``numbers.json`` and a PNG of each figure."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in self.figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=200)
+        (folder / "numbers.json").write_text(json.dumps(self.numbers, indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +175,47 @@ class Fitted:
         part = folder / f"{DESCRIPTION}.part"
         part.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(part, folder / DESCRIPTION)
+
+    def report(self, key: PRNGKeyArray, x: Any) -> "Report":
+        """Numbers and figures: how the training went, and clean samples beside the rows of x.
+
+        Args:
+          key: of the samples and of the bounds' draws.
+          x: rows like those that were fitted, best ones that were not; 3,000 are looked at.
+
+        Raises:
+          ValueError: as :meth:`bound`; for fewer than 4 rows.
+        """
+        from spread_jax import figures
+
+        rows = x[:MOST_REPORTED]
+        z = np.asarray(self.transform.apply(rows), np.float32)
+        if len(z) < 4:
+            raise ValueError(f"a report needs 4 rows or more, got {len(z)}")
+        sample_key, bound_key = jax.random.split(key)
+        samples = self.sample(sample_key, len(z))
+        of_samples = np.asarray(self.transform.apply(samples), np.float32)
+        half = len(z) // 2
+        numbers = {
+            "rows": len(z),
+            "bound": float(self.bound(bound_key, rows).mean()),
+            "energy_distance": energy_distance(of_samples[:half], z[:half]),
+            "energy_distance_of_two_halves": energy_distance(z[half : 2 * half], z[:half]),
+        }
+        every = self.choices["num_steps"] // len(self.loss)
+        steps = every * np.arange(1, len(self.loss) + 1)
+        schedule = annealed_noise(self.choices["num_steps"])
+        start = {name: jnp.float32(self.choices[name]) for name in ("sigma_fix", "noise_end")}
+        sigma = np.asarray(schedule(jnp.asarray(steps), start)["sigma_fix"])
+        drawn = {"training": figures.recipe_training_figure(steps, self.loss, sigma)}
+        if isinstance(self.transform, Images):
+            shape = self.transform.shape
+            drawn["samples"] = figures.images_beside_samples_figure(z, of_samples, shape)
+        if isinstance(self.transform, Table):
+            names, columns = self.transform.numeric_columns(rows)
+            of_names = self.transform.numeric_columns(samples)[1]
+            drawn["samples"] = figures.columns_beside_samples_figure(names, columns, of_names)
+        return Report(numbers, drawn)
 
     def _by_rows(self, function: Any, key: PRNGKeyArray, x: Any) -> NDArray[np.float32]:
         z = np.asarray(self.transform.apply(x), np.float32)

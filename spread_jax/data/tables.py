@@ -142,6 +142,14 @@ class Table:
             values[relation.column] = relation.computed(self.columns, values)
         return table_of(self.kind, self.columns, [values[j] for j in range(len(self.columns))])
 
+    def numeric_columns(self, x: Any) -> tuple[list[str], Floats]:
+        """The names and the numbers ``[rows, columns]`` of the columns that vary and are no text,
+        for figures; x as in :meth:`apply`."""
+        found = {column.name: values for column, values in columns_of(x)[1]}
+        shown = [column for column in self.columns if column.is_number and column.width]
+        numbers = [np.asarray(found[column.name], np.float64) for column in shown]
+        return [str(column.name) for column in shown], np.column_stack(numbers or [np.ones((1, 0))])
+
     def assumptions(self) -> list[str]:
         """What was assumed of each column, or done with it: one line each, naming the column."""
         said = {j: column.assumption for j, column in enumerate(self.columns)}

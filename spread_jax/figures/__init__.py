@@ -15,6 +15,11 @@ from spread_jax.figures.images import (
     worst_images_figure,
 )
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
+from spread_jax.figures.recipe import (
+    columns_beside_samples_figure,
+    images_beside_samples_figure,
+    recipe_training_figure,
+)
 from spread_jax.figures.sweep import (
     distance_figure,
     loss_fan_figure,
@@ -31,6 +36,7 @@ from spread_jax.figures.training import arms_sigma_figure, loss_figure, sigma_fi
 __all__ = [
     "arms_sigma_figure",
     "baselines_figure",
+    "columns_beside_samples_figure",
     "convergence_figure",
     "curves_figure",
     "data_figure",
@@ -38,12 +44,14 @@ __all__ = [
     "distance_figure",
     "divergence_figure",
     "error_against_gamma_figure",
+    "images_beside_samples_figure",
     "learned_figure",
     "loss_fan_figure",
     "loss_figure",
     "mosaics_figure",
     "price_figure",
     "quality_figure",
+    "recipe_training_figure",
     "recovery_figure",
     "recovery_heat_map",
     "samples_figure",

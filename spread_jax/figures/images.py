@@ -75,7 +75,7 @@ def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     for column, (name, title) in zip(panels.T, columns.items(), strict=True):
         shown = [dataset["held_out"], *(arm[name] for arm in arms)]
         for axes, images in zip(column, shown, strict=True):
-            _draw_mosaic(axes, images.values, shape)
+            draw_mosaic(axes, images.values, shape)
         column[0].set_title("held-out data")
         column[1].set_title(title)
     for axes, label in zip(panels[:, 0], ["data", *dataset["label"].values], strict=True):
@@ -94,7 +94,7 @@ def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
         axes = figure.add_subplot(rows, columns, i + 1)
         images = arm["traversal"].transpose("latent", "value", "pixel").values
         latents, values, pixels = images.shape
-        _draw_mosaic(axes, images.reshape(-1, pixels), shape, (latents, values))
+        draw_mosaic(axes, images.reshape(-1, pixels), shape, (latents, values))
         axes.set(title=arm["label"].item(), xlabel="$z_i$ from -2 to 2")
     figure.supylabel("latent dimension, most used first")
     return figure
@@ -157,7 +157,7 @@ def _bare(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_mosaic(
+def draw_mosaic(
     axes: Axes, images: np.ndarray, shape: tuple[int, int], grid: tuple[int, int] = MOSAIC
 ) -> None:
     """Draws images ``[n, pixels]`` in a grid, one pixel apart, with ink dark as on paper."""
