@@ -130,7 +130,7 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
     subject += f"{settings.steps:,} steps ({metrics['epochs']:.3g} epochs)"
     print_table(
         f"{subject}: training",
-        ["arm, σ_fix", *OF_TRAINING],
+        ["", *OF_TRAINING],
         of_training,
         caption="the bound is importance-weighted, of test data, with one noise of σ "
         f"{settings.common_sigma:g} for all arms, and with z from N(0, I) but for the recipe",
@@ -139,7 +139,7 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
     ways = ["Fréchet,\nz from\nN(0, I)", "Fréchet,\nfitted\nlatent", "interval"]
     print_table(
         f"{subject}: clean samples",
-        ["arm, σ_fix", *(ways if has_classes else ()), *wanted],
+        ["", *(ways if has_classes else ()), *wanted],
         of_samples,
         caption="the interval holds the median with 95 %, of fewer than 6 seeds it is their range; "
         "the columns after it are of the fitted latent; Fréchet distance, precision and recall are "
@@ -149,8 +149,8 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
     )
     if metrics["floor"] is not None:
         print(
-            f"floor of the spread VAE's training loss: {metrics['floor']:.1f} nats, the entropy of "
-            "the spread training data; the plain one has none"
+            f"floor of the loss under the spread: {metrics['floor']:.1f} nats, the entropy of the "
+            "spread training data; without a spread there is none"
         )
         if metrics["floor_of_memoriser"] - metrics["floor"] < 1:
             print(

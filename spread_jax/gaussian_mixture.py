@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ class GaussianMixture(NamedTuple):
     means: Floats
     covariances: Floats
 
-    def mean_log_prob(self, x: Floats) -> float:
+    def mean_log_prob(self, x: ArrayLike) -> float:
         """The mean of log p(x) over the points ``[n, dim]``, in nats."""
         return float(
             _log_sum_exp(_monomials(np.asarray(x, np.float64)) @ _coefficients(self))[0].mean()
@@ -32,7 +32,7 @@ class GaussianMixture(NamedTuple):
 
 
 def fit_gaussian_mixture(
-    x: Floats, num_components: int, smallest_variance: float, seed: int = 0
+    x: ArrayLike, num_components: int, smallest_variance: float, seed: int = 0
 ) -> GaussianMixture:
     """A mixture of high likelihood, by expectation maximisation from k-means++ centres.
 

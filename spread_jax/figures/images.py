@@ -29,6 +29,10 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
       shape: height and width of the images, None for a table.
     """
     arms = [arm for arm in style.shown_arms(dataset) if arm["variance"] == "each"]
+    if not arms:
+        figure = Figure((style.COLUMN, 1))
+        style.say(figure.subplots(), "no decoder has a σ for each pixel")
+        return figure
     sigmas = [arm["sigma"].isel(seed=0).transpose("step", "pixel").values for arm in arms]
     maps = np.log10(np.clip(sigmas, LEAST_SIGMA, None))
     norm = mpl.colors.Normalize()

@@ -69,7 +69,12 @@ def sigma_figure(dataset: xr.Dataset, data_std: float, sigma_fix: float) -> Figu
 def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
     """Smallest and median σ of the decoder over steps, log axis, every seed of every arm that has
     a σ: ``min_sigma`` and ``median_sigma`` ``[..., seed, step]``."""
-    arms = [arm for arm in style.shown_arms(dataset) if arm["min_sigma"].notnull().any()]
+    every = style.shown_arms(dataset) if "min_sigma" in dataset else []
+    arms = [arm for arm in every if arm["min_sigma"].notnull().any()]
+    if not arms:
+        figure = Figure((style.COLUMN, 1))
+        style.say(figure.subplots(), "no decoder has a σ")
+        return figure
     noises = {float(arm["sigma_fix"]): NOISE for arm in arms if arm["has_noise"]}
     return _sigma_panels(
         arms,
