@@ -174,7 +174,7 @@ def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Observe:
 
     Returns:
       ``sigma [dim]``, the geometric mean over the points, ``min_sigma`` and ``median_sigma``; and
-      ``joint_sigma``, the smallest :func:`spread_jax.guard.joint_sigma` of a point, at one draw of
+      ``joint_sigma``, the smallest :func:`spread_jax.models.vae.joint_sigma` of a point, at one draw of
       its posterior, always the same draw. In data units; nothing for a deterministic decoder.
     """
 
@@ -209,7 +209,7 @@ def joint_sigma(std: AnyArray) -> AnyArray:
       std: of NumPy or JAX, ``[..., d]``, data units.
 
     Examples:
-      >>> sj.guard.joint_sigma(np.full(16, 3.0)).item()
+      >>> sj.models.vae.joint_sigma(np.full(16, 3.0)).item()
       1.5
     """
     std = std.clip(SMALLEST)
