@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +182,10 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
 
 
 def mixture_latent(
-    weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, num_samples: int = 1
+    weights: ArrayLike | Sequence[float],
+    means: ArrayLike | Sequence[Any],
+    covariances: ArrayLike | Sequence[Any],
+    num_samples: int = 1,
 ) -> Latent:
     """p(z) = Σ_k w_k N(z; m_k, C_k); the posterior is ``(mean, log_var)``, each ``[..., dim]``.
 
@@ -210,7 +213,7 @@ def mixture_latent(
       Tomczak, Welling, "VAE with a VampPrior", AISTATS 2018, for a mixture as the prior of a VAE.
     """
     weights, means, covariances = map(jnp.asarray, (weights, means, covariances))
-    dim = means.shape[-1]
+    dim = means.shape[-1] if means.ndim else 0
     shapes = f"{weights.shape}, {means.shape} and {covariances.shape}"
     if not (means.ndim == 2 and weights.shape == means.shape[:1] and num_samples >= 1) or (
         covariances.shape != (*means.shape, dim)
@@ -220,13 +223,24 @@ def mixture_latent(
             f"weights, means and covariances must have the shapes {wanted}, got {shapes} and "
             f"{num_samples}"
         )
+    kind = jnp.result_type(float, weights, means, covariances)  # whole numbers become floats
+    weights, means, covariances = (x.astype(kind) for x in (weights, means, covariances))
     factors = jnp.linalg.cholesky(covariances)
+    total = jnp.sum(weights)
     known = concrete_value(
-        jnp.all(weights >= 0) & (jnp.sum(weights) > 0) & jnp.all(jnp.isfinite(factors))
+        jnp.all(weights >= 0)
+        & (total > 0)
+        & jnp.isfinite(total)
+        & jnp.all(jnp.isfinite(means))
+        & jnp.all(jnp.isfinite(factors))
+        & jnp.allclose(covariances, jnp.matrix_transpose(covariances), rtol=1e-3)
     )
     if known is not None and not known:
-        raise ValueError("weights must be nonnegative, and covariances positive definite")
-    log_weights = jnp.log(weights / jnp.sum(weights))
+        raise ValueError(
+            "weights must be nonnegative with a sum above 0, means finite, and covariances "
+            "symmetric and positive definite"
+        )
+    log_weights = jnp.log(weights / total)
     log_norm = -jnp.sum(jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)), axis=-1)
     log_norm -= 0.5 * dim * math.log(2 * math.pi)
     unit = jnp.broadcast_to(jnp.eye(dim, dtype=factors.dtype)[None], factors.shape)
