@@ -117,7 +117,9 @@ def aggregate_latent(
     return mixture_latent(*fit_latent_mixture(z, z_held_out, sizes), num_samples=num_samples)
 
 
-def draw(key: PRNGKeyArray, x: Points, encode: Encode, spread: Spread) -> Float[Array, "n dim"]:
+def draw(
+    key: PRNGKeyArray, x: Points, encode: Encode, spread: Spread
+) -> Float[Array, "n latent_dim"]:
     """z ~ q(z|y), y ~ n(y|x), one for each x; raises as :func:`aggregate_latent`."""
     noise_key, latent_key = jax.random.split(key)
     posterior = encode(spread.sample(noise_key, x))
