@@ -34,7 +34,6 @@ LEAST_RECORDS = 100
 NUM_PICTURES = 32
 NUM_ROWS = 500  # of a table that are drawn
 NOT_HERE = ("wgan_gp", "clean_encoder", "optimal_variance")  # no posterior, or a decoder of its own
-ARMS = tuple(name for name in sj.ARMS if name not in NOT_HERE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +89,6 @@ class Settings(TrainingSettings):
         for sigma in self.sigma_fix:
             require_positive("--sigma-fix", sigma, "data units; the plain arm has none")
         require_distinct("--sigma-fix", self.sigma_fix)
-        for name in self.arms:
-            require(name in (*ARMS, "all"), "--arms", name, f"all, or some of {', '.join(ARMS)}")
         require_distinct("--arms", self.arms)
         for flag, value in (("--latent-dim", self.latent_dim), *self._sizes()):
             require(value is None or value >= 1, flag, value, "at least 1")
@@ -107,6 +104,9 @@ class Settings(TrainingSettings):
         )
         few = records <= MOST_RECORDS or self.steps <= MOST_RECORDS
         require(few, "--steps", self.steps, accepted)
+        here = arms_here()  # last, since it brings JAX
+        for name in self.arms:
+            require(name in (*here, "all"), "--arms", name, f"all, or some of {', '.join(here)}")
 
     @property
     def record_every(self) -> int:
@@ -120,7 +120,12 @@ class Settings(TrainingSettings):
     @property
     def chosen_arms(self) -> "dict[str, sj.Arm]":
         """In the order of the table of arms."""
-        return {name: sj.ARMS[name] for name in ARMS if {name, "all"} & {*self.arms}}
+        return {name: arm for name, arm in arms_here().items() if {name, "all"} & {*self.arms}}
+
+
+def arms_here() -> "dict[str, sj.Arm]":
+    """In the order of the table of arms."""
+    return {name: arm for name, arm in sj.ARMS.items() if name not in NOT_HERE}
 
 
 def run(settings: Settings) -> None:

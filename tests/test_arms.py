@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from spread_jax import ARMS, VAE, Arm, gaussian_spread, sample_two_modes, spread_elbo
-from spread_jax.arms import Structure, arm_training, spread_of
+from spread_jax.arms import Structure, arm_training, last_spread_of, spread_of
 from spread_jax.models.optimal_variance import optimal_variance_vae
 from spread_jax.problems import two_modes
 from spread_jax.spreads import Spread
@@ -193,9 +193,11 @@ def test_the_penalty_of_a_linear_critic_is_known():
     np.testing.assert_allclose(training.train_step(state)[1]["loss"], 160.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("step", "share"), [(0, 1.0), (50, 0.55), (100, 0.1)])
-def test_noise_anneals_along_a_half_cosine(step, share, linear_vae):
-    """(1 - e) (1 + cos πt/T) / 2 + e, at 0, T/2 and T, with e = 0.1; here the loss is the std."""
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 1.0), (40, math.sqrt(0.05)), (80, 0.05), (99, 0.05)]
+)
+def test_noise_anneals_to_a_twentieth_over_four_fifths_of_the_steps(step, share, linear_vae):
+    """noise_end^((1 - cos πt) / 2) at t = 0, 1/2 and 1, by hand; here the loss is the std."""
     seen = VAE(
         *linear_vae.vae[:3],
         linear_vae.exact.latent._replace(kl=lambda key, posterior: jnp.zeros(4)),
@@ -212,6 +214,43 @@ def test_noise_anneals_along_a_half_cosine(step, share, linear_vae):
     state = training.init(KEY, numbers("annealed_spread"))
     _, metrics = training.train_step(state._replace(step=jnp.int32(step)))
     np.testing.assert_allclose(metrics["loss"], share * SIGMA, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("arm", "share"), [("spread_vae", 1.0), ("annealed_spread", 0.05)])
+def test_a_run_is_judged_at_its_last_noise(arm, share):
+    """Truth: the library's noise, of the share of sigma_fix that the arm ends with."""
+    noise = last_spread_of(ARMS[arm].structure)(numbers(arm)).sample(KEY, X)
+    np.testing.assert_allclose(noise, gaussian_spread(share * SIGMA).sample(KEY, X), rtol=1e-6)
+    assert ARMS[arm].is_annealed == (share != 1)
+
+
+def test_only_the_last_fifth_of_the_steps_settles():
+    """By hand: a step of Adam moves by the learning rate where gradients are constant, here 1; half
+    of it in the middle of the last fifth, nothing after it."""
+    training = arm_training(
+        ARMS["recipe"].structure,
+        model_and_params(Structure("none"))[0],
+        sample_batch=lambda key, data, hyper: X,
+        num_steps=100,
+    )
+    state = jax.jit(training.init)(KEY, numbers("recipe"))
+    step = jax.jit(training.train_step)
+
+    def largest_move(at):
+        counted = jax.tree.map(
+            lambda leaf: jnp.full_like(leaf, at) if leaf.dtype == jnp.int32 else leaf,
+            state.opt_state,
+        )
+        after, _ = step(state._replace(step=jnp.int32(at), opt_state=counted))
+        moves = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after.params, state.params)
+        return float(max(jax.tree.leaves(moves)))
+
+    # at its first step after t the bias of Adam's moments is 0.1 / (1 - 0.9^t) and so on
+    def bias(at):
+        return 0.1 / (1 - 0.9 ** (at + 1)) / math.sqrt(0.001 / (1 - 0.999 ** (at + 1)))
+
+    for at, share in ((0, 1.0), (79, 1.0), (90, 0.5), (100, 0.0)):
+        assert largest_move(at) == pytest.approx(1e-3 * share * bias(at), rel=1e-3, abs=1e-8)
 
 
 def test_a_learning_rate_decays_to_nothing():
@@ -267,12 +306,25 @@ def test_an_arm_with_noise_has_a_cell_for_each_sigma_and_one_without_has_one():
     ]
     none = {"noise_on_data": 0.0, "noise_on_model": 0.0, "noise_end": 1.0}
     assert ARMS["vae"].cells([0.1, 0.3]) == [{"sigma_fix": 0.0, **none}]
+    assert ARMS["recipe"].cells([0.5]) == [{"sigma_fix": 0.5, **both, "noise_end": 0.05}]
     assert ARMS["wgan_gp"].cells([0.1, 0.3]) == [{}]
 
 
+def test_the_recipe_is_the_annealed_delta_vae_with_a_fitted_latent():
+    assert ARMS["recipe"].structure == ARMS["annealed_delta"].structure
+    assert ARMS["recipe"].cells([0.1]) == ARMS["annealed_delta"].cells([0.1])
+    assert {name for name, arm in ARMS.items() if arm.fitted_latent} == {"recipe"}
+
+
 def test_what_has_noise_and_what_has_a_floor():
-    """A floor needs the same noise on data and model, to the end, with an encoder that sees it."""
-    assert {name for name, arm in ARMS.items() if arm.has_floor} == {"spread_vae", "spread_delta"}
+    """A floor needs the same noise on data and model, with an encoder that sees it; that of annealed
+    noise is at the last one."""
+    assert {name for name, arm in ARMS.items() if arm.has_floor} == {
+        "spread_vae", "annealed_spread", "spread_delta", "annealed_delta", "recipe",
+    }  # fmt: skip
+    assert {name for name, arm in ARMS.items() if arm.is_annealed} == {
+        "annealed_spread", "annealed_delta", "recipe",
+    }  # fmt: skip
     assert {name for name, arm in ARMS.items() if not arm.has_noise} == {
         "vae", "soft_clip", "shared_variance", "optimal_variance", "beta_vae",
         "gradient_clipping", "learning_rate_decay", "wgan_gp",

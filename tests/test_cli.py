@@ -17,8 +17,8 @@ from spread_jax.progress import alarm_once
 
 def test_no_module_brings_jax():
     """Help and a wrong flag answer at once, JAX's import alone takes longer."""
-    names = ("command", "output", "progress", "settings")
-    imports = "; ".join(f"import spread_jax.cli.{name}" for name in names)
+    names = ("cli.command", "cli.output", "cli.settings", "progress")
+    imports = "; ".join(f"import spread_jax.{name}" for name in names)
     check = f"{imports}; import sys; assert not {{'jax', 'numpy', 'xarray'}} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
