@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from spread_jax.guard import watch_runaway
 from spread_jax.judgement import POINTS_AT_ONCE, Metric, Run
+from spread_jax.models.fitted_latent import FittedLatentVAE
 from spread_jax.models.vae import VAE
 from spread_jax.spreads import Spread
 from spread_jax.training import NEVER
@@ -208,7 +209,9 @@ BOUNDS = [
 def importance_weighted(num_samples: int) -> Metric:
     """Mean importance-weighted bound of held-out data, of :func:`importance_weighted_bound`."""
 
-    def weighted(vae: VAE, params: PyTree, spread: Spread, key: Array, x: Array) -> Array:
+    def weighted(
+        vae: VAE | FittedLatentVAE, params: PyTree, spread: Spread, key: Array, x: Array
+    ) -> Array:
         return vae.importance_weighted_bound(params, key, x, spread, num_samples)
 
     def function(run: Run) -> float:

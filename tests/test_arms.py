@@ -245,7 +245,7 @@ def test_only_the_last_fifth_of_the_steps_settles():
         moves = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after.params, state.params)
         return float(max(jax.tree.leaves(moves)))
 
-    # at its first step after t the bias of Adam's moments is 0.1 / (1 - 0.9^t) and so on
+    # with moments of 0 before it, a step is larger by Adam's corrections for their bias
     def bias(at):
         return 0.1 / (1 - 0.9 ** (at + 1)) / math.sqrt(0.001 / (1 - 0.999 ** (at + 1)))
 
@@ -317,8 +317,7 @@ def test_the_recipe_is_the_annealed_delta_vae_with_a_fitted_latent():
 
 
 def test_what_has_noise_and_what_has_a_floor():
-    """A floor needs the same noise on data and model, with an encoder that sees it; that of annealed
-    noise is at the last one."""
+    """A floor needs the same noise on data and model, with an encoder that sees it."""
     assert {name for name, arm in ARMS.items() if arm.has_floor} == {
         "spread_vae", "annealed_spread", "spread_delta", "annealed_delta", "recipe",
     }  # fmt: skip

@@ -83,11 +83,11 @@ def test_bounds_of_the_worst_images_do_not_overprint(shape, count, tmp_path):
 def pictures_of(curves):
     """With what else the command fit draws, and the arms' names."""
     rng = np.random.default_rng(1)
-    kinds = ("samples", "spread_samples", "reconstructions")
+    kinds = ("samples", "normal_samples", "fitted_samples", "fitted_means", "reconstructions")
     better = {"frechet": "lower", "precision": "higher", "recall": "higher"}
     variables = {
         **{name: (("cell", "picture", "pixel"), rng.uniform(size=(2, 4, 6))) for name in kinds},
-        **{name: (("picture", "pixel"), rng.uniform(size=(4, 6))) for name in HELD_OUT},
+        "held_out": (("picture", "pixel"), rng.uniform(size=(4, 6))),
         **{
             name: (("cell", "seed"), rng.uniform(0.1, 1, (2, 2)), {"better": direction})
             for name, direction in better.items()
@@ -99,7 +99,6 @@ def pictures_of(curves):
     return project_table(curves.assign(variables))
 
 
-HELD_OUT = ("held_out", "held_out_spread")
 DRAWN = {
     "loss": figures.loss_figure,
     "arms_sigma": figures.arms_sigma_figure,
@@ -136,12 +135,32 @@ def test_the_name_of_an_arm_changes_nothing(name, curves):
 @pytest.mark.parametrize("name", DRAWN)
 def test_an_arm_whose_runs_all_broke_is_drawn_all_the_same(name, curves, tmp_path):
     dataset = pictures_of(curves).assign_coords(arm=("cell", ["vae", "spread_vae"]))
-    known = (*HELD_OUT, "held_out_projected", "worst")  # the data
+    known = ("held_out", "held_out_projected", "worst")  # the data
     is_second = xr.DataArray([False, True], dims="cell")
     broken = dataset.assign(
         {k: v.where(~is_second) for k, v in dataset.data_vars.items() if k not in known}
     )
     DRAWN[name](broken).savefig(tmp_path / "figure.png")
+
+
+def test_a_mosaic_for_each_way_to_draw_under_the_data(curves):
+    """Truth: the first picture of each is the top left tile of its mosaic, in the order here."""
+    dataset = pictures_of(curves).isel(cell=[0])
+    figure = figures.mosaics_figure(dataset, (2, 3))
+    names = ("normal_samples", "fitted_samples", "fitted_means", "reconstructions")
+    shown = [[dataset["held_out"]] * len(names), [dataset[name].isel(cell=0) for name in names]]
+    panels = np.reshape(figure.axes, (2, len(names)))
+    tiles = [[axes.images[0].get_array()[:2, :3] for axes in row] for row in panels]
+    for row, of_row in zip(tiles, shown, strict=True):
+        for tile, images in zip(row, of_row, strict=True):
+            np.testing.assert_allclose(tile, images.values[0].reshape(2, 3))
+    titles = [axes.get_title() for axes in panels[1]]
+    assert titles == [
+        "samples,\nz from N(0, I)",
+        "samples,\nz from the fitted latent",
+        "means,\nz from the fitted latent",
+        "reconstructions\nof the data above",
+    ]
 
 
 @pytest.mark.parametrize("columns", [1, 2, 6])

@@ -12,15 +12,23 @@ import pytest
 import xarray as xr
 
 from experiments import fit, fit_report
-from spread_jax import comparison
+from spread_jax import ARMS as TABLE
+from spread_jax import comparison, data_comparison
 from spread_jax.cli import command
 from spread_jax.data import Dataset
 
+OF_SAMPLES = ("frechet", "precision", "recall", "energy_distance", "nearest_train")
+BOTH_LATENTS = (*OF_SAMPLES, "frechet_of_means", "validation_frechet", "common_iw_bound")
+FITTED = "_fitted_latent"
 KEYS = {
     *("train_bound", "test_bound", "test_iw_bound", "worst_test_bound", "bits_per_dim", "kl"),
-    *("active_dims", "min_sigma", "median_sigma", "max_loss_rise", "frechet"),
-    *("precision", "recall"),
-}  # fmt: skip
+    *("active_dims", "min_sigma", "median_sigma", "max_loss_rise", *BOTH_LATENTS),
+    *(f"{name}{FITTED}" for name in BOTH_LATENTS),
+}
+ARMS = (
+    *("vae", "spread_vae", "annealed_spread", "spread_delta", "annealed_delta", "recipe"),
+    *("shared_variance", "fixed_variance"),
+)
 IMAGE_FIGURES = {
     f"{name}.png" for name in ("loss", "sigma", "sigma_over_time", "samples", "traversal", "worst")
 }
@@ -45,8 +53,8 @@ def all_arms(tmp_path_factory):
             sigma_fix=(0.1, 0.3),
             seeds=2,
             iw_samples=8,
-            decoder="delta",
-            fixed_variance=True,
+            arms=ARMS,
+            latent_sizes=(1, 2),
             save_params=True,
         )
     return metrics, out
@@ -64,19 +72,35 @@ def test_the_command_keeps_the_contract_of_its_files(all_arms):
         "classifier_accuracy": metrics["data"]["classifier_accuracy"],
     }
     assert metrics["data"]["classifier_accuracy"] > 0.95
-    names = ["vae", "spread_vae", "shared_variance", "fixed_variance", "spread_delta"]
-    assert list(metrics["arms"]) == names
+    assert tuple(metrics["arms"]) == ARMS
     for arm in metrics["arms"].values():
         assert set(arm) >= KEYS
         assert all(len(arm[key]) == 2 and f"median_{key}" in arm for key in KEYS)
-    assert set(metrics["reference"]) == {"frechet", "precision", "recall", "energy_distance"}
+    assert set(metrics["reference"]) == {*OF_SAMPLES}
+    first = pytest.approx(metrics["suggested_sigma"][1])  # of the arms whose noise falls
     assert [(cell["arm"], cell["sigma_fix"]) for cell in metrics["cells"]] == [
         ("vae", 0),
         *(("spread_vae", s) for s in (0.1, 0.3)),
+        ("annealed_spread", first),
+        *(("spread_delta", s) for s in (0.1, 0.3)),
+        ("annealed_delta", first),
+        ("recipe", first),
         ("shared_variance", 0),
         *(("fixed_variance", s) for s in (0.1, 0.3)),
-        *(("spread_delta", s) for s in (0.1, 0.3)),
     ]
+
+
+@pytest.mark.slow
+def test_the_recipes_own_numbers_are_those_of_its_fitted_latent(all_arms):
+    """Of no other arm they are, but for what both latents share; the recipe is the annealed δ-VAE,
+    whose numbers with that latent are the same."""
+    metrics, _ = all_arms
+    for name, arm in metrics["arms"].items():
+        for key in BOTH_LATENTS:
+            assert (arm[key] == arm[f"{key}{FITTED}"]) == (name == "recipe"), (name, key)
+    recipe, delta = (metrics["arms"][name] for name in ("recipe", "annealed_delta"))
+    for key in BOTH_LATENTS:
+        np.testing.assert_allclose(recipe[key], delta[f"{key}{FITTED}"], rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -112,9 +136,15 @@ def compared(monkeypatch, as_users_run_it):
 
     def compare(judged):
         program = comparison.Program(None, None, None, [{"arm": "vae"}, {"arm": "spread_vae"}])
-        monkeypatch.setattr(comparison, "judge_on_data", lambda *args, **options: judged)
-        monkeypatch.setattr(comparison, "pictures_of_arms", lambda trained, shown, *_, **__: shown)
-        return comparison.compare_on_data([(program, None)], fit.Settings().arms, data), data
+        replaced = {
+            "with_fitted_latents": lambda *args, **options: (None, None),
+            "judge_on_data": lambda *args, **options: judged,
+            "pictures_of_arms": lambda trained, shown, *_, **__: shown,
+        }
+        for name, function in replaced.items():
+            monkeypatch.setattr(data_comparison, name, function)
+        arms = fit.Settings().chosen_arms
+        return data_comparison.compare_on_data([(program, None)], arms, data), data
 
     return compare
 
@@ -158,7 +188,7 @@ def test_numbers_of_an_arm_agree_with_each_other(all_arms):
         assert (np.array(cell["worst_test_bound"]) < cell["test_bound"]).all()
         # more draws of z never loosen the bound, on average
         assert (np.array(cell["test_iw_bound"]) > cell["test_bound"]).all()
-        if cell["arm"] in ("fixed_variance", "spread_delta"):
+        if TABLE[cell["arm"]].variance == "none":
             assert cell["median_sigma"] == [None, None]
         if cell["arm"] == "shared_variance":
             np.testing.assert_allclose(cell["min_sigma"], cell["median_sigma"], rtol=1e-6)
@@ -175,11 +205,11 @@ def test_no_spread_loss_is_below_its_floor(all_arms):
             loss = dataset["loss"].isel(cell=np.flatnonzero(cell))
             assert loss.size
             assert (loss > metrics["floor"]).all()
-        assert dict(dataset.sizes)["cell"] == 8
-        assert dict(dataset["samples"].sizes) == {"cell": 8, "picture": 32, "pixel": 64}
+        assert dict(dataset.sizes)["cell"] == 11
+        assert dict(dataset["samples"].sizes) == {"cell": 11, "picture": 32, "pixel": 64}
         drawn = dataset["samples"].isel(cell=np.flatnonzero(dataset["shown"])).values
         assert np.isfinite(drawn).all()
-        assert len(drawn) == 5  # arms
+        assert len(drawn) == len(ARMS)
         assert all({"long_name", "units"} <= set(dataset[v].attrs) for v in ("loss", "frechet"))
 
 
@@ -192,7 +222,7 @@ def test_a_table_trains_and_has_no_classifier(monkeypatch, tmp_path, capsys):
     assert metrics["data"]["shape"] is None
     assert metrics["data"]["constant_pixels"] == 1
     assert not metrics["data"]["checksum_known"]
-    assert set(metrics["reference"]) == {"energy_distance"}
+    assert set(metrics["reference"]) == {"energy_distance", "nearest_train"}
     assert metrics["reference"]["energy_distance"] > 0
     assert "frechet" not in metrics["arms"]["spread_vae"]
     assert "checksum unknown" in (shown := capsys.readouterr().out)
@@ -295,7 +325,12 @@ def refused(monkeypatch, capsys, folder, *arguments):
         ("--sigma-fix", ["0"]),
         ("--sigma-fix", ["0.1", "nan"]),
         ("--sigma-fix", ["0.1", "0.1"]),
+        ("--arms", ["spread_delta", "anything"]),
+        ("--arms", ["vae", "vae"]),
+        ("--anneal-from", ["0"]),
+        ("--common-sigma", ["-1"]),
         ("--latent-dim", ["0"]),
+        ("--latent-sizes", ["1", "0"]),
         ("--iw-samples", ["0"]),
         ("--learning-rate", ["-1"]),
         ("--steps", ["0"]),
@@ -322,6 +357,12 @@ def test_a_table_has_no_convolutions(monkeypatch, capsys, tmp_path):
         monkeypatch, capsys, tmp_path / "run", "--data", tmp_path / "x.npy", "--network", "conv"
     )
     assert "--network" in error
+
+
+def test_arms_are_chosen_by_name_in_the_order_of_the_table():
+    assert list(fit.Settings(arms=("recipe", "vae")).chosen_arms) == ["vae", "recipe"]
+    every = fit.Settings(arms=("all",)).chosen_arms
+    assert set(TABLE) - set(every) == {"wgan_gp", "clean_encoder", "optimal_variance"}
 
 
 @pytest.mark.parametrize("steps", [1, 7, 99, 100, 3000, 4000, 9375, 10_000])

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spread_jax import gaussian_spread
 from spread_jax.data import Dataset
 from spread_jax.judgement import each_run
 from spread_jax.pictures import TRAVERSED, pictures
@@ -11,19 +12,34 @@ DATA = Dataset("by hand", *(RNG.normal(size=(n, 3)).astype(np.float32) for n in 
 
 
 def test_pictures_of_the_linear_vae_are_known(linear_vae, runs_by_hand):
-    """Truths: z W at z = 0.3 y₀ for reconstructions, and at -2 to 2 for the traversal; the run's
-    own samples and bounds."""
-    params = {"w": jnp.tile(linear_vae.params["w"], (1, 1, 1))}
-    (run,) = each_run(linear_vae.vae, runs_by_hand(params), DATA)
-    noise = RNG.normal(size=(4, 3)).astype(np.float32)
-    drawn = pictures(run, noise, 4)
+    """Truths: z W at z = 0.3 y₀ for reconstructions, and at -2 to 2 for the traversal; the samples
+    of each of the four runs, whose W differ."""
+
+    def run_of(share, model=linear_vae.vae):
+        params = {"w": share * jnp.tile(linear_vae.params["w"], (1, 1, 1))}
+        return next(each_run(model, runs_by_hand(params), DATA))
+
+    run, own, fitted = (run_of(share) for share in (1.0, 2.0, 3.0))
+    means = run_of(4.0, linear_vae.vae.without_variance())
+    drawn = pictures(run, own, fitted, means, 4)
     w = np.asarray(linear_vae.params["w"])
     np.testing.assert_allclose(drawn["reconstructions"], 0.3 * DATA.test[:4, :1] @ w, rtol=1e-5)
     np.testing.assert_allclose(drawn["traversal"], (TRAVERSED[:, None] @ w)[None], rtol=1e-5)
-    np.testing.assert_array_equal(drawn["samples"], run.samples[:4])
-    np.testing.assert_allclose(drawn["spread_samples"], run.samples[:4] + noise, rtol=1e-6)
-    np.testing.assert_allclose(drawn["bound"], run.bound(DATA.test).elbo, rtol=1e-6)
     assert dict(drawn["traversal"].sizes) == {"latent": 1, "value": 9, "pixel": 3}
+    truths = {"samples": own, "normal_samples": run, "fitted_samples": fitted}
+    for name, of_run in {**truths, "fitted_means": means}.items():
+        np.testing.assert_array_equal(drawn[name], of_run.samples[:4])
+    # without a variance all samples lie on the line of W
+    np.testing.assert_allclose(drawn["fitted_means"], drawn["fitted_means"][:, :1] / w[:, :1] * w)
+
+
+def test_reconstructions_are_of_data_with_the_runs_own_noise(linear_vae, runs_by_hand):
+    """Truth: z W at z = 0.3 y₀, where y has the noise that the spread adds."""
+    params = {"w": jnp.tile(linear_vae.params["w"], (1, 1, 1))}
+    run = next(each_run(linear_vae.vae, runs_by_hand(params, {"sigma_fix": 0.5}), DATA))
+    y = gaussian_spread(0.5).sample(jax.random.key(0), jnp.asarray(DATA.test[:4]))
+    drawn = pictures(run, run, run, run, 4)["reconstructions"]
+    np.testing.assert_allclose(drawn, 0.3 * y[:, :1] @ linear_vae.params["w"], rtol=1e-5)
 
 
 def test_a_traversal_goes_along_the_latents_that_the_data_move_most(linear_vae, runs_by_hand):
@@ -40,7 +56,7 @@ def test_a_traversal_goes_along_the_latents_that_the_data_move_most(linear_vae, 
     )
     params = {"w": jnp.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])}
     (run,) = each_run(two, runs_by_hand(params), DATA)
-    drawn = pictures(run, np.zeros((4, 3), np.float32), 4)["traversal"]
+    drawn = pictures(run, run, run, run, 4)["traversal"]
     expected = np.zeros((2, 9, 3))
     expected[0, :, 1] = expected[1, :, 0] = TRAVERSED
     np.testing.assert_allclose(drawn, expected, rtol=1e-6)

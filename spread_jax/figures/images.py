@@ -111,7 +111,7 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     arms = style.shown_arms(dataset)
     images = dataset["worst"].values
     image_height = min(1.2, 0.9 * style.PAGE / len(images) * shape[0] / shape[1])
-    figure = Figure((style.PAGE, 0.65 + image_height + LINE_OF_BOUNDS / 72 * len(arms)))
+    figure = Figure((style.PAGE, 0.85 + image_height + LINE_OF_BOUNDS / 72 * len(arms)))
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for i, (axes, x) in enumerate(zip(panels, images, strict=True)):
         axes.imshow(x.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
