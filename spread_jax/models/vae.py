@@ -174,8 +174,8 @@ def watch_sigma(vae: VAE, points: Float[Array, "m dim"]) -> Observe:
 
     Returns:
       ``sigma [dim]``, the geometric mean over the points, ``min_sigma`` and ``median_sigma``; and
-      ``joint_sigma``, the smallest :func:`spread_jax.models.vae.joint_sigma` of a point, at one draw of
-      its posterior, always the same draw. In data units; nothing for a deterministic decoder.
+      ``joint_sigma``, the smallest :func:`joint_sigma` of a point, at one draw of its posterior,
+      always the same draw. In data units; nothing for a deterministic decoder.
     """
 
     def observe(params: PyTree) -> dict[str, Array]:
