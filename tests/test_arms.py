@@ -73,6 +73,7 @@ def test_arms_by_numbers_are_the_librarys_bounds(arm, on_data, on_model):
     np.testing.assert_allclose(bound_of(arm).elbo, expected.elbo, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arm", "beta"), [("spread_vae", 1.0), ("beta_vae", 4.0)])
 def test_a_steps_loss_is_beta_kl_less_the_likelihood(arm, beta):
     training, _ = make(arm)
@@ -115,6 +116,7 @@ def test_the_clean_encoder_integrates_the_noise():
     np.testing.assert_allclose(bound.posterior, posterior, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_data", [0.0, 1.0])
 def test_the_analytic_sigma_is_the_best_shared_one(on_data):
     """Truth: the learned shared σ, searched over, with and without noise on the data."""
@@ -155,6 +157,7 @@ def test_the_optimal_variance_is_that_of_its_samples():
     np.testing.assert_allclose(var, np.full((4, 2), np.exp(-1.4)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_critic_and_generator_take_turns_and_every_turn_counts():
     training, _ = make("wgan_gp")
     step = jax.jit(training.train_step)
@@ -253,6 +256,7 @@ def test_only_the_last_fifth_of_the_steps_settles():
         assert largest_move(at) == pytest.approx(1e-3 * share * bias(at), rel=1e-3, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_decays_to_nothing():
     """(1 + cos πt/T) / 2 is 0 from the last step on: then nothing moves."""
     training, _ = make("learning_rate_decay", num_steps=2)
@@ -266,6 +270,7 @@ def test_a_learning_rate_decays_to_nothing():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_clipped_gradient_has_norm_one():
     """Truth: Adam's first moment is a tenth of the gradient, which is of another norm."""
     norms = {}

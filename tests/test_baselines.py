@@ -91,6 +91,7 @@ def test_every_arm_has_its_row_and_its_line_of_the_table(tmp_path, capsys):
     assert all(baselines_report.arms()[name].label in table for name in fresh)
 
 
+@pytest.mark.slow
 def test_a_finite_data_set_is_all_that_a_run_sees():
     """One point of five: without noise and without learning, the loss repeats itself."""
     settings = baselines.Settings(**{**SMALL, "data_size": (5,), "learning_rate": 1e-3})

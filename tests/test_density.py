@@ -50,6 +50,7 @@ def test_a_density_that_is_summed_over_the_points_is_refused():
         summed.bound(1.0, jax.random.key(0), jnp.ones((4, 3)), sj.gaussian_spread(SIGMA))
 
 
+@pytest.mark.slow
 def test_noise_that_is_not_gaussian_is_refused_by_name():
     with pytest.raises(ValueError, match="must be Gaussian"):
         GAUSSIAN.sample(1.0, jax.random.key(0), 4, sj.laplace_spread(0.1))

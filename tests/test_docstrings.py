@@ -54,7 +54,13 @@ WITH_EXAMPLE = {
 }
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLE)
+SLOW = {"model_training", "judge", "fit", "load", "aggregate_latent", "make_training", "sweep"}
+"""Examples that train: five seconds each, most of it compiling."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in WITH_EXAMPLE]
+)
 def test_the_example_works_as_it_stands(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # for the files it writes
     example = doctest.DocTestParser().get_doctest(

@@ -128,6 +128,7 @@ def test_a_sweep_that_no_arm_describes_is_named_by_its_axis(arms):
     assert [axes.get_title() for axes in figure.axes] == ["sigma_fix 0", "sigma_fix 0.1"]
 
 
+@pytest.mark.slow
 def test_runs_without_an_axis_are_one_panel_and_several_axes_need_a_choice(tmp_path):
     training = sj.model_training(
         sj.mixture_model(2, 1), sample_batch=lambda key, data, hyper: jnp.zeros((2, 2)), num_steps=3

@@ -138,6 +138,7 @@ def test_isotropic_ica_step_is_the_exact_posterior_of_many_samples():
     assert 0.1 < effective < 1
 
 
+@pytest.mark.slow
 def test_ordinary_em_stands_still_from_its_first_iteration_on():
     """gamma 1e-3: 60 iterations change A by less than 1 %, with fresh data batches and samples."""
     drawn = problem("laplace", 1e-3, points=2000, observed=20, latent=10)

@@ -87,6 +87,7 @@ def test_leading_axes_are_a_batch():
         MODEL.log_prob(PARAMS, y[0, :4, :1], spread)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 0.2, [0.3, 0.0, 0.1]])
 def test_a_traced_sigma_is_a_concrete_one(sigma):
     """0 among them, where Σ is exactly 0; factors of full rank, which have a density without it."""
@@ -103,6 +104,7 @@ def test_a_traced_sigma_is_a_concrete_one(sigma):
     np.testing.assert_allclose(found, covariance, rtol=4 * FLOAT32, atol=0)
 
 
+@pytest.mark.slow
 def test_noise_that_is_not_gaussian_is_refused():
     """With concrete parameters by name, with traced ones as NaN."""
     nearly_gaussian = sj.with_gaussian(sj.laplace_spread(1.0), 3.0)
@@ -118,6 +120,7 @@ def test_noise_that_is_not_gaussian_is_refused():
     assert np.isnan(of_laplace(0.1)).all()
 
 
+@pytest.mark.slow
 def test_the_gradient_at_singular_factors_is_that_of_float64():
     """Truth: central differences of SciPy's float64 densities, steps of 1e-5."""
     covariance = 0.01 * np.eye(DIM)
@@ -173,6 +176,7 @@ def test_the_bound_is_the_density_of_one_draw_and_it_is_a_model():
     assert not bound.kl.any()
 
 
+@pytest.mark.slow
 def test_training_finds_two_modes_and_their_constant_column():
     """Truths: means ±1 and 0.7, std 0.1 and 0. Near 0 the loss of the constant column's std s is
     s⁴ / 4σ⁴, and its gradient over n points scatters by √2 s / σ²√n, so Adam at rate η walks

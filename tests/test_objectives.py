@@ -224,6 +224,7 @@ def test_one_importance_sample_at_the_exact_posterior_is_exact():
     np.testing.assert_allclose(bound, model.log_prob(y), rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_samples_decoded_at_once_change_the_memory_only():
     x = sample_two_modes(KEY, 16)
     bounds = [
@@ -283,6 +284,7 @@ def test_deterministic_decoder_samples_its_mean():
     assert set(np.unique(x)) <= {0.0, 2.0}
 
 
+@pytest.mark.slow
 def test_leading_axes_of_any_number_broadcast():
     x = sample_two_modes(KEY, 24)
     model = two_mode_model(0.1)

@@ -155,6 +155,7 @@ def test_points_that_are_no_finite_table_are_refused(y):
         oracles.deconvolved_mixture(y, 0.1, START)
 
 
+@pytest.mark.slow
 def test_spread_vae_on_frozen_noise_reaches_the_deconvolved_mixture():
     """One frozen noise draw a point makes the spread ELBO, at the exact posterior, this mixture's
     likelihood. So the bound may not beat the oracle's, and the decoder must come near it: means

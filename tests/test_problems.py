@@ -122,6 +122,7 @@ def test_a_dataset_has_three_parts_of_different_points(make):
     assert len(np.unique(points, axis=0)) == 70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PROBLEMS)
 def test_a_problems_vae_has_its_latent_and_learns_from_its_batches(make):
     """A step along the gradient of the bound of a batch raises that bound."""

@@ -19,6 +19,7 @@ def run_examples(monkeypatch, tmp_path, **shorter):
     return names
 
 
+@pytest.mark.slow
 def test_the_examples_fit_and_sweep(monkeypatch, tmp_path):
     shorter = "sj.fit(jax.random.key(1), x, num_steps=60, num_seeds=1, quiet=True)"
     names = run_examples(monkeypatch, tmp_path, fit=shorter, steps="num_steps=60")

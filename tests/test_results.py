@@ -59,6 +59,7 @@ def test_an_unknown_run_is_refused(capsys, monkeypatch):
     assert "--only nothing: must be one of toy-0.03" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_command_of_the_pages_parses():
     """--help after the flags: tyro checks what stands before it."""
     for run in RUNS.values():

@@ -449,6 +449,7 @@ def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(tr
     assert size < 100_000
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
     """Truth: what was begun; its checkpoint is left as it is."""
 
