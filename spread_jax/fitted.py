@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -130,7 +131,7 @@ class Fitted:
           x: rows like those that were fitted.
 
         Raises:
-          ValueError: if the rows have other columns or another size.
+          ValueError: if the rows have other columns or another size, or there are none.
         """
         return self._by_rows(self._bound, key, x)
 
@@ -219,6 +220,8 @@ class Fitted:
 
     def _by_rows(self, function: Any, key: PRNGKeyArray, x: Any) -> NDArray[np.float32]:
         z = np.asarray(self.transform.apply(x), np.float32)
+        if not len(z):
+            raise ValueError("must be one row or more, not none")
         size = min(len(z), ROWS_AT_ONCE)
         parts = []
         for i, start in enumerate(range(0, len(z), size)):
@@ -267,18 +270,21 @@ def load(folder: Path | str) -> Fitted:
     accepted = f"{folder}: must be a folder that Fitted.save wrote"
     try:
         described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        with np.load(folder / ARRAYS, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with (folder / ARRAYS).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError(f"{ARRAYS} is one array")
+            arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise ValueError(f"{accepted}; {Path(error.filename).name} is missing") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise ValueError(f"{accepted}; it is damaged ({error})") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ValueError(f"{accepted}; {DESCRIPTION} describes something else")
-    if described["version"] != VERSION:
+    if described.get("version") != VERSION:
         raise ValueError(
-            f"{folder}: is of version {described['version']} of the format, and this spread_jax "
-            f"reads version {VERSION}"
+            f"{folder}: is of version {described.get('version')!r} of the format, and this "
+            f"spread_jax reads version {VERSION}"
         )
     try:
         ((kind, transform),) = described["transform"].items()
@@ -292,15 +298,32 @@ def load(folder: Path | str) -> Fitted:
             choices=described["choices"],
             loss=arrays["loss"],
         )
-        wanted = jax.tree.map(
-            lambda leaf: leaf.shape, jax.eval_shape(fitted.vae.init, jax.random.key(0))
+        wanted = jax.tree.map(_form, jax.eval_shape(fitted.vae.init, jax.random.key(0)))
+        is_whole = wanted == jax.tree.map(_form, fitted.params) and (
+            fitted.latent.means.shape[1] == fitted.architecture["latent_dim"]
         )
-        found = jax.tree.map(np.shape, fitted.params)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if is_whole:
+            _require_usable(fitted)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{accepted}; {DESCRIPTION} or {ARRAYS} is damaged ({error})") from None
-    if wanted != found:
+    if not is_whole:
         raise ValueError(f"{accepted}; {ARRAYS} holds the numbers of another model")
     return fitted
+
+
+def _form(leaf: Any) -> str:
+    return f"{leaf.dtype} {leaf.shape}"
+
+
+def _require_usable(fitted: Fitted) -> None:
+    """Raises what its first use would raise."""
+    if not (isinstance(fitted.sigma, float) and 0 < fitted.sigma < math.inf):
+        raise ValueError(f"sigma must be a finite number above 0, got {fitted.sigma!r}")
+    if not isinstance(fitted.choices, dict):
+        raise TypeError("choices must be an object")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((fitted.params, fitted.latent))):
+        raise ValueError("parameters must be finite")
+    fitted.transform.inverse(np.zeros((1, fitted.architecture["dim"]), np.float32))
 
 
 def model_of(architecture: dict[str, Any]) -> VAE:

@@ -114,6 +114,7 @@ def fit(
         noise_end=noise_end,
         learning_rate=learning_rate,
     )
+    _require_whole_numbers(hidden=hidden, latent_sizes=latent_sizes)
     with stage_line(quiet) as on_stage:
         on_stage("looking at the data")
         data, transform = prepare(x)
@@ -126,7 +127,7 @@ def fit(
         num_steps = int(min(max(epochs, FEWEST_STEPS), MOST_STEPS))
     architecture = {
         **{"dim": data.train.shape[1], "latent_dim": int(latent_dim), "network": network},
-        "hidden": list(hidden or (WIDE if data.shape else NARROW)),
+        "hidden": list((WIDE if data.shape else NARROW) if hidden is None else map(int, hidden)),
         **{"shape": list(data.shape) if data.shape else None, "variance": variance},
     }
     model = model_of(architecture)
@@ -198,7 +199,12 @@ def prepare(x: Data) -> tuple[Dataset, Transform]:
     if isinstance(x, str | Path):
         x = load_dataset(x)
     if isinstance(x, Dataset):
+        if not len(x.validation):
+            raise ValueError(
+                f"{x.name}: must have validation rows to choose the seed by, it has none"
+            )
         if x.shape is not None:
+            _require_pixels(x)
             return x, Images(*x.shape, is_uint8=False)
         transform = Table.of(x.train)
         return _split("data", transform.apply(x.train), transform.apply(x.validation)), transform
@@ -230,6 +236,10 @@ def last_spread(hyper: Hyper) -> Spread:
 
 
 def _two_parts(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(z) < 3:
+        raise ValueError(
+            f"must be data of 3 rows or more, one of them for validation, not {len(z)}"
+        )
     count = min(max(1, round(SHARE_OF_VALIDATION * len(z))), MOST_VALIDATION)
     validation, train = np.split(np.random.default_rng(0).permutation(len(z)), [count])
     return z[train], z[validation]
@@ -267,9 +277,30 @@ def _require_in_range(**arguments: Any) -> None:
         if value is None:
             continue
         if name in ("num_seeds", "num_steps", "batch_size", "latent_dim"):
-            if not (isinstance(value, int | np.integer) and value >= 1):
+            if not _is_whole(value):
                 raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
         elif not (isinstance(value, int | float | np.number) and 0 < value < math.inf):
             raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
         elif name == "noise_end" and value > 1:
             raise ValueError(f"noise_end must be at most 1, got {value!r}")
+
+
+def _require_whole_numbers(**arguments: Any) -> None:
+    """None is what is not given."""
+    for name, values in arguments.items():
+        is_sequence = isinstance(values, Sequence | np.ndarray)
+        if values is not None and not (is_sequence and all(_is_whole(value) for value in values)):
+            raise ValueError(f"{name} must be a sequence of whole numbers >= 1, got {values!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+
+
+def _require_pixels(data: Dataset) -> None:
+    size = math.prod(data.shape or ())
+    for x in (data.train, data.validation):
+        # not of NaN either
+        if x.ndim != 2 or x.shape[1] != size or not (len(x) and x.min() >= 0 and x.max() <= 1):
+            wanted = f"rows of {size} pixels in [0, 1], as its shape {data.shape} says"
+            raise ValueError(f"{data.name}: must have {wanted}")

@@ -74,3 +74,9 @@ def test_the_form_is_json_and_comes_back():
 def test_what_are_no_such_images_is_refused(x, said):
     with pytest.raises(ValueError, match=said):
         Images(3, 4, False).apply(x)
+
+
+@pytest.mark.parametrize("shape", [(2, 11), (12,), (2, 3, 4)])
+def test_rows_of_another_width_are_no_images(shape):
+    with pytest.raises(ValueError, match="must be"):
+        Images(3, 4, False).inverse(np.zeros(shape))

@@ -20,6 +20,8 @@ def columns_of(x: Any) -> tuple[str, list[tuple[Column, np.ndarray]]]:
     Raises:
       ValueError: naming the column and row of what is none of these; for what is no table.
     """
+    if hasattr(x, "__array__") and not isinstance(x, np.ndarray | pd.DataFrame | pd.Series):
+        x = np.asarray(x)  # JAX's, for one
     if isinstance(x, np.ndarray | list | tuple):
         require(not np.ma.is_masked(x), "an array without masked entries: fill them")
         try:

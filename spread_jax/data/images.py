@@ -45,8 +45,15 @@ class Images(NamedTuple):
         return as_rows(x)
 
     def inverse(self, z: ArrayLike) -> np.ndarray:
-        """Images, their pixels cut to [0, 1]; of uint8, rounded to whole numbers up to 255."""
-        pixels = np.clip(np.asarray(z), 0, 1).reshape(-1, *self.shape)
+        """Images, their pixels cut to [0, 1]; of uint8, rounded to whole numbers up to 255.
+
+        Raises:
+          ValueError: if z is of another width.
+        """
+        z = np.asarray(z)
+        if z.shape[1:] != (self.height * self.width,):
+            raise ValueError(f"must be [n, {self.height * self.width}], not of shape {z.shape}")
+        pixels = np.clip(z, 0, 1).reshape(-1, *self.shape)
         return np.round(255 * pixels).astype(np.uint8) if self.is_uint8 else pixels
 
     def assumptions(self) -> list[str]:
