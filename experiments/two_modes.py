@@ -136,19 +136,13 @@ def judge(
 ) -> "xr.Dataset":
     """Judged by every metric of the two modes, each sigma_fix described by its arm.
 
-    ``divergences``, ``sigma_fix`` or ``reference``, are those of two_mode_metrics.
+    ``divergences``, ``sigma_fix`` or ``reference``, are those of judge_two_modes.
     """
-    import jax
+    from spread_jax.problems.two_modes import judge_two_modes
 
-    from spread_jax.problems.two_modes import two_mode_metrics, two_mode_scale
-
-    metrics = [
-        *two_mode_metrics(settings.data_std, **divergences),
-        *sj.metrics.runaway_alarm("std", two_mode_scale(settings.data_std)),
-        sj.metrics.NONFINITE,
-    ]
-    data = sj.problems.two_modes(settings.data_std).dataset(jax.random.key(settings.seed), 1)
-    judged = sj.judge(make_model(settings), runs, data, metrics)
+    judged = judge_two_modes(
+        make_model(settings), runs, settings.data_std, seed=settings.seed, **divergences
+    )
     return sj.comparison.describe(judged, [sj.ARMS[name] for name in arms], "sigma_fix")
 
 

@@ -9,13 +9,16 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.S)
+
+
 @pytest.fixture
 def run_blocks(monkeypatch, tmp_path):
     """``(page, shorter) -> names`` of its Python blocks, run one after another in a new folder."""
 
     def run(page, shorter, blocks=slice(None)):
-        found = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.S)
-        code = "\n".join(found[blocks])
+        code = "\n".join(blocks_of(page)[blocks])
         for setting, small in shorter.items():
             assert setting in code
             code = code.replace(setting, small)
@@ -26,6 +29,12 @@ def run_blocks(monkeypatch, tmp_path):
         return names
 
     return run
+
+
+@pytest.mark.parametrize(("page", "place"), [("sweeps.md", 0), ("your_data.md", 1)])
+def test_what_a_command_does_is_ten_lines_of_python(page, place):
+    """As README says."""
+    assert sum(bool(line.strip()) for line in blocks_of(page)[place].splitlines()) <= 10
 
 
 @pytest.mark.slow
@@ -58,16 +67,19 @@ def test_your_own_data_is_trained_on_and_the_spread_is_nearer(run_blocks, capsys
 @pytest.mark.slow
 def test_every_arm_side_by_side_is_what_fit_does(run_blocks):
     """One cell of each arm is shown; of the spread arm's two the one that is best on validation
-    data, by the median of the same numbers."""
+    data, by the median of the same numbers. The recipe's own numbers are of its fitted latent."""
     shorter = {"num_steps=3_000": "num_steps=100", "num_seeds=3": "num_seeds=1"}
     shorter["latent_dim=20"] = "latent_dim=4, hidden=(32,)"
     names = run_blocks("your_data.md", shorter, slice(1, 2))
     judged, shown = names["compared"].cells, names["compared"].shown
-    assert list(judged["arm"].values) == ["vae", "spread_vae", "spread_vae", "shared_variance"]
-    assert list(shown["arm"].values) == ["vae", "spread_vae", "shared_variance"]
+    names = ["vae", "spread_vae", "shared_variance", "recipe"]
+    assert list(shown["arm"].values) == names
+    assert list(judged["arm"].values) == ["vae", "spread_vae", *names[1:]]
     of_spread = judged["validation_frechet"].values[1:3, 0]
     assert shown["validation_frechet"].values[1, 0] == of_spread.min()
     assert np.isfinite(shown["frechet"]).all()
+    recipe = shown.isel(cell=3)
+    np.testing.assert_array_equal(recipe["frechet"], recipe["frechet_fitted_latent"])
 
 
 def test_the_reference_has_every_module():

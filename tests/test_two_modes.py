@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from spread_jax import aggregate, guard, judge
+from spread_jax import aggregate, guard, judge, sweep
 from spread_jax.data import Dataset
 from spread_jax.latents import bernoulli_latent
 from spread_jax.metrics import NONFINITE, energy_distance
@@ -12,10 +12,12 @@ from spread_jax.problems import two_mode_mixture
 from spread_jax.problems.deconvolution import two_component_vae
 from spread_jax.problems.two_modes import (
     energy_distance_of_components,
+    judge_two_modes,
     recovered_two_modes,
     spread_kl_of_components,
     two_mode_metrics,
     two_mode_scale,
+    two_mode_training,
     watch_components,
 )
 
@@ -151,3 +153,16 @@ def test_widths_are_judged_by_the_runs_own_data_std(runs):
     judged = judged_by_hand(other)
     assert not judged["recovered"].any()
     np.testing.assert_allclose(judged["std_error"][:2], [0.2, 0.8], rtol=1e-6)
+
+
+def test_default_runs_are_trained_and_judged_with_one_call_each():
+    """Truth: the metrics of the last record, and at σ_fix 0 the plain VAE's label."""
+    vae, training = two_mode_training(0.2, hidden=(4,), batch_size=8, num_steps=3)
+    grid = {"sigma_fix": [0.0, 0.1], "learning_rate": 1e-3}
+    runs = sweep(training, grid, num_seeds=2)
+    judged = judge_two_modes(vae, runs, 0.2, sigma_fix=0.1)
+    mean, std = (runs.dataset[name].values[1, 0, -1].astype(float) for name in ("mean", "std"))
+    expected = spread_kl_of_components(mean, std, 0.2, 0.1)
+    assert judged["spread_kl"].values[1, 0] == pytest.approx(expected)
+    assert list(judged["label"].values) == ["plain VAE", "spread VAE"]
+    assert {"alarm_step", "nonfinite", "recovered"} <= set(judged)

@@ -1,26 +1,30 @@
 """The failure case: two modes on a line of the plane, its exact truth, and its metrics."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from spread_jax.judgement import Metric, Run
+from spread_jax.arms import ARMS
+from spread_jax.comparison import describe
+from spread_jax.judgement import Metric, Run, judge
 from spread_jax.latents import bernoulli_latent
-from spread_jax.metrics import energy_distance
+from spread_jax.metrics import NONFINITE, energy_distance, runaway_alarm
 from spread_jax.models.model import Observe
 from spread_jax.models.networks import BernoulliEncoder
 from spread_jax.models.vae import VAE
 from spread_jax.oracles import GaussianMixture, spread_kl
 from spread_jax.problems.problem import Problem
-from spread_jax.sweeps import Variable
+from spread_jax.sweeps import Sweep, Variable
+from spread_jax.training import Training, model_training
 
 Moments = NDArray[np.float64]  # ``[2 components, 2]``
 
@@ -120,6 +124,58 @@ def two_mode_metrics(
         Metric("sigma_x", units, "", sigma_x, "std of a mode"),
         Metric("position_bias", units, "", bias, "half the distance of the modes, less 1"),
     ]
+
+
+def two_mode_training(
+    data_std: float = 0.1,
+    *,
+    hidden: Sequence[int] = (64,),
+    batch_size: int = 128,
+    num_steps: int = 10_000,
+) -> tuple[VAE, Training]:
+    """A VAE of the two modes, and its training on fresh batches, whose components are recorded.
+
+    Args:
+      data_std: as in :func:`two_modes`.
+      hidden: widths of the hidden layers of encoder and decoder.
+      batch_size, num_steps: of Adam, whose ``learning_rate`` the grid gives.
+    """
+    problem = two_modes(data_std)
+    vae = problem.vae(hidden)
+    observe = watch_components(vae)
+    training = model_training(
+        vae, sample_batch=problem.batches(batch_size), num_steps=num_steps, observe=observe
+    )
+    return vae, training
+
+
+def judge_two_modes(
+    model: VAE,
+    runs: Sweep,
+    data_std: float,
+    *,
+    sigma_fix: float | None = None,
+    reference: float | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Runs that observed :func:`watch_components`, by every metric of the two modes.
+
+    Each ``sigma_fix`` is described by its arm, as figures show it: 0 is the plain VAE.
+
+    Args:
+      model, runs: what was trained on two modes of this ``data_std``.
+      sigma_fix, reference: as in :func:`two_mode_metrics`.
+      seed: of the held-out points.
+    """
+    metrics = [
+        *two_mode_metrics(data_std, sigma_fix, reference),
+        *runaway_alarm("std", two_mode_scale(data_std)),
+        NONFINITE,
+    ]
+    data = two_modes(data_std).dataset(jax.random.key(seed), 1)
+    judged = judge(model, runs, data, metrics)
+    arms = [ARMS["spread_vae" if sigma else "vae"] for sigma in judged["sigma_fix"].values]
+    return describe(judged, arms, "sigma_fix")
 
 
 def two_mode_scale(data_std: float) -> float:
