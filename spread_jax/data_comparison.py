@@ -173,41 +173,27 @@ def judge_on_data(
         long_name=f"{weighted.long_name}, noise {common_sigma:g} for all",
     )
     common = gaussian_spread(common_sigma)
+    of_means = [_renamed(metric, "_of_means", ", means") for metric in quality]
+    at_the_end, on_validation = {"spread": program.spread}, {"part": "validation"}
     parts = []
-    for model, of_model, suffix in ((program.model, runs, ""), (fitted_model, fitted_runs, FITTED)):
-        words = ", fitted latent" if suffix else ""
-
-        def judged(
-            model: Any,
-            metrics: Sequence[Metric],
-            of_model: Sweep = of_model,
-            suffix: str = suffix,
-            words: str = words,
-            **options: Any,
-        ) -> xr.Dataset:
+    for model, its, suffix in ((program.model, runs, ""), (fitted_model, fitted_runs, FITTED)):
+        ways: list[tuple[Any, list[Metric], dict[str, Any]]] = [
+            (model, of_samples if suffix else every, at_the_end),
+            (model.without_variance(), of_means, at_the_end),
+            (model, [in_common], {"spread": lambda hyper: common}),
+            (model, [chooser(data, classifier)], at_the_end | on_validation),
+        ]
+        for judged_model, wanted, options in ways:
             named = [
-                metric._replace(name=metric.name + suffix, long_name=metric.long_name + words)
-                for metric in metrics
+                _renamed(metric, suffix, ", fitted latent" * bool(suffix)) for metric in wanted
             ]
-            options = {
-                "spread": program.spread,
-                "num_samples": MAX_SAMPLES,
-                "seed": seed,
-                **options,
-            }
-            return judge(model, of_model, data, named, **options)
-
-        of_means = [
-            metric._replace(name=f"{metric.name}_of_means", long_name=f"{metric.long_name}, means")
-            for metric in quality
-        ]
-        parts += [
-            judged(model, of_samples if suffix else every),
-            judged(model.without_variance(), of_means),
-            judged(model, [in_common], spread=lambda hyper: common),
-            judged(model, [chooser(data, classifier)], part="validation"),
-        ]
+            options = {"num_samples": MAX_SAMPLES, "seed": seed, **options}
+            parts.append(judge(judged_model, its, data, named, **options))
     return xr.merge(parts, compat="override", combine_attrs="override")
+
+
+def _renamed(metric: Metric, suffix: str, words: str) -> Metric:
+    return metric._replace(name=metric.name + suffix, long_name=metric.long_name + words)
 
 
 def chooser(data: Dataset, classifier: Classifier | None) -> Metric:
