@@ -294,8 +294,7 @@ def _require_whole_numbers(**arguments: Any) -> None:
 
 
 def _is_whole(value: Any) -> bool:
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_whole and bool(value >= 1)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _require_pixels(data: Dataset) -> None:
