@@ -6,8 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from spread_jax import annealed_noise, model_training, rows
-from spread_jax.models.vae import make_vae
+from spread_jax import annealed_noise, make_training
 from spread_jax.schedules import at_the_end, settling_adam
 
 
@@ -88,22 +87,16 @@ def test_after_every_step_the_learning_rate_stays_whole():
 
 
 def test_a_run_sees_the_noise_of_its_schedule():
-    """Truth: the loss of a run of one step at step 0 and of the last, at σ by hand."""
-    seen = []
-    vae = make_vae(2, latent_dim=1, hidden=(2,), variance="none")
-
-    def spread(hyper):
-        seen.append(hyper["sigma_fix"])
-        from spread_jax import gaussian_spread
-
-        return gaussian_spread(hyper["sigma_fix"])
-
-    training = model_training(
-        vae, sample_batch=rows(4), num_steps=10, spread=spread, schedule=annealed_noise(10)
+    """Truth: the closed form at each of 10 steps, by a loss that is σ itself."""
+    training = make_training(
+        init_params=lambda key: jnp.zeros(()),
+        loss_fn=lambda params, key, x, hyper: hyper["sigma_fix"] + 0 * params,
+        sample_batch=lambda key, data, hyper: jnp.zeros(()),
+        optimizer=settling_adam(10),
+        num_steps=10,
+        schedule=annealed_noise(10),
     )
     hyper = {"sigma_fix": 0.5, "noise_end": 0.1, "learning_rate": 0.01}
-    state = training.init(jax.random.key(0), hyper)._replace(data=jnp.zeros((20, 2)))
-    with jax.disable_jit():
-        for step in (0, 4, 9):
-            training.train_step(state._replace(step=jnp.int32(step)))
-    np.testing.assert_allclose(seen, [0.5, 0.5 * 0.1**0.5, 0.05], rtol=1e-5)
+    loss = jax.jit(training.train)(jax.random.key(0), hyper)[1]["loss"]
+    t = np.minimum(np.arange(10) / 8, 1)
+    np.testing.assert_allclose(loss, 0.5 * 0.1 ** ((1 - np.cos(np.pi * t)) / 2), rtol=1e-5)
