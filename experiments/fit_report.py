@@ -104,13 +104,16 @@ OF_SAMPLES = {
     "energy\ndistance": "energy_distance",
     "nearest\ntrain-\ning row": "nearest_train",
 }
-WIDTH = 105
+WIDTH = 112
 
 
 def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
     arms, reference = metrics["arms"], metrics["reference"]
     has_classes = "frechet" in reference
-    wanted = {title: key for title, key in OF_SAMPLES.items() if key in reference}
+    # what samples are judged by first, with either latent; the others with the fitted one
+    measure, title = ("frechet", "Fréchet") if has_classes else ("energy_distance", "energy")
+    others = (key for key in OF_SAMPLES if OF_SAMPLES[key] in reference)
+    wanted = {key: OF_SAMPLES[key] for key in others if OF_SAMPLES[key] != measure}
     of_training, of_samples = [], []
     for name, arm in arms.items():
         sigma = f", {arm['sigma_fix']:.3g}" if arm["sigma_fix"] else ""
@@ -119,13 +122,13 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
         if sj.ARMS[name].is_annealed:
             row[1] = "-"  # its loss rises because its noise falls
         of_training.append([label, *row])
-        plain = "-" if sj.ARMS[name].fitted_latent else number_text(arm.get("median_frechet"))
-        frechet = [plain, *_with_interval(arm, "frechet_fitted_latent")] if has_classes else []
+        plain = None if sj.ARMS[name].fitted_latent else arm.get(f"median_{measure}")
+        first = [number_text(plain), *_with_interval(arm, f"{measure}_fitted_latent")]
         row = [number_text(arm.get(f"median_{key}_fitted_latent")) for key in wanted.values()]
-        of_samples.append([label, *frechet, *row])
+        of_samples.append([label, *first, *row])
     real = [number_text(reference[key]) for key in wanted.values()]
-    frechet = ["", number_text(reference["frechet"]), ""] if has_classes else []
-    of_samples.append(["held-out data", *frechet, *real])
+    first = ["", number_text(reference[measure]), ""]
+    of_samples.append(["held-out data", *first, *real])
     subject = f"{metrics['data']['name']}, medians of {settings.seeds} seeds, "
     subject += f"{settings.steps:,} steps ({metrics['epochs']:.3g} epochs)"
     print_table(
@@ -136,10 +139,10 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
         f"{settings.common_sigma:g} for all arms, and with z from N(0, I) but for the recipe",
         width=WIDTH,
     )
-    ways = ["Fréchet,\nz from\nN(0, I)", "Fréchet,\nfitted\nlatent", "interval"]
+    ways = [f"{title},\nz from\nN(0, I)", f"{title},\nfitted\nlatent", "interval"]
     print_table(
         f"{subject}: clean samples",
-        ["", *(ways if has_classes else ()), *wanted],
+        ["", *ways, *wanted],
         of_samples,
         caption="the interval holds the median with 95 %, of fewer than 6 seeds it is their range; "
         "the columns after it are of the fitted latent; Fréchet distance, precision and recall are "
@@ -169,5 +172,5 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
 
 
 def _with_interval(arm: dict[str, Any], key: str) -> list[str]:
-    low, high = map(number_text, arm[f"{key}_interval"])
-    return [number_text(arm[f"median_{key}"]), f"[{low}, {high}]"]
+    low, high = map(number_text, arm.get(f"{key}_interval", (None, None)))
+    return [number_text(arm.get(f"median_{key}")), f"[{low}, {high}]"]
