@@ -91,7 +91,8 @@ def fit(
       quiet: whether to show no progress on stderr.
 
     Raises:
-      ValueError: if a number is out of its range, or the data cannot be used; it says why.
+      ValueError: if a number is out of its range, the data cannot be used, or every run broke; it
+        says why.
 
     Examples:
       >>> t = np.random.default_rng(0).uniform(0, 2 * np.pi, 1000)
@@ -162,6 +163,12 @@ def fit(
         )
     judged = judge(model, runs, data, [TEST_BOUND], spread=last_spread, part="validation")
     bounds = np.nan_to_num(judged[TEST_BOUND.name].values, nan=-np.inf)
+    if not np.isfinite(bounds).any():
+        raise ValueError(
+            f"all {num_seeds} runs broke: no bound of validation rows is finite; try a larger "
+            f"sigma_fix or noise_end than {sigma_fix:.3g} and {noise_end:g}, or a smaller "
+            "learning_rate"
+        )
     place = int(np.argmax(bounds))
     with stage_line(quiet) as on_stage:
         on_stage("fitting the prior to the aggregate posterior")
