@@ -56,7 +56,7 @@ def test_the_failure_case_from_python(run_blocks, tmp_path):
 @pytest.mark.slow
 def test_your_own_data_is_trained_on_and_the_spread_is_nearer(run_blocks, capsys):
     """Shorter, as there; an energy distance falls as samples come nearer to the held-out rows."""
-    names = run_blocks("your_data.md", {"num_steps=3000": "num_steps=1000"}, slice(1))
+    names = run_blocks("your_data.md", {"num_steps=3000": "num_steps=1000"}, slice(1, 2))
     verdict, plain, *spread, _ = capsys.readouterr().out.splitlines()
     assert verdict == "degenerate"
     plain, *spread = (float(line.split()[2]) for line in (plain, *spread))
@@ -65,12 +65,26 @@ def test_your_own_data_is_trained_on_and_the_spread_is_nearer(run_blocks, capsys
 
 
 @pytest.mark.slow
+def test_the_recipe_of_your_own_data_gives_the_columns_back(run_blocks, tmp_path):
+    """Truths: the page's own table, whose total is height + income and whose country is one."""
+    shorter = {'people[:2500])\nprint("': 'people[:2500], num_steps=100, num_seeds=1)\nprint("'}
+    names = run_blocks("your_data.md", shorter, slice(1))
+    people, rows = names["people"], names["again"].sample(names["jax"].random.key(1), 50)
+    assert list(rows.columns) == list(people.columns)
+    assert (rows.dtypes == people.dtypes).all()
+    np.testing.assert_allclose(rows["total"], rows["height"] + rows["income"], rtol=1e-15)
+    assert set(rows["country"]) == {"none"}
+    assert set(rows["city"]) <= {"Oslo", "Rome"}
+    assert (tmp_path / "report/samples.png").exists()
+
+
+@pytest.mark.slow
 def test_every_arm_side_by_side_is_what_fit_does(run_blocks):
     """One cell of each arm is shown; of the spread arm's two the one that is best on validation
     data, by the median of the same numbers. The recipe's own numbers are of its fitted latent."""
     shorter = {"num_steps=3_000": "num_steps=100", "num_seeds=3": "num_seeds=1"}
     shorter["latent_dim=20"] = "latent_dim=4, hidden=(32,)"
-    names = run_blocks("your_data.md", shorter, slice(1, 2))
+    names = run_blocks("your_data.md", shorter, slice(2, 3))
     judged, shown = names["compared"].cells, names["compared"].shown
     names = ["vae", "spread_vae", "shared_variance", "recipe"]
     assert list(shown["arm"].values) == names

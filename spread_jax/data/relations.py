@@ -17,7 +17,7 @@ class Relation:
     coefficients: list[float]
     intercept: float
 
-    def computed(self, columns: list[Column], numbers: dict[int, Floats]) -> Floats:
+    def computed(self, columns: list[Column], numbers: dict[int, np.ndarray]) -> Floats:
         """The column from its components; rounded as it was, where that is no less true."""
         terms = []
         for c, j in zip(self.coefficients, self.components, strict=True):
@@ -50,7 +50,7 @@ class Relation:
         return signed.removeprefix(" + ").lstrip()
 
 
-def relations_among(columns: list[Column], numbers: dict[int, Floats]) -> list[Relation]:
+def relations_among(columns: list[Column], numbers: dict[int, np.ndarray]) -> list[Relation]:
     """The columns to leave out since others give them, in the order of computing them back.
 
     Args:
@@ -69,7 +69,7 @@ def relations_among(columns: list[Column], numbers: dict[int, Floats]) -> list[R
 class _Search:
     """Finds the columns that others give, and leaves them out one after the other."""
 
-    def __init__(self, columns: list[Column], numbers: dict[int, Floats]) -> None:
+    def __init__(self, columns: list[Column], numbers: dict[int, np.ndarray]) -> None:
         self.columns, self.numbers = columns, numbers
         self.kept, self.found = list(numbers), list[Relation]()
         self.z, self.scale = dict[int, Floats](), dict[int, float]()
