@@ -235,7 +235,9 @@ def test_a_table_trains_and_has_no_classifier(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_convolutions_train_too(monkeypatch, tmp_path):
-    metrics = run_here(monkeypatch, tmp_path, network="conv", seeds=1, steps=300)
+    # of arms with constant noise: where it falls, the losses of two steps are not comparable
+    arms = ("vae", "spread_vae", "shared_variance")
+    metrics = run_here(monkeypatch, tmp_path, network="conv", seeds=1, steps=300, arms=arms)
     with xr.open_dataset(tmp_path / "results.nc") as dataset:
         loss = dataset["loss"].values
         assert (loss[..., -10:].mean(-1) < loss[..., :10].mean(-1) - 10).all()
