@@ -17,6 +17,7 @@ from spread_jax.figures.training import LEAST_SIGMA
 
 NUM_MAPS = 6
 MOSAIC = (4, 8)
+LEGEND_COLUMNS = 4  # the labels of arms are long
 LINE_OF_BOUNDS = 8.5  # points, for numbers of 7 points
 
 
@@ -111,22 +112,24 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     arms = style.shown_arms(dataset)
     images = dataset["worst"].values
     image_height = min(1.2, 0.9 * style.PAGE / len(images) * shape[0] / shape[1])
-    figure = Figure((style.PAGE, 0.85 + image_height + LINE_OF_BOUNDS / 72 * len(arms)))
+    legend_height = style.LEGEND_ROW * -(-len(arms) // LEGEND_COLUMNS)
+    below = LINE_OF_BOUNDS / 72 * len(arms) + legend_height
+    figure = Figure((style.PAGE, 0.7 + image_height + below))
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for i, (axes, x) in enumerate(zip(panels, images, strict=True)):
         axes.imshow(x.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
         axes.set_anchor("N")  # what room is left stays below the numbers
         _bare(axes)
         for line, arm in enumerate(arms):
-            bound, below = f"{float(arm['worst_bound'][i]):,.0f}", (0, -2 - LINE_OF_BOUNDS * line)
+            bound, place = f"{float(arm['worst_bound'][i]):,.0f}", (0, -2 - LINE_OF_BOUNDS * line)
             look = {"color": arm["color"].item(), "ha": "center", "va": "top", "fontsize": 7}
-            axes.annotate(bound, (0.5, 0), below, "axes fraction", "offset points", **look)
+            axes.annotate(bound, (0.5, 0), place, "axes fraction", "offset points", **look)
     for arm in arms:
         panels[0].plot([], color=arm["color"].item(), label=arm["label"].item())
     figure.suptitle(
         "held-out images with the worst plain bound,\nall bounds in the space of one noise (nats)"
     )
-    style.legend_below(figure, panels)
+    style.legend_below(figure, panels, LEGEND_COLUMNS)
     return figure
 
 
