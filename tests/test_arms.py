@@ -177,6 +177,7 @@ def test_critic_and_generator_take_turns_and_every_turn_counts():
     assert moved == ["e", "e", "e", "e", "e", "d"] * 2  # the encoder is the critic
 
 
+@pytest.mark.slow
 def test_the_penalty_of_a_linear_critic_is_known():
     """f(x) = w·x has slope w everywhere: 10 (‖w‖ - 1)², beside E f(fake) - E f(x) = 0 at equal x.
 
@@ -227,6 +228,7 @@ def test_a_run_is_judged_at_its_last_noise(arm, share):
     assert ARMS[arm].is_annealed == (share != 1)
 
 
+@pytest.mark.slow
 def test_only_the_last_fifth_of_the_steps_settles():
     """By hand: a step of Adam moves by the learning rate where gradients are constant, here 1; half
     of it in the middle of the last fifth, nothing after it."""

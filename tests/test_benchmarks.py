@@ -219,6 +219,7 @@ def test_the_built_in_table_has_no_density():
     assert data.shape is None
 
 
+@pytest.mark.slow
 def test_the_mixture_chosen_by_bic_is_as_near_as_real_data():
     """Truth: three Gaussians, which it finds again; its samples come in no order."""
     rng = np.random.default_rng(0)

@@ -14,6 +14,8 @@ from spread_jax.judgement import each_run
 from spread_jax.sample_quality import frechet_distance, train_classifier
 from spread_jax.spreads import gaussian_spread
 
+pytestmark = pytest.mark.slow  # each setting is a program of its own, and compiling takes seconds
+
 RNG = np.random.default_rng(0)
 DATA = Dataset("by hand", *(RNG.normal(size=(n, 3)).astype(np.float32) for n in (60, 8, 12)))
 FITTED = "_fitted_latent"

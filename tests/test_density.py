@@ -16,6 +16,7 @@ GAUSSIAN = sj.density_model(  # N(0, params²) in three dimensions
 OF_SPREAD_DATA = jnp.sqrt(SCALE**2 + SIGMA**2)
 
 
+@pytest.mark.slow
 def test_one_step_of_tweedie_leaves_its_known_share_of_the_scale():
     """Truth: s² / √(s² + σ²) = 0.0224; the scale of a sample scatters by 1 / √2n of it."""
     x = GAUSSIAN.sample(OF_SPREAD_DATA, jax.random.key(0), 20_000, sj.gaussian_spread(SIGMA))

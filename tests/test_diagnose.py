@@ -42,6 +42,7 @@ def two_modes(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_the_keys_of_the_contract(two_modes, tmp_path):
     done = run_diagnose(two_modes, "--json", "--out", tmp_path)
     assert done.returncode == 0, done.stderr

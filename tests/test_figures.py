@@ -24,6 +24,7 @@ def legend_and_titles(figure):
     yield from (text.get_text() for text in figure.findobj(plt.Text))
 
 
+@pytest.mark.slow
 def test_every_seed_is_drawn_and_the_floor_only_where_there_is_one(arms):
     figure = figures.loss_figure(arms, floor=-0.7276)
     plain, spread = figure.axes
@@ -37,6 +38,7 @@ def test_every_seed_is_drawn_and_the_floor_only_where_there_is_one(arms):
     np.testing.assert_array_equal(spread.lines[1].get_ydata(), [-0.7276, -0.7276])
 
 
+@pytest.mark.slow
 def test_an_arm_has_its_own_label_and_colour_whatever_it_is_called(arms):
     x = np.zeros((10, 2))
     renamed = arms.assign_coords(label=("sigma_fix", ["one", "other"]))
@@ -48,6 +50,7 @@ def test_an_arm_has_its_own_label_and_colour_whatever_it_is_called(arms):
         assert loss.axes[i].get_title() == ("one", "other, $\\sigma_{fix}$ = 0.1")[i]
 
 
+@pytest.mark.slow
 def test_figures_say_what_they_show(arms, tmp_path):
     x = arms["samples"].values[0]
     summary = sj.over_seeds(arms)
@@ -66,6 +69,7 @@ def test_figures_say_what_they_show(arms, tmp_path):
         assert pixels[..., :3].std() > 0.05  # not a blank page
 
 
+@pytest.mark.slow
 def test_curves_with_nothing_finite_are_drawn_all_the_same(arms, tmp_path):
     broken = arms.assign(loss=arms["loss"] * np.nan, loss_max=arms["loss_max"] * np.nan)
     figures.loss_figure(broken, 0.0).savefig(tmp_path / "loss.png")
@@ -98,6 +102,7 @@ def test_medians_and_intervals_are_the_aggregators():
         assert ("learning rate 0.001" in words) == (dataset is not one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [[np.nan, np.nan], [0.3, np.inf], [-np.inf, 0.2]])
 @pytest.mark.parametrize("every", [False, True])
 def test_samples_without_numbers_are_left_out(bad, every, arms, tmp_path):
@@ -110,6 +115,7 @@ def test_samples_without_numbers_are_left_out(bad, every, arms, tmp_path):
     figure.savefig(tmp_path / "samples.png")
 
 
+@pytest.mark.slow
 def test_wide_data_is_seen_whole(arms):
     x = np.array([[-15.0, 0.0], [1.0, 0.0], [12.0, 0.0]])
     shown = with_samples(arms.drop_vars("samples"), [x, x])
@@ -122,6 +128,7 @@ def test_wide_data_is_seen_whole(arms):
         np.testing.assert_allclose(np.sum(values * np.diff(edges)), 1)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_no_arm_describes_is_named_by_its_axis(arms):
     plain = arms.drop_vars(["label", "color", "has_noise", "has_floor", "variance", "samples"])
     figure = figures.loss_figure(plain)
@@ -159,6 +166,7 @@ def test_limits_hold_the_loss_and_the_floor_and_nothing_else():
     assert low < 1e20 < high
 
 
+@pytest.mark.slow
 def test_one_record_is_a_dot(arms):
     one = arms.isel(step=[0])
     for figure in (figures.loss_figure(one), figures.sigma_figure(one, 0.1, 0.0)):

@@ -25,6 +25,8 @@ from spread_jax.models.fitted_latent import (
     posterior_draws,
 )
 
+pytestmark = pytest.mark.slow  # each setting is a program of its own, and compiling takes seconds
+
 KEY = jax.random.key(0)
 W = np.array([[0.5, -1.0, 2.0], [1.0, 1.0, 0.5]])
 NOISE_VAR, SIGMA = 0.3, 0.4

@@ -269,6 +269,7 @@ def test_mixture_expectation_has_the_moments_of_q():
     assert abs(float(second[0]) - (mean**2 + var)) < 5 * error
 
 
+@pytest.mark.slow
 def test_weights_need_not_sum_to_one_and_may_be_zero():
     """Truth: the same mixture with weights that do, and without the component."""
     z, posterior = some_posteriors()
@@ -286,6 +287,7 @@ def test_weights_need_not_sum_to_one_and_may_be_zero():
     assert bool(jnp.isfinite(gradient).all())
 
 
+@pytest.mark.slow
 def test_a_traced_mixture_is_the_concrete_one():
     z, posterior = some_posteriors()
     numbers = tuple(map(jnp.float32, (WEIGHTS, MEANS, COVARIANCES)))
@@ -382,6 +384,7 @@ def log_likelihood(y, covariance):
     return stats.multivariate_normal.logpdf(y, PRIOR_MEAN * LOADINGS[0], covariance)
 
 
+@pytest.mark.slow
 def test_the_importance_weighted_bound_of_the_exact_posterior_is_the_log_likelihood():
     """Truth: the closed form. Every weight is p(y) itself, so one draw is enough."""
     parts, covariance = linear_gaussian()

@@ -84,6 +84,7 @@ def test_noise_that_follows_the_model_completes_the_observation_noise():
         np.testing.assert_allclose(total, max(sigma**2, smallest), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_structured_ica_step_is_brute_force_with_truncated_normals():
     """NumPy and SciPy, with the step's own noise."""
     drawn, sigma = problem("laplace", 0.0, points=40, observed=3, latent=2), 0.5

@@ -107,6 +107,7 @@ def test_sampled_linear_gaussian_bound_agrees_within_five_standard_errors():
     assert abs(difference.mean()) < 5 * difference.std() / n**0.5
 
 
+@pytest.mark.slow
 def test_spread_zero_is_the_elbo_bit_for_bit():
     x = sample_two_modes(KEY, 128)
     model = two_mode_model(0.1)
@@ -177,6 +178,7 @@ def test_spread_bound_averages_to_its_quadrature():
     assert abs(values.mean() - weights @ bound) < 5 * values.std() / n**0.5 + 2e-3
 
 
+@pytest.mark.slow
 def test_importance_weighted_bound_rises_to_the_exact_log_likelihood():
     """From a posterior that is wrong on purpose; each K within 5 s.e. above the one before."""
     model, n, sigma = LinearGaussian(0.3), 4000, 0.3

@@ -92,6 +92,7 @@ def test_a_number_of_rows_that_is_none_is_refused(fitted, n, as_users_run_it):
         fitted.sample(KEY, n)
 
 
+@pytest.mark.slow
 def test_bounds_are_those_of_the_vae_one_for_each_row(fitted, table):
     """Truth: the VAE's own bound in the spread space of ``sigma``."""
     bound = fitted.bound(KEY, table)
@@ -501,6 +502,7 @@ def digits():
     return np.broadcast_to(ramp, (200, 6, 5)).round().astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_uint8_images_come_back_as_uint8_images(digits):
     fitted = sj.fit(KEY, digits, latent_dim=1, sigma_fix=0.2, latent_sizes=(), **QUICK)
     drawn = fitted.sample(jax.random.key(1), 7)
@@ -551,6 +553,7 @@ def test_checkpoints_of_other_data_are_refused(tmp_path):
         sj.fit(KEY, PLAIN, checkpoints=tmp_path / "c", sigma_fix=0.3, latent_dim=1, **QUICK)
 
 
+@pytest.mark.slow
 def test_progress_is_told_on_stderr_only_and_not_at_all_when_quiet(capsys):
     arguments = {**QUICK, "latent_dim": 1, "sigma_fix": 0.3, "latent_sizes": ()}
     sj.fit(KEY, PLAIN, **arguments)

@@ -78,6 +78,7 @@ def test_a_larger_grid_changes_no_bit_of_a_run(monkeypatch):
     xr.testing.assert_identical(small, large.sel(scale=[0.5, 7.0], seed=[0, 1]))
 
 
+@pytest.mark.slow
 def test_groups_and_padding_change_nothing(monkeypatch):
     whole = sweeps.sweep(walk(), GRID, num_seeds=5).dataset
     monkeypatch.setattr(groups, "MAX_RUNS_PER_DEVICE", 2)
@@ -391,6 +392,7 @@ def same(result, other, **tolerance):
         )
 
 
+@pytest.mark.slow
 def test_shared_data_are_as_good_as_a_runs_own():
     """Truth: the same rows held in every run's state, bit for bit."""
     own = sweeps.sweep(pick(make_data=lambda key, hyper: jnp.asarray(DATA)), GRID, num_seeds=3)
@@ -409,6 +411,7 @@ def convolve(num_steps=40):
     return pick(num_steps, loss_fn=loss_fn)
 
 
+@pytest.mark.slow
 def test_a_convolution_on_a_cpu_is_stepped_from_python(monkeypatch):
     """Truth: the scan of the same loss without one; float sums may be reordered. 3 runs, 2
     devices."""

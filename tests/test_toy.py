@@ -184,6 +184,7 @@ def test_variants_train(others):
     assert loss[-10:].mean() < loss[:10].mean()
 
 
+@pytest.mark.slow
 def test_the_failure_and_the_cure_in_4000_steps(short_toy):
     """Spread: bounded by the entropy of the spread data and near it. Plain: loss spikes."""
     plain, spread = (two_modes.over_seeds_json(short_toy.sel(sigma_fix=s)) for s in (0.0, 0.1))

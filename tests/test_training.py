@@ -153,6 +153,7 @@ def test_a_schedule_sets_the_numbers_of_each_step():
     assert state.hyper["scale"] == 3
 
 
+@pytest.mark.slow
 def test_a_models_loss_is_its_negative_mean_bound_under_the_runs_own_noise(linear_vae):
     """Truth: the model's bound on the step's own batch and key; any other loss of the bounds."""
     x = jax.random.normal(KEY, (16, 3))

@@ -155,6 +155,7 @@ def test_widths_are_judged_by_the_runs_own_data_std(runs):
     np.testing.assert_allclose(judged["std_error"][:2], [0.2, 0.8], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_default_runs_are_trained_and_judged_with_one_call_each():
     """Truth: the metrics of the last record, and at σ_fix 0 the plain VAE's label."""
     vae, training = two_mode_training(0.2, hidden=(4,), batch_size=8, num_steps=3)
