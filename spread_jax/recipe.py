@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from spread_jax.arms import TWENTIETH
-from spread_jax.data.datasets import Dataset, as_rows, load_dataset
+from spread_jax.data.datasets import Dataset, as_rows, read_data
 from spread_jax.data.diagnosis import diagnose
 from spread_jax.data.images import Images
+from spread_jax.data.reading import warn_of_assumption
 from spread_jax.data.sigma_suggestion import suggest_sigma
 from spread_jax.data.tables import Table
+from spread_jax.data.text_files import OnAssumption
 from spread_jax.fitted import Fitted, Transform, model_of
 from spread_jax.fitted_latents import with_fitted_latents
 from spread_jax.judgement import judge
@@ -74,7 +76,8 @@ def fit(
       key: of everything that is random.
       x: a table ``[n, columns]`` as an array or a pandas DataFrame; images ``[n, height, width]``,
         uint8 or floats in [0, 1]; a :class:`spread_jax.Dataset`, whose own validation part is then
-        used; or what :func:`spread_jax.load_dataset` takes, a path or a name.
+        used; or what :func:`spread_jax.read_table` or :func:`spread_jax.load_dataset` takes, a
+        path or a name.
       sigma_fix: standard deviation of the noise at the first step, in pixels' units or in standard
         deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`.
       noise_end: share of it that is left at the last fifth of the steps.
@@ -194,17 +197,18 @@ def fit(
     )
 
 
-def prepare(x: Data) -> tuple[Dataset, Transform]:
+def prepare(x: Data, on_assumption: OnAssumption = warn_of_assumption) -> tuple[Dataset, Transform]:
     """The user's data as rows to train on and to choose by, and how they came from x.
 
     Args:
       x: as in :func:`fit`.
+      on_assumption: called with a line for each thing that was guessed of a file.
 
     Raises:
       ValueError: if the data cannot be used; it says why.
     """
     if isinstance(x, str | Path):
-        x = load_dataset(x)
+        x = read_data(x, on_assumption)
     if isinstance(x, Dataset):
         if not len(x.validation):
             raise ValueError(
@@ -212,7 +216,7 @@ def prepare(x: Data) -> tuple[Dataset, Transform]:
             )
         if x.shape is not None:
             _require_pixels(x)
-            return x, Images(*x.shape, is_uint8=False)
+            return x, Images(*x.shape)
         transform = Table.of(x.train)
         return _split("data", transform.apply(x.train), transform.apply(x.validation)), transform
     if getattr(x, "ndim", 2) == 3:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from spread_jax.data import DataFileError, datasets, load_dataset
+from spread_jax.data import DataFileError, Dataset, datasets, load_dataset, published
 from spread_jax.data.datasets import as_rows
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
@@ -117,7 +117,7 @@ def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
 
 def test_known_bytes_are_known_also_compressed(tmp_path, monkeypatch):
     """Truth: MD5 of the decompressed bytes, by hashlib."""
-    monkeypatch.setattr(datasets, "MD5", {hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()})
+    monkeypatch.setattr(published, "MD5", {hashlib.md5(idx(x)).hexdigest() for x in PARTS.values()})
     assert load_dataset(write_folder(tmp_path / "gz", gz=True)).checksum_known
     arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), PARTS.values(), strict=True))
     np.savez(tmp_path / "mnist.npz", **arrays)
@@ -210,8 +210,8 @@ def test_the_users_own_arrays_are_images_or_tables_with_a_fifth_held_out(tmp_pat
         data = load_dataset(tmp_path / f"{name}.npy")
         assert data.shape == shape
         assert len(data.train) == 4 * len(x) / 5
-        rows = x.reshape(len(x), -1).astype(np.float32) / (1 if shape is None else 255)
-        assert_same_rows(np.concatenate(parts(data)), rows.astype(np.float32))
+        rows = x.reshape(len(x), -1).astype(np.float64 if shape is None else np.float32)
+        assert_same_rows(np.concatenate(parts(data)), rows / (1 if shape is None else 255))
         assert data[4:7] == (None, None, None)
         assert not data.checksum_known
     np.savetxt(tmp_path / "table.csv", table, delimiter=",")
@@ -224,9 +224,9 @@ def test_openml_is_scikit_learns_and_its_failure_is_told(monkeypatch):
     """Truth: rows in openml's order, the first ones to train on (here 60 for 60,000)."""
     import sklearn.datasets
 
-    monkeypatch.setattr(datasets, "NUM_TRAIN", 60)
+    monkeypatch.setattr(published, "NUM_TRAIN", 60)
     x = np.zeros((63, 784))
-    x[:, 0] = np.arange(len(x)) % 256
+    x[:, 0] = 192 + np.arange(len(x))
     bunch = type("Bunch", (), {"data": x, "target": np.array(["7"] * len(x))})
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda *a, **k: bunch)
     data = load_dataset("openml")
@@ -266,7 +266,6 @@ BAD_FILES = {
     "color.npy": (npy(RNG.random((10, 4, 4, 3))), "not of shape"),
     "labels.npy": (npy(PARTS["train-labels-idx1-ubyte"]), "labels"),
     "few.npy": (npy(RNG.random((4, 2))), "8 rows"),
-    "huge.npy": (npy(np.full((10, 2), 1e60)), "float32"),
     "other.npz": (saved(a=TRAIN, b=TEST), "x_train and x_test, .* it holds a, b"),
     "object.npz": (saved(x_train=np.array([{}, 1]), x_test=TEST), "not of Python objects"),
     "pickle.npz": (pickle.dumps(TRAIN), "not a pickle.* no .npz"),
@@ -368,12 +367,66 @@ def test_mnist_5k_are_images_of_full_mnist():
     assert all(image.tobytes() in known for image in small.test)
 
 
-def test_binarised_bytes_are_refused_and_not_made_nearly_black():
-    images = RNG.integers(0, 2, (12, 3, 3), np.uint8)
-    with pytest.raises(ValueError, match="white 255; the largest is 1: save them as floats"):
-        as_rows(images)
-    np.testing.assert_array_equal(as_rows(images * 1.0), images.reshape(12, 9))
-    assert as_rows(255 * images).max() == 1
+def test_white_is_the_largest_value_of_bytes_that_stay_far_below_255(tmp_path):
+    """Truth: scikit-learn's digits, whose white is 16; and images of two values."""
+    digits = load_digits().images.astype(np.uint8)
+    for x, white in ((digits, 16), (np.minimum(digits, 1), 1), (15 * digits, 255)):
+        np.save(tmp_path / "x.npy", x)
+        said = []
+        data = datasets.load_dataset(tmp_path / "x.npy", said.append)
+        assert_same_rows(np.concatenate(parts(data)), as_rows((x / white).astype(np.float32)))
+        assert said == [f"the largest of the uint8 pixels is {white}: it was taken for white"] * (
+            white < 255
+        )
+
+
+def test_floats_may_miss_black_and_white_by_rounding():
+    x = np.array([[[0.5, 1 + 2e-8]], [[-1e-9, 0.25]]])
+    np.testing.assert_array_equal(as_rows(x), [[0.5, 1], [0, 0.25]])
+    with pytest.raises(ValueError, match=r"pixels in \[0, 1\], not from 0 to 1.00002"):
+        as_rows(np.array([[[0.0, 1.00002]], [[0.5, 0.25]]]))
+
+
+def test_medmnists_names_and_emnists_files_are_known(tmp_path):
+    images = {"train_images": TRAIN, "val_images": TEST, "test_images": TEST}
+    labels = {"train_labels": np.zeros((len(TRAIN), 1), np.uint8)}
+    np.savez(tmp_path / "x.npz", **images, **labels)
+    data = datasets.load_dataset(tmp_path / "x.npz")
+    assert [len(x) for x in parts(data)] == [len(TRAIN), len(TEST), len(TEST)]
+    assert data.train_labels is not None
+    assert data.train_labels.shape == (len(TRAIN),)
+    folder = tmp_path / "emnist"
+    folder.mkdir()
+    for part, x in (("train", TRAIN), ("test", TEST)):
+        packed = gzip.compress(idx(x))
+        (folder / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(packed)
+    assert_same_rows(datasets.load_dataset(folder).test, as_rows(TEST))
+    (folder / "emnist-digits-train-images-idx3-ubyte").write_bytes(idx(TRAIN))
+    with pytest.raises(DataFileError, match=r"one data set; it holds emnist-digits.* and emnist-le"):
+        datasets.load_dataset(folder)
+
+
+def test_held_out_rows_that_no_training_row_prepares_for_are_left_out_and_named():
+    train = np.array([[1.0, 7.0], [3.0, 7.0], [5.0, 7.0]])
+    held_out = np.array([[2.0, 7.0], [3.0, 50_000.0]])
+    data = Dataset("by hand", train, held_out, held_out[:1], columns=("a", "rare"))
+    said = []
+    scaled = data.standardized(said.append)
+    assert (len(scaled.validation), len(scaled.test)) == (1, 1)
+    assert "'rare' is constant" in said[0]
+    assert "1, such as 50000" in said[0]
+
+
+def test_a_large_offset_costs_no_digit(tmp_path):
+    """Truth: the same table without it. Half a minute of seconds since 1970, with microseconds."""
+    x = np.random.default_rng(0).uniform(0, 30, (100, 2)).round(6)
+    x[:, 1] = np.arange(100) % 7
+    np.savetxt(tmp_path / "x.csv", x + np.array([1.7e9, 0]), delimiter=",", fmt="%.6f")
+    np.savetxt(tmp_path / "less.csv", x, delimiter=",", fmt="%.6f")
+    tables = [datasets.load_dataset(tmp_path / f"{name}.csv") for name in ("x", "less")]
+    one, other = (np.concatenate(parts(each.standardized())) for each in tables)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    assert len(np.unique(one[:, 0])) == 100
 
 
 def test_negative_labels_are_refused(tmp_path):

@@ -17,7 +17,7 @@ def test_uint8_images_come_back_to_the_bit():
     """Truth: all 256 greys themselves."""
     greys = np.arange(256, dtype=np.uint8).reshape(2, 8, 16)
     images = Images.of(greys)
-    assert images == Images(8, 16, True)
+    assert images == Images(8, 16, 255)
     z = images.apply(greys)
     assert (z.shape, z.dtype, z.min(), z.max()) == ((2, 128), np.float32, 0, 1)
     back = images.inverse(z)
@@ -46,15 +46,15 @@ def test_a_black_image_alone_is_as_good_as_any(pixels):
 
 def test_pixels_beyond_black_and_white_are_cut():
     z = np.array([[-0.5, 1.5, 0.4999 / 255, 0.5001 / 255]])
-    np.testing.assert_array_equal(Images(2, 2, True).inverse(z)[0], [[0, 255], [0, 1]])
-    np.testing.assert_array_equal(Images(1, 4, False).inverse(z)[0, 0, :2], [0, 1])
+    np.testing.assert_array_equal(Images(2, 2, 255).inverse(z)[0], [[0, 255], [0, 1]])
+    np.testing.assert_array_equal(Images(1, 4).inverse(z)[0, 0, :2], [0, 1])
 
 
 def test_the_form_is_json_and_comes_back():
     images = Images.of(np.zeros((1, 3, 4), np.uint8))
     assert Images.from_json(json.loads(json.dumps(images.to_json()))) == images
     assert images.assumptions() == ["the rows are images of 3 x 4 pixels, and white is 255"]
-    assert "white is 1" in Images(3, 4, False).assumptions()[0]
+    assert "white is 1" in Images(3, 4).assumptions()[0]
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_the_form_is_json_and_comes_back():
 )
 def test_what_are_no_such_images_is_refused(x, said):
     with pytest.raises(ValueError, match=said):
-        Images(3, 4, False).apply(x)
+        Images(3, 4).apply(x)
 
 
 @pytest.mark.parametrize("shape", [(2, 11), (12,), (2, 3, 4)])
 def test_rows_of_another_width_are_no_images(shape):
     with pytest.raises(ValueError, match="must be"):
-        Images(3, 4, False).inverse(np.zeros(shape))
+        Images(3, 4).inverse(np.zeros(shape))

@@ -1,13 +1,15 @@
-"""Data: read from files, split, standardized and diagnosed. NumPy and scikit-learn, no JAX.
+"""Data: read from files, split, standardized and diagnosed. NumPy, pandas, scikit-learn; no JAX.
 
-files: arrays and tables of the user's own; datasets: data in three parts, by name or by path;
-diagnosis: are the data thin; sigma_suggestion: which σ_fix to start from; standardization: columns
-of one scale.
+reading: tables in the user's own files (text_files: .csv; files: arrays); tables: a table as
+numbers, and back (frames, columns, relations); datasets: data in three parts, by name or by path
+(published: MNIST and others); diagnosis: are the data thin; sigma_suggestion: which σ_fix to start
+from; standardization: columns of one scale.
 """
 
 from spread_jax.data.datasets import Dataset, load_dataset
 from spread_jax.data.diagnosis import Diagnosis, diagnose
-from spread_jax.data.files import DataFileError, read_table
+from spread_jax.data.files import DataFileError
+from spread_jax.data.reading import read_table
 from spread_jax.data.sigma_suggestion import SuggestedSigma, suggest_sigma
 from spread_jax.data.standardization import Standardization, standardize
 

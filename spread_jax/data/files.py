@@ -1,7 +1,6 @@
-"""Arrays and tables of finite numbers, read from the user's own files."""
+"""Arrays in the user's own files, and what makes an array a table of finite numbers."""
 
 import gzip
-import itertools
 import math
 import zlib
 from collections.abc import Iterator
@@ -69,43 +68,25 @@ def as_table(x: ArrayLike) -> np.ndarray:
     return x
 
 
-def read_table(path: Path | str) -> np.ndarray:
-    """The table ``[rows, columns]`` of finite numbers in a file, in the file's own units and dtype.
-
-    ``.npy``; ``.npz`` with one array; ``.csv`` (commas, with or without a line of names);
-    ``.parquet`` (needs pyarrow: the ``data`` extra); IDX, the format of MNIST, also ``.gz``.
-    Shapes as in :func:`as_table`.
-
-    Raises:
-      DataFileError: if there is no such file, or it is damaged, of another format, a pickle,
-        ragged, empty, or holds text, objects, NaN or infinity.
-
-    Examples:
-      >>> np.savetxt("points.csv", [[1, 2], [3, 4]], delimiter=",")
-      >>> print(sj.read_table("points.csv"))
-      [[1. 2.]
-       [3. 4.]]
-    """
-    arrays = read_arrays(path)
-    with errors_that_name(Path(path)):
-        held = ", ".join(arrays) or "none"
-        require(len(arrays) == 1, f"a .npz file with one array; this one holds: {held}")
-        return as_table(*arrays.values())
-
-
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by name, of another file its one array; of any shape and dtype.
+    """The arrays of a .npz file by name, of .npy and IDX (the format of MNIST, also .gz) the one
+    array; of any shape and dtype.
 
     Raises:
       DataFileError: if there is no such file, or it is damaged, of another format or a pickle.
     """
     path = Path(path)
     with errors_that_name(path):
-        size = path.stat().st_size
-        require(path.is_file(), "a file, not a folder, pipe or device")
-        require(size > 0, "a file of data, not an empty one")
+        require_content(path)
         arrays = _READERS.get(path.suffix.lower(), _read_idx)(path)
     return arrays if isinstance(arrays, dict) else {"": arrays}
+
+
+def require_content(path: Path) -> None:
+    """Raises OSError if there is no such file, ValueError if it is a folder, or empty."""
+    size = path.stat().st_size
+    require(path.is_file(), "a file, not a folder, pipe or device")
+    require(size > 0, "a file of data, not an empty one")
 
 
 @contextmanager
@@ -127,8 +108,8 @@ def _read_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         with path.open("rb") as file:
             found = np.load(file, allow_pickle=False)
             if isinstance(found, np.ndarray):
-                return found
-            return {name: np.asarray(array) for name, array in found.items()}
+                return _without_bfloat16(found)
+            return {name: _without_bfloat16(np.asarray(x)) for name, x in found.items()}
     except DAMAGED as error:
         if "Object arrays" in str(error):
             raise ValueError("must be an array of numbers, not of Python objects") from None
@@ -138,52 +119,11 @@ def _read_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         ) from None
 
 
-def _read_csv(path: Path) -> np.ndarray:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            lines = (line for line in file if line.strip())
-            first = next(lines, "")
-            if not any(map(_is_number, first.split(","))):  # a line of names
-                first = next(lines, "")
-            if not first:
-                raise ValueError("this one has none")
-            rows = itertools.chain([first], lines)
-            return np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
-    except ValueError as error:
-        reason = str(error).split("; use")[0]
-        raise ValueError(
-            f"must be a .csv file of numbers in UTF-8, rows of equal length: {reason}"
-        ) from None
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field.strip().strip('"'))
-    except ValueError:
-        return False
-    return True
-
-
-def _read_parquet(path: Path) -> np.ndarray:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(path)
-    except ImportError:
-        accepted = "another format, or pyarrow installed: pip install 'spread_jax[data]'"
-        raise ValueError(f"must be {accepted}") from None
-    except pa.ArrowException:
-        accepted = "a whole .parquet file; this one is damaged or no .parquet"
-        raise ValueError(f"must be {accepted}") from None
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        require(
-            is_number and column.null_count == 0,
-            f"finite numbers: column {name!r} is of type {column.type}, "
-            f"with {column.null_count} missing values",
-        )
-    return np.column_stack([column.to_numpy() for column in table.columns] or [[]])
+def _without_bfloat16(x: np.ndarray) -> np.ndarray:
+    """NumPy's files hold ml_dtypes' bfloat16 as two bytes of no type; float32 has its numbers."""
+    if x.dtype.str[1:] != "V2":
+        return x
+    return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def _read_idx(path: Path) -> np.ndarray:
@@ -194,7 +134,7 @@ def _read_idx(path: Path) -> np.ndarray:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ValueError("must be a whole .gz file; this one is damaged or cut short") from None
     is_idx = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in IDX_TYPES
-    require(is_idx, ".npy, .npz, .csv, .parquet or IDX (also .gz)")
+    require(is_idx, ".npy, .npz, .csv, .tsv, .parquet or IDX (also .gz)")
     ndim, dtype = content[3], np.dtype(IDX_TYPES[content[2]])
     start = 4 + 4 * ndim
     shape = tuple(int(n) for n in np.frombuffer(content[4:start].ljust(4 * ndim, b"\0"), ">u4"))
@@ -207,4 +147,4 @@ def _read_idx(path: Path) -> np.ndarray:
     return numbers.reshape(shape).astype(dtype.newbyteorder("="))
 
 
-_READERS = {".npy": _read_numpy, ".npz": _read_numpy, ".csv": _read_csv, ".parquet": _read_parquet}
+_READERS = {".npy": _read_numpy, ".npz": _read_numpy}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spread_jax.data.datasets import as_rows
+from spread_jax.data.datasets import as_rows, shown_white
 
 
 class Images(NamedTuple):
@@ -13,18 +13,18 @@ class Images(NamedTuple):
 
     Attributes:
       height, width: of an image.
-      is_uint8: whether white is 255, as it was in the images that were given; else it is 1.
+      white: of the uint8 images that were given; None where they were floats, whose white is 1.
     """
 
     height: int
     width: int
-    is_uint8: bool
+    white: int | None = None
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Images":
         """The form of images ``[n, height, width]``, uint8 or floats in [0, 1]."""
         height, width = x.shape[1:]
-        return cls(height, width, bool(x.dtype == np.uint8))
+        return cls(height, width, shown_white(x) if x.dtype == np.uint8 else None)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,12 +40,10 @@ class Images(NamedTuple):
         if x.shape[1:] != self.shape:
             wanted = f"[n, {self.height}, {self.width}]"
             raise ValueError(f"the images must have the shape {wanted}, got {x.shape}")
-        if x.dtype == np.uint8:  # one black image has no pixel above 1, and is as good as any
-            return x.reshape(len(x), -1).astype(np.float32) / np.float32(255)
-        return as_rows(x)
+        return as_rows(x, self.white) if len(x) > 1 else as_rows(np.repeat(x, 2, 0), self.white)[:1]
 
     def inverse(self, z: ArrayLike) -> np.ndarray:
-        """Images, their pixels cut to [0, 1]; of uint8, rounded to whole numbers up to 255.
+        """Images, their pixels cut to [0, 1]; of uint8, rounded to whole numbers up to white.
 
         Raises:
           ValueError: if z is of another width.
@@ -54,12 +52,12 @@ class Images(NamedTuple):
         if z.shape[1:] != (self.height * self.width,):
             raise ValueError(f"must be [n, {self.height * self.width}], not of shape {z.shape}")
         pixels = np.clip(z, 0, 1).reshape(-1, *self.shape)
-        return np.round(255 * pixels).astype(np.uint8) if self.is_uint8 else pixels
+        return pixels if self.white is None else np.round(self.white * pixels).astype(np.uint8)
 
     def assumptions(self) -> list[str]:
         """What was taken for granted, a sentence each."""
-        white = 255 if self.is_uint8 else 1
-        return [f"the rows are images of {self.height} x {self.width} pixels, and white is {white}"]
+        size = f"{self.height} x {self.width}"
+        return [f"the rows are images of {size} pixels, and white is {self.white or 1}"]
 
     def to_json(self) -> dict[str, Any]:
         return self._asdict()
