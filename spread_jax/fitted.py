@@ -29,7 +29,7 @@ from spread_jax.spreads import Spread, gaussian_spread
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT, VERSION = "spread_jax.Fitted", 1
+FORMAT, VERSION = "spread_jax.Fitted", 2
 DESCRIPTION, ARRAYS = "model.json", "arrays.npz"
 ROWS_AT_ONCE = 10_000
 MOST_REPORTED = 3_000

@@ -216,7 +216,7 @@ def prepare(x: Data, on_assumption: OnAssumption = warn_of_assumption) -> tuple[
             )
         if x.shape is not None:
             _require_pixels(x)
-            return x, Images(*x.shape)
+            return x, Images(*x.shape, white=None)
         transform = Table.of(x.train)
         return _split("data", transform.apply(x.train), transform.apply(x.validation)), transform
     if getattr(x, "ndim", 2) == 3:

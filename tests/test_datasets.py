@@ -402,7 +402,9 @@ def test_medmnists_names_and_emnists_files_are_known(tmp_path):
         (folder / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(packed)
     assert_same_rows(datasets.load_dataset(folder).test, as_rows(TEST))
     (folder / "emnist-digits-train-images-idx3-ubyte").write_bytes(idx(TRAIN))
-    with pytest.raises(DataFileError, match=r"one data set; it holds emnist-digits.* and emnist-le"):
+    with pytest.raises(
+        DataFileError, match=r"one data set; it holds emnist-digits.* and emnist-le"
+    ):
         datasets.load_dataset(folder)
 
 

@@ -47,14 +47,14 @@ def test_a_black_image_alone_is_as_good_as_any(pixels):
 def test_pixels_beyond_black_and_white_are_cut():
     z = np.array([[-0.5, 1.5, 0.4999 / 255, 0.5001 / 255]])
     np.testing.assert_array_equal(Images(2, 2, 255).inverse(z)[0], [[0, 255], [0, 1]])
-    np.testing.assert_array_equal(Images(1, 4).inverse(z)[0, 0, :2], [0, 1])
+    np.testing.assert_array_equal(Images(1, 4, None).inverse(z)[0, 0, :2], [0, 1])
 
 
 def test_the_form_is_json_and_comes_back():
     images = Images.of(np.zeros((1, 3, 4), np.uint8))
     assert Images.from_json(json.loads(json.dumps(images.to_json()))) == images
     assert images.assumptions() == ["the rows are images of 3 x 4 pixels, and white is 255"]
-    assert "white is 1" in Images(3, 4).assumptions()[0]
+    assert "white is 1" in Images(3, 4, None).assumptions()[0]
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_the_form_is_json_and_comes_back():
 )
 def test_what_are_no_such_images_is_refused(x, said):
     with pytest.raises(ValueError, match=said):
-        Images(3, 4).apply(x)
+        Images(3, 4, None).apply(x)
 
 
 @pytest.mark.parametrize("shape", [(2, 11), (12,), (2, 3, 4)])
 def test_rows_of_another_width_are_no_images(shape):
     with pytest.raises(ValueError, match="must be"):
-        Images(3, 4).inverse(np.zeros(shape))
+        Images(3, 4, None).inverse(np.zeros(shape))

@@ -347,7 +347,7 @@ def without(name):
         (
             lambda saved: {
                 **saved,
-                "transform": {"images": {"height": 3, "width": 3, "is_uint8": True}},
+                "transform": {"images": {"height": 3, "width": 3, "white": 255}},
             },
             "shape",
         ),
@@ -449,7 +449,7 @@ def dataset(train, validation, **more):
         ({"a": [1, 2]}, "not a dict"),
         ("nowhere.csv", "file or folder that exists"),
         (np.ones((9, 4, 4), np.int16), "white is not known"),
-        (np.zeros((9, 4, 4), np.uint8), "white 255"),
+        (np.zeros((9, 4, 4), np.uint8), "x must vary"),
         (np.full((9, 4, 4), 7, np.uint8), "must vary"),
         (np.zeros((0, 4, 4), np.uint8), "empty"),
         (np.full((1, 4, 4), 200, np.uint8), "2 rows or more"),

@@ -418,3 +418,18 @@ def test_inverse_refuses_other_shapes_and_numbers_that_are_not_finite():
     ]:
         with pytest.raises(ValueError, match=message):
             table.inverse(z)
+
+
+def test_the_order_and_the_units_of_columns_change_only_how_they_come_back():
+    """Truth: the same table with its columns in another order, moved and in other units."""
+    x = pd.DataFrame(rng().normal(size=(N, 3)), columns=["a", "b", "c"])
+    x["sum"] = x["a"] + x["b"]
+    x["city"] = rng().choice(["Ulm", "Rom"], N)
+    table = Table.of(x)
+    z = table.apply(x)
+    order = ["sum", "c", "city", "b", "a"]
+    np.testing.assert_allclose(Table.of(x[order]).apply(x[order]), z, atol=1e-12)
+    assert list(Table.of(x[order]).inverse(z).columns) == order
+    for unit, offset in ((1e-46, 0.0), (1e46, 0.0), (1.0, 1.7e9)):
+        other = x[order].assign(c=x["c"] * unit + offset)
+        np.testing.assert_allclose(Table.of(other).apply(other), z, atol=1e-6)

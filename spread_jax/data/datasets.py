@@ -170,7 +170,7 @@ def read_data(
       DataFileError: as these.
     """
     path = Path(name_or_path)
-    if is_frame_file(path):
+    if is_frame_file(path) and path.exists():
         return read_table(path, on_assumption=on_assumption, **options)
     if path.is_file():
         arrays = list(read_arrays(path).values())
@@ -183,7 +183,7 @@ def read_data(
 
 def shown_white(x: np.ndarray) -> int:
     """White of uint8 images: 255, or the largest value if that is below 128."""
-    largest = int(x.max())
+    largest = int(x.max(initial=0))
     return largest if 0 < largest < 128 else 255
 
 

@@ -18,7 +18,7 @@ class Images(NamedTuple):
 
     height: int
     width: int
-    white: int | None = None
+    white: int | None
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Images":

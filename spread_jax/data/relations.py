@@ -124,7 +124,12 @@ class _Search:
             # a difference of large numbers would have fewer digits than their sum
             large = {j: size[j] >= 0.5 * max(size.values()) for j in weights}
             on_step = {j: self._stays_on_step(j, weights) for j in weights}
-            for j in sorted(weights, key=lambda j: (on_step[j], large[j], j), reverse=True):
+            varies = {j: float(f"{abs(w) * self.scale[j]:.6g}") for j, w in weights.items()}
+
+            def rank(j: int) -> tuple[bool, bool, float, int]:
+                return on_step[j], large[j], varies[j], j
+
+            for j in sorted(weights, key=rank, reverse=True):
                 others = {i: -weights[i] / weights[j] for i in sorted(weights) if i != j}
                 if on_step[j] or self.columns[j].is_float:
                     relation = self._exact(j, others, leave_out=True)

@@ -12,6 +12,8 @@ from spread_jax.data.frames import columns_of, table_of
 from spread_jax.data.relations import Relation, relations_among
 from spread_jax.data.standardization import Floats, Standardization
 
+FIRST_ROWS = 20  # that tell columns apart
+
 
 @dataclass(frozen=True)
 class Table:
@@ -23,12 +25,15 @@ class Table:
     Attributes:
       kind: "array" or "frame".
       columns: in the user's order.
+      order: their places in the order of z, which is that of their standardized values: what is
+        fitted does not depend on how a user orders the columns.
       relations: the columns left out since others give them, in the order of computing them back.
       mean, scale: of the columns of z, ``[width]``.
     """
 
     kind: str
     columns: list[Column]
+    order: list[int]
     relations: list[Relation]
     mean: list[float] = field(repr=False)
     scale: list[float] = field(repr=False)
@@ -39,7 +44,7 @@ class Table:
 
         - A constant column is left out.
         - A column that is c0 + Σ c_j x_j of others, to rounding, is left out: of the columns in
-          such a relation one that stays on its step and is large, and then the last. There must be
+          such a relation one that stays on its step and varies most. There must be
           more than twice as many rows as coefficients. The c are short decimals where these do.
         - A column is rounded to the largest power of ten of which all its numbers are multiples, if
           that is 1e-9 of their range or more, or 1, and if as many distinct numbers of that dtype
@@ -77,15 +82,16 @@ class Table:
         varies = any(column.width for column in columns)
         require(varies, "a table with a column that varies; every column of this one is constant")
         blocks = [column.encoded(y) for column, (_, y) in zip(columns, read, strict=True)]
-        numbers = {j: y[:, 0] for j, y in enumerate(blocks) if columns[j].is_number}
+        order = _order(columns, blocks)
+        numbers = {j: blocks[j][:, 0] for j in order if columns[j].is_number}
         relations = relations_among(columns, numbers)
         mean, scale = list[float](), list[float]()
-        for j, column in _in_z(columns, relations):
+        for j, column in _in_z(columns, order, relations):
             if column.width:
                 block_mean, block_scale = mean_and_scale(blocks[j])
                 mean += block_mean.tolist()
                 scale += [block_scale] * column.width
-        return cls(kind, columns, relations, mean, scale)
+        return cls(kind, columns, order, relations, mean, scale)
 
     @property
     def width(self) -> int:
@@ -111,9 +117,7 @@ class Table:
         said = [f"missing: {', '.join(missing)}"] * bool(missing)
         said += [f"extra: {', '.join(extra)}"] * bool(extra)
         require(not said, f"a table of the same columns; {'; '.join(said)}")
-        blocks = [
-            column.encoded(found[column.name]) for _, column in _in_z(self.columns, self.relations)
-        ]
+        blocks = [column.encoded(found[column.name]) for _, column in self._in_z()]
         return self._scaling().apply(np.concatenate(blocks, axis=1))
 
     def inverse(self, z: ArrayLike) -> Any:
@@ -135,7 +139,7 @@ class Table:
         matrix = self._scaling().inverse(z)
         values: dict[int, np.ndarray] = {}
         start = 0
-        for j, column in _in_z(self.columns, self.relations):
+        for j, column in self._in_z():
             values[j] = column.decoded(matrix[:, start : start + column.width])
             start += column.width
         for relation in self.relations:
@@ -167,13 +171,31 @@ class Table:
         """The transform that :meth:`to_json` saved: equal, and its inverse gives the same bits."""
         columns = [Column(**each) for each in saved["columns"]]
         relations = [Relation(**each) for each in saved["relations"]]
-        return cls(saved["kind"], columns, relations, saved["mean"], saved["scale"])
+        return cls(saved["kind"], columns, saved["order"], relations, saved["mean"], saved["scale"])
+
+    def _in_z(self) -> list[tuple[int, Column]]:
+        return _in_z(self.columns, self.order, self.relations)
 
     def _scaling(self) -> Standardization:
         return Standardization(np.array(self.mean), np.array(self.scale), [])
 
 
-def _in_z(columns: list[Column], relations: list[Relation]) -> list[tuple[int, Column]]:
+def _order(columns: list[Column], blocks: list[Floats]) -> list[int]:
+    """Places of the columns, sorted by their first standardized values."""
+
+    def key(j: int) -> list[float]:
+        if not columns[j].width:
+            return []
+        mean, scale = mean_and_scale(blocks[j])
+        # rounded: the last digits depend on the units
+        return ((blocks[j][:FIRST_ROWS] - mean) / scale).round(6).ravel().tolist()
+
+    return sorted(range(len(columns)), key=key)
+
+
+def _in_z(
+    columns: list[Column], order: list[int], relations: list[Relation]
+) -> list[tuple[int, Column]]:
     """The columns that are not left out since others give them, each with its place from 0."""
     left_out = {each.column for each in relations}
-    return [(j, column) for j, column in enumerate(columns) if j not in left_out]
+    return [(j, columns[j]) for j in order if j not in left_out]
