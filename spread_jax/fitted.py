@@ -6,8 +6,9 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,9 @@ from spread_jax.latents import mixture_latent
 from spread_jax.metrics import energy_distance
 from spread_jax.models.fitted_latent import LatentMixture
 from spread_jax.models.vae import VAE, make_vae
+from spread_jax.report import Report, columns_in_words
 from spread_jax.schedules import annealed_noise
 from spread_jax.spreads import Spread, gaussian_spread
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FORMAT, VERSION = "spread_jax.Fitted", 2
 DESCRIPTION, ARRAYS = "model.json", "arrays.npz"
@@ -51,27 +50,6 @@ class Transform(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """All of it, in JSON's own types."""
-
-
-class Report(NamedTuple):
-    """What :meth:`Fitted.report` says.
-
-    Attributes:
-      numbers: ``bound``, the mean over the rows, in nats; and the ``energy_distance`` of samples to
-        half of the rows, beside that of the other half, in the units of the transform.
-      figures: ``training`` and ``samples``, of Matplotlib.
-    """
-
-    numbers: dict[str, Any]
-    figures: "dict[str, Figure]"
-
-    def save(self, folder: Path | str) -> None:
-        """Writes ``numbers.json`` and a PNG of each figure."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in self.figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=200)
-        (folder / "numbers.json").write_text(json.dumps(self.numbers, indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,12 +155,13 @@ class Fitted:
         part.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(part, folder / DESCRIPTION)
 
-    def report(self, key: PRNGKeyArray, x: Any) -> "Report":
-        """Numbers and figures: how the training went, and clean samples beside the rows of x.
+    def report(self, key: PRNGKeyArray, x: Any, assumptions: Sequence[str] = ()) -> Report:
+        """Numbers, figures and a page: how the training went, and samples beside the rows of x.
 
         Args:
           key: of the samples and of the bounds' draws.
           x: rows like those that were fitted, best ones that were not; 3,000 are looked at.
+          assumptions: further ones, of the reading of a file.
 
         Raises:
           ValueError: as :meth:`bound`; for fewer than 4 rows.
@@ -209,14 +188,22 @@ class Fitted:
         start = {name: jnp.float32(self.choices[name]) for name in ("sigma_fix", "noise_end")}
         sigma = np.asarray(schedule(jnp.asarray(steps), start)["sigma_fix"])
         drawn = {"training": figures.recipe_training_figure(steps, self.loss, sigma)}
+        columns = []
         if isinstance(self.transform, Images):
             shape = self.transform.shape
             drawn["samples"] = figures.images_beside_samples_figure(z, of_samples, shape)
         if isinstance(self.transform, Table):
-            names, columns = self.transform.numeric_columns(rows)
-            of_names = self.transform.numeric_columns(samples)[1]
-            drawn["samples"] = figures.columns_beside_samples_figure(names, columns, of_names)
-        return Report(numbers, drawn)
+            names, of_data = self.transform.numeric_columns(rows)
+            _, drawn_columns = self.transform.numeric_columns(samples)
+            if names:
+                drawn["samples"] = figures.columns_beside_samples_figure(
+                    names, of_data, drawn_columns
+                )
+            if len(names) > 1:
+                drawn["pairs"] = figures.pairs_beside_samples_figure(names, of_data, drawn_columns)
+            columns = columns_in_words(rows, samples)
+        assumptions = [*assumptions, *self.transform.assumptions()]
+        return Report(numbers, drawn, assumptions, self.choices, columns)
 
     def _by_rows(self, function: Any, key: PRNGKeyArray, x: Any) -> NDArray[np.float32]:
         z = np.asarray(self.transform.apply(x), np.float32)

@@ -318,7 +318,7 @@ def without(name):
         (lambda saved: [1], "something else"),
         (lambda saved: {"a": 1}, "something else"),
         (lambda saved: {**saved, "format": "other"}, "something else"),
-        (lambda saved: {**saved, "version": 2}, "version 2 of the format"),
+        (lambda saved: {**saved, "version": 3}, "version 3 of the format"),
         (lambda saved: {**saved, "version": "1"}, "version"),
         *(
             (without(name), "")

@@ -31,6 +31,11 @@ def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> No
         description=" ".join((settings_type.__doc__ or "").split()),
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    carry_out(settings, run)
+
+
+def carry_out(settings: SettingsT, run: Callable[[SettingsT], None]) -> None:
+    """Runs a command; bad input ends with one line on stderr and status 2."""
     try:
         settings.check()
         run(settings)

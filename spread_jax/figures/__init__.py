@@ -17,7 +17,10 @@ from spread_jax.figures.images import (
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
 from spread_jax.figures.recipe import (
     columns_beside_samples_figure,
+    columns_figure,
     images_beside_samples_figure,
+    images_figure,
+    pairs_beside_samples_figure,
     recipe_training_figure,
 )
 from spread_jax.figures.sweep import (
@@ -37,6 +40,7 @@ __all__ = [
     "arms_sigma_figure",
     "baselines_figure",
     "columns_beside_samples_figure",
+    "columns_figure",
     "convergence_figure",
     "curves_figure",
     "data_figure",
@@ -45,10 +49,12 @@ __all__ = [
     "divergence_figure",
     "error_against_gamma_figure",
     "images_beside_samples_figure",
+    "images_figure",
     "learned_figure",
     "loss_fan_figure",
     "loss_figure",
     "mosaics_figure",
+    "pairs_beside_samples_figure",
     "price_figure",
     "quality_figure",
     "recipe_training_figure",

@@ -10,6 +10,7 @@ from spread_jax.figures.images import draw_mosaic
 
 MOST_COLUMNS = 12
 NUM_BINS = 40
+MOST_PAIRED = 4
 
 
 @style.styled
@@ -24,7 +25,7 @@ def recipe_training_figure(steps: np.ndarray, loss: np.ndarray, sigma: np.ndarra
     figure = Figure((style.COLUMN, 3.2))
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(steps, loss, color=style.DATA_COLOR)
-    above.set(ylabel="loss (nats)", title="the loss rises where the noise falls")
+    above.set(ylabel="loss (nats)", title="loss, while the noise falls")
     below.plot(steps, sigma, color=style.NOISE_COLOR)
     below.set(ylabel="σ of the noise", xlabel="optimizer steps")
     style.log_scale(below)
@@ -45,6 +46,20 @@ def images_beside_samples_figure(
 
 
 @style.styled
+def images_figure(images: np.ndarray) -> Figure:
+    """32 of the images ``[n, height, width]``."""
+    figure = Figure((style.COLUMN, 1.9))
+    draw_mosaic(figure.subplots(), images.reshape(len(images), -1), images.shape[1:])
+    return figure
+
+
+@style.styled
+def columns_figure(names: Sequence[str], samples: np.ndarray) -> Figure:
+    """Histograms of the first twelve columns ``[n, column]`` of clean samples."""
+    return _histograms(names, ((samples, style.LOST_COLOR, "clean samples"),))
+
+
+@style.styled
 def columns_beside_samples_figure(
     names: Sequence[str], data: np.ndarray, samples: np.ndarray
 ) -> Figure:
@@ -54,6 +69,12 @@ def columns_beside_samples_figure(
       names: of the columns.
       data, samples: ``[n, column]``, in the columns' own units.
     """
+    told = ((data, style.DATA_COLOR, "data"), (samples, style.LOST_COLOR, "clean samples"))
+    return _histograms(names, told)
+
+
+def _histograms(names: Sequence[str], tables: Sequence[tuple[np.ndarray, str, str]]) -> Figure:
+    """One panel for each column; the bins are those of the first table."""
     count = min(len(names), MOST_COLUMNS)
     across = min(4, count)
     down = -(-count // across)
@@ -62,13 +83,46 @@ def columns_beside_samples_figure(
     for axes in panels[count:]:
         axes.remove()
     for i, axes in enumerate(panels[:count]):
-        low, high = np.min(data[:, i]), np.max(data[:, i])
+        low, high = np.min(tables[0][0][:, i]), np.max(tables[0][0][:, i])
         margin = 0.1 * (high - low) or 1.0
         bins = np.linspace(low - margin, high + margin, NUM_BINS)
-        for rows, color in ((data, style.DATA_COLOR), (samples, style.LOST_COLOR)):
+        for rows, color, _ in tables:
             axes.hist(rows[:, i].clip(bins[0], bins[-1]), bins, color=color, histtype="step")
         axes.set(title=names[i], yticks=[])
-    panels[0].plot([], color=style.DATA_COLOR, label="data")
-    panels[0].plot([], color=style.LOST_COLOR, label="clean samples")
+    for _, color, label in tables:
+        panels[0].plot([], color=color, label=label)
     style.legend_below(figure, panels[:1])
+    return figure
+
+
+@style.styled
+def pairs_beside_samples_figure(
+    names: Sequence[str], data: np.ndarray, samples: np.ndarray
+) -> Figure:
+    """Points of each pair of the first four columns: of the data to the left, of as many clean
+    samples to the right.
+
+    Args:
+      names: of the columns, two or more.
+      data, samples: ``[n, column]``, in the columns' own units; 1,000 points of each are drawn.
+    """
+    pairs = [(i, j) for j in range(min(len(names), MOST_PAIRED)) for i in range(j)]
+    down = -(-len(pairs) // 2)
+    figure = Figure((style.PAGE, 1.8 * down))
+    panels = figure.subplots(down, 4 if len(pairs) > 1 else 2, squeeze=False).ravel()
+    for axes in panels[2 * len(pairs) :]:
+        axes.remove()
+    for k, (i, j) in enumerate(pairs):
+        left, right = panels[2 * k : 2 * k + 2]
+        right.sharex(left)
+        right.sharey(left)
+        for axes, rows, color, title in (
+            (left, data, style.DATA_COLOR, "data"),
+            (right, samples, style.LOST_COLOR, "clean samples"),
+        ):
+            axes.scatter(*rows[:1000, [i, j]].T, 2, color, linewidths=0, rasterized=True)
+            axes.set_title(title)
+            axes.set_xlabel(names[i])
+        left.set_ylabel(names[j])
+        right.tick_params(labelleft=False)
     return figure

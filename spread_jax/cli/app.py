@@ -1,0 +1,23 @@
+"""The console script `spread-jax`: diagnose, fit and sample."""
+
+import sys
+
+
+def main() -> None:
+    """Parses the command line and runs the command."""
+    try:
+        import tyro
+    except ImportError as error:
+        sys.exit(f"spread-jax needs {error.name}: pip install 'spread_jax[cli]'")
+    from spread_jax.cli import diagnose, fit, sample
+    from spread_jax.cli.command import carry_out
+
+    commands = {"diagnose": diagnose, "fit": fit, "sample": sample}
+    settings = tyro.extras.subcommand_cli_from_dict(
+        {name: module.Settings for name, module in commands.items()},
+        prog="spread-jax",
+        description="Models of a user's own data that do not break on thin sets, and clean rows.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    run = next(each.run for each in commands.values() if isinstance(settings, each.Settings))
+    carry_out(settings, run)

@@ -1,0 +1,73 @@
+"""The flags of a command that reads the user's own file, and what they choose of it."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+from spread_jax.cli.settings import BadInputError, require, require_distinct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingSettings:
+    """Flags of how a file is read, and of the columns that are used."""
+
+    drop: tuple[str, ...] = ()
+    """Columns that are left out: names, or numbers from 1 where there are no names."""
+    only: tuple[str, ...] = ()
+    """The only columns that are used."""
+    delimiter: str | None = None
+    """Mark between the fields of a text file; found out if it is not given."""
+    decimal: Literal[".", ","] | None = None
+    """Mark before the decimals in a text file; found out if it is not given."""
+    names: bool | None = None
+    """Whether the first row of a text file holds names; found out if it is not given."""
+
+    def check(self) -> None:
+        """Raises BadInputError for the first flag whose value cannot be used."""
+        for flag, columns in (("--drop", self.drop), ("--only", self.only)):
+            if columns:
+                require_distinct(flag, columns)
+        require(not (self.drop and self.only), "--drop", " ".join(self.drop), "without --only")
+        if self.delimiter is not None:
+            is_one = len(self.delimiter) == 1
+            require(is_one, "--delimiter", repr(self.delimiter), "one character")
+
+
+def read(settings: ReadingSettings, name_or_path: str, say: "Callable[[str], None]") -> Any:
+    """The data of a file or name, of the chosen columns: a DataFrame, an array or a Dataset.
+
+    ``say`` is called with a line for each thing that was assumed.
+    """
+    from spread_jax.data import DataFileError
+    from spread_jax.data.datasets import read_data
+
+    options = {
+        "delimiter": settings.delimiter,
+        "decimal": settings.decimal,
+        "has_names": settings.names,
+    }
+    try:
+        data = read_data(name_or_path, say, **options)
+    except DataFileError as error:
+        raise BadInputError("FILE", error.path, error.accepted) from None
+    return _chosen(settings, data)
+
+
+def _chosen(settings: ReadingSettings, data: Any) -> Any:
+    """The columns that --only names, or all but those of --drop."""
+    flag = "--only" if settings.only else "--drop"
+    wanted = settings.only or settings.drop
+    if not wanted:
+        return data
+    is_frame = hasattr(data, "columns") and hasattr(data, "iloc")
+    is_table = is_frame or getattr(data, "ndim", 0) == 2
+    require(is_table, flag, " ".join(wanted), "used with a table")
+    names = list(map(str, data.columns if is_frame else range(1, data.shape[1] + 1)))
+    for each in wanted:
+        shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+        require(each in names, flag, each, f"a column of the table: {shown}")
+    places = [j for j, name in enumerate(names) if (name in wanted) == bool(settings.only)]
+    require(bool(places), flag, " ".join(wanted), "such that a column is left")
+    return data.iloc[:, places] if is_frame else data[:, places]

@@ -1,0 +1,174 @@
+"""The console script: a user's own file in, a model, a page and rows out."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spread_jax.cli import app
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+QUICK = ["--steps", "30", "--seeds", "2", "--hidden", "8", "--latent-sizes", "1", "2"]
+
+
+def spread_jax(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["spread-jax", *map(str, arguments)])
+    app.main()
+
+
+def people(n=120):
+    rng = np.random.default_rng(0)
+    height, weight = np.round(rng.normal(1.7, 0.1, n), 2), np.round(rng.normal(70, 9, n), 1)
+    return pd.DataFrame(
+        {
+            "id": np.arange(1, n + 1),
+            "sum": height + weight,
+            "height": height,
+            "weight": weight,
+            "site": 7,
+            "city": rng.choice(["Ulm", "Rom", "Bern"], n),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A folder with people.csv and a model of it, and what fit printed."""
+    folder = tmp_path_factory.mktemp("job")
+    people().to_csv(folder / "people.csv", index=False)
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", told)
+        arguments = [folder / "people.csv", "--out", folder / "model", *QUICK, "--quiet"]
+        spread_jax(patch, "fit", *arguments, "--no-compilation-cache")
+    return folder, told.getvalue()
+
+
+def test_two_commands_from_a_file_to_rows_of_the_same_kind(job, monkeypatch, capsys):
+    """Truth: names, types, the sum and the constant of the file."""
+    folder, told = job
+    assert "column 'sum' is height + weight" in told
+    assert f"open {folder}/model/report.html" in told
+    rows = folder / "rows.csv"
+    arguments = ["sample", folder / "model", "-n", "500", "--out", rows, "--quiet"]
+    spread_jax(monkeypatch, *arguments, "--no-compilation-cache")
+    drawn, data = pd.read_csv(rows), people()
+    assert len(drawn) == 500
+    assert drawn.dtypes.tolist() == data.dtypes.tolist()
+    assert list(drawn.columns) == list(data.columns)
+    np.testing.assert_allclose(drawn["sum"], drawn["height"] + drawn["weight"])
+    assert set(drawn["site"]) == {7}
+    assert set(drawn["city"]) <= {"Ulm", "Rom", "Bern"}
+    assert rows.with_suffix(".png").stat().st_size > 1_000
+    seed = re.search(r"--seed (\d+)", capsys.readouterr().out)[1]
+    again, other = folder / "again.tsv", folder / "other.csv"
+    for out, wanted in ((again, ["--seed", seed]), (other, [])):
+        arguments = ["sample", folder / "model", "-n", "500", "--out", out, *wanted, "--json"]
+        spread_jax(monkeypatch, *arguments, "--no-compilation-cache")
+    told = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert told == {"rows": 500, "seed": int(seed), "out": str(again)}
+    pd.testing.assert_frame_equal(pd.read_csv(again, sep="\t"), drawn)
+    assert not pd.read_csv(other).equals(drawn)  # tomorrow 500 more
+
+
+def test_the_folder_holds_the_model_the_page_and_last_the_numbers(job):
+    folder = job[0] / "model"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("arrays.npz", "metrics.json", "model.json", "numbers.json", "pairs.png"),
+        *("report.html", "samples.png", "training.png"),
+    ]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["config"]["steps"] == 30
+    assert metrics["columns"] == list(people().columns)
+    assert metrics["numbers"]["rows"] == 12
+    assert metrics["choices"]["rows"] == {"train": 97, "validation": 11}
+
+
+def test_the_page_needs_nothing_else_and_tells_what_was_assumed(job):
+    page = (job[0] / "model" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=[\"'](?!data:)", page)
+    assert page.count("data:image/png;base64,") == 3
+    for words in ("is height + weight", "Bern", "sigma fix", "97 rows of 6 columns", "energy"):
+        assert words in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt install chromium")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_a_browser_window(job, width, tmp_path):
+    """Truth: what headless Chromium lays out; a page must not be wider than its window."""
+    page = (job[0] / "model" / "report.html").read_text(encoding="utf-8")
+    script = (
+        "<script>onload = () => { const wide = [...document.images].filter(i => !i.naturalWidth);"
+        "document.title = `${document.documentElement.scrollWidth} ${wide.length}` }</script>"
+    )
+    # a phone's window: headless Chromium has none narrower than 500 pixels
+    path, frame = tmp_path / "page.html", tmp_path / "frame.html"
+    path.write_text(page.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    frame.write_text(
+        f'<iframe id="f" src="page.html" style="width:{width}px;height:800px;border:0"></iframe>'
+        "<script>onload = () => setTimeout(() => document.body.append("
+        "'width ' + f.contentDocument.title), 500)</script>",
+        encoding="utf-8",
+    )
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    flags += ["--virtual-time-budget=5000", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
+    done = subprocess.run(
+        [CHROMIUM, *flags, f"file://{frame}"], capture_output=True, text=True, timeout=120
+    )
+    found = re.search(r"width (\d+) (\d+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert int(found[1]) <= width
+    assert int(found[2]) == 0  # of images that are not shown
+
+
+REFUSED = {
+    "no file": (["fit", "none.csv"], "none.csv: must be one of digits"),
+    "missing cell": (["fit", "gap.csv"], "gap.csv: must be .*line 3, column 'b' is missing"),
+    "one row": (["fit", "one.csv"], "FILE one.csv: must be .*2 rows or more"),
+    "no such column": (["fit", "x.csv", "--drop", "c"], "--drop c: must be a column .*: a, b"),
+    "no column left": (["fit", "x.csv", "--drop", "a", "b"], "a column is left"),
+    "both": (["fit", "x.csv", "--drop", "a", "--only", "b"], "--drop a: must be without --only"),
+    "no steps": (["fit", "x.csv", "--steps", "0"], "--steps 0: must be at least 1"),
+    "no model": (["sample", "model"], "MODEL model: must be a folder that exists"),
+    "other folder": (["sample", "."], "MODEL .: must be a folder that Fitted.save wrote"),
+    "no rows": (["sample", ".", "-n", "0"], "-n 0: must be 1 to"),
+    "other ending": (["sample", ".", "--out", "x.xlsx"], "--out x.xlsx: must be a file name"),
+    "no folder": (["sample", ".", "--out", "a/b/x.csv"], "in a folder that exists"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line(kind, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"a": [1.5, 2, 4, 3], "b": [3, 4, 7, 1]}).to_csv("x.csv", index=False)
+    pd.DataFrame({"a": [1.5], "b": [3]}).to_csv("one.csv", index=False)
+    (tmp_path / "gap.csv").write_text("a,b\n1,2\n3,\n5,6\n")
+    arguments, words = REFUSED[kind]
+    with pytest.raises(SystemExit) as error:
+        spread_jax(monkeypatch, *arguments)
+    assert error.value.code == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert re.search(words, told[-1]), told
+    assert not (tmp_path / "model" / "metrics.json").exists()
+
+
+def test_columns_are_chosen_by_name_or_by_number(monkeypatch, tmp_path):
+    from spread_jax.cli.reading import ReadingSettings, read
+
+    frame = pd.DataFrame({"a": [1.5, 2], "b": [3, 4], "c": [5, 6]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    np.save(tmp_path / "x.npy", frame.to_numpy())
+    for settings, kept in (
+        (ReadingSettings(drop=("b",)), ["a", "c"]),
+        (ReadingSettings(only=("b",)), ["b"]),
+    ):
+        assert list(read(settings, str(tmp_path / "x.csv"), print).columns) == kept
+    only = read(ReadingSettings(only=("3", "1")), str(tmp_path / "x.npy"), print)
+    np.testing.assert_array_equal(only, frame[["a", "c"]])
