@@ -3,13 +3,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: toy test lint check format notebooks docs results clean
+.PHONY: toy test wheel lint check format notebooks docs results clean
 
 toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/pytest --numprocesses auto $(ARGS)
+
+# what a user of the package gets: built, installed into an empty environment, and used there
+wheel: .venv/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > dist-log.txt 2>&1 || (cat dist-log.txt; false)
+	rm dist-log.txt
+	$(PYTHON) -m venv --clear dist/venv
+	dist/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  "spread_jax[cli] @ file://$(CURDIR)/$$(ls dist/*.whl)"
+	cd dist && $(CURDIR)/$(BIN)/python ../tests/people.py people.csv
+	cd dist && venv/bin/spread-jax diagnose people.csv
+	cd dist && venv/bin/spread-jax fit people.csv --out model --steps 300 --seeds 1
+	cd dist && venv/bin/spread-jax sample model -n 500 --out rows.csv
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
@@ -40,7 +53,7 @@ docs: .venv/installed-docs
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cli]'
 	touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python

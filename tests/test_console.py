@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from people import people
 
 from spread_jax.cli import app
 
@@ -22,26 +23,11 @@ def spread_jax(monkeypatch, *arguments):
     app.main()
 
 
-def people(n=120):
-    rng = np.random.default_rng(0)
-    height, weight = np.round(rng.normal(1.7, 0.1, n), 2), np.round(rng.normal(70, 9, n), 1)
-    return pd.DataFrame(
-        {
-            "id": np.arange(1, n + 1),
-            "sum": height + weight,
-            "height": height,
-            "weight": weight,
-            "site": 7,
-            "city": rng.choice(["Ulm", "Rom", "Bern"], n),
-        }
-    )
-
-
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     """A folder with people.csv and a model of it, and what fit printed."""
     folder = tmp_path_factory.mktemp("job")
-    people().to_csv(folder / "people.csv", index=False)
+    people(120).to_csv(folder / "people.csv", index=False)
     told = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", told)
@@ -58,7 +44,7 @@ def test_two_commands_from_a_file_to_rows_of_the_same_kind(job, monkeypatch, cap
     rows = folder / "rows.csv"
     arguments = ["sample", folder / "model", "-n", "500", "--out", rows, "--quiet"]
     spread_jax(monkeypatch, *arguments, "--no-compilation-cache")
-    drawn, data = pd.read_csv(rows), people()
+    drawn, data = pd.read_csv(rows), people(120)
     assert len(drawn) == 500
     assert drawn.dtypes.tolist() == data.dtypes.tolist()
     assert list(drawn.columns) == list(data.columns)
@@ -85,7 +71,7 @@ def test_the_folder_holds_the_model_the_page_and_last_the_numbers(job):
     ]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["config"]["steps"] == 30
-    assert metrics["columns"] == list(people().columns)
+    assert metrics["columns"] == list(people(120).columns)
     assert metrics["numbers"]["rows"] == 12
     assert metrics["choices"]["rows"] == {"train": 97, "validation": 11}
 

@@ -51,7 +51,8 @@ def read_table(
         from 1.
 
     Examples:
-      >>> _ = open("points.csv", "w").write("height,city\\n1.7,Ulm\\n1.8,Rom\\n")
+      >>> import pathlib
+      >>> _ = pathlib.Path("points.csv").write_text("height,city\\n1.7,Ulm\\n1.8,Rom\\n")
       >>> print(sj.read_table("points.csv"))
          height city
       0     1.7  Ulm

@@ -4,6 +4,11 @@ A figure changes numbers only for its axes: it scales, clips and bins them, and 
 a number the worst place. What a conclusion rests on is computed before.
 """
 
+try:
+    import matplotlib  # noqa: F401
+except ImportError:
+    raise ImportError("figures need matplotlib: pip install 'spread_jax[figures]'") from None
+
 from spread_jax.figures.comparisons import baselines_figure, curves_figure, learned_figure
 from spread_jax.figures.diagnosis import diagnosis_figure
 from spread_jax.figures.divergences import divergence_figure
