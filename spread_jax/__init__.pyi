@@ -46,6 +46,7 @@ from .denoising import noise_covariance as noise_covariance
 from .denoising import tweedie as tweedie
 from .divergences import point_divergence as point_divergence
 from .divergences import spread_divergence as spread_divergence
+from .estimator import SpreadDensity as SpreadDensity
 from .fitted import Fitted as Fitted
 from .fitted import load as load
 from .guard import data_scale as data_scale

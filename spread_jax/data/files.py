@@ -2,10 +2,12 @@
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,8 +15,11 @@ from numpy.typing import ArrayLike
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 LARGEST = 1e150
-# what NumPy raises of .npy and .npz
-DAMAGED = (ValueError, EOFError, MemoryError, OverflowError, RuntimeError, zlib.error, BadZipFile)
+# what NumPy and zipfile raise of damaged .npy and .npz
+DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, SyntaxError, TokenError, EOFError),
+    *(MemoryError, OverflowError, RuntimeError, struct.error, zlib.error, BadZipFile),
+)
 
 
 class DataFileError(ValueError):
