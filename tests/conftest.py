@@ -12,6 +12,8 @@ import jaxtyping
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 # shapes are checked at run time here, and only here
 jaxtyping.install_import_hook("spread_jax", "beartype.beartype")
@@ -23,6 +25,9 @@ CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+hypothesis_settings.register_profile(
+    "fuzz", max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def _judged_two_modes(sigma_fix, num_seeds, steps=10_000, judged_at=None):

@@ -1,6 +1,6 @@
 """Readers of files meet bytes that nobody meant.
 
-For longer: ``pytest tests/test_fuzz.py --hypothesis-profile=fuzz`` (ten minutes and more).
+For longer: ``pytest tests/test_fuzz.py --hypothesis-profile=fuzz``, ten minutes and more.
 """
 
 import gzip
@@ -12,15 +12,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spread_jax.data import DataFileError
 from spread_jax.data.datasets import read_data
 
-settings.register_profile(
-    "fuzz", max_examples=200_000, deadline=None, suppress_health_check=list(HealthCheck)
-)
 MOST_MEMORY = 2**20  # KiB that reading may add
 X = np.arange(12.0).reshape(4, 3) / 7
 
