@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 QUICK: dict[str, Any] = {"steps": 1_500, "curve_steps": 1_500, "seeds": 4, "num_samples": 200}
 MAIN_ARMS = ("vae", "variance_floor", "noise_only", "soft_clip", "spread_vae", "annealed_spread")
-# samples of δ-VAEs are two points, as those of fixed_variance are; no latent is fitted here
-NOT_HERE = ("spread_delta", "annealed_delta", "recipe")
+# samples of δ-VAEs are two points, as those of fixed_variance are; no latent is fitted here,
+# and points have no grey levels
+NOT_HERE = ("spread_delta", "annealed_delta", "recipe", "dequantized")
 
 
 @dataclasses.dataclass(frozen=True)

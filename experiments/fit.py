@@ -122,6 +122,15 @@ class Settings(TrainingSettings):
         """In the order of the table of arms."""
         return {name: arm for name, arm in arms_here().items() if {name, "all"} & {*self.arms}}
 
+    def arms_of(self, data: "sj.Dataset") -> "dict[str, sj.Arm]":
+        """Those that the data have: a table has no grey levels."""
+        has_levels = data.shape is not None
+        return {
+            name: arm
+            for name, arm in self.chosen_arms.items()
+            if has_levels or not arm.structure.dequantizes
+        }
+
 
 def arms_here() -> "dict[str, sj.Arm]":
     """In the order of the table of arms."""
@@ -143,7 +152,7 @@ def run(settings: Settings) -> None:
     with stage_line(settings.quiet) as on_stage:
         found = sj.data_comparison.compare_on_data(
             trained,
-            settings.chosen_arms,
+            settings.arms_of(data),
             data,
             iw_samples=settings.iw_samples,
             common_sigma=settings.common_sigma,
@@ -176,6 +185,7 @@ def load(settings: Settings) -> "sj.Dataset":
         data = sj.load_dataset(settings.data)
     except DataFileError as error:
         raise BadInputError("--data", error.path, error.accepted) from None
+    require(bool(settings.arms_of(data)), "--arms", " ".join(settings.arms), "arms of a table")
     if data.shape is None:
         require(settings.network == "mlp", "--network", "conv", "mlp: the data are a table")
         data = data.standardized()
@@ -193,7 +203,7 @@ def train(
 
     for program in sj.data_comparison.programs_on_data(
         data,
-        settings.chosen_arms,
+        settings.arms_of(data),
         sigma_fix=settings.sigma_fix,
         anneal_from=settings.anneal_from,
         latent_dim=settings.latent_dim or suggest_latent_dim(data.train),

@@ -150,6 +150,10 @@ def print_results(settings: "Settings", metrics: dict[str, Any]) -> None:
         "energy distance to held-out data, in the last row of training data",
         width=WIDTH,
     )
+    for name, arm in arms.items():
+        if arm.get("median_discrete_bits_per_dim") is not None:
+            median, interval = _with_interval(arm, "discrete_bits_per_dim")
+            print(f"{sj.ARMS[name].label}: {median} {interval} bits per dimension of test data")
     if metrics["floor"] is not None:
         print(
             f"floor of the loss under the spread: {metrics['floor']:.1f} nats, the entropy of the "

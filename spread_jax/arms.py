@@ -16,7 +16,7 @@ from spread_jax.gan import gan_training
 from spread_jax.models.networks import Variance
 from spread_jax.models.vae import VAE
 from spread_jax.schedules import annealed_noise, at_the_end, settling_adam
-from spread_jax.spreads import NoiseLaw, Spread, gaussian_spread, no_spread
+from spread_jax.spreads import NoiseLaw, Spread, dequantizing_noise, gaussian_spread, no_spread
 from spread_jax.training import Hyper, OfHyper, Training, model_training
 
 ArmVariance = Literal[Variance, "optimal", "gan"]
@@ -34,6 +34,8 @@ class Structure(NamedTuple):
       max_grad_norm: to which the gradient is clipped, inf if it is not.
       learning_rate_end: share of the learning rate that is left at the last step.
       settles: whether the learning rate falls as :func:`spread_jax.schedules.settling_adam` says.
+      dequantizes: whether the noise is that of :func:`spread_jax.spreads.dequantizing_noise`; its
+        sigma_fix is then 1/√12 of a grey level.
     """
 
     variance: ArmVariance = "each"
@@ -43,6 +45,7 @@ class Structure(NamedTuple):
     max_grad_norm: float = math.inf
     learning_rate_end: float = 1.0
     settles: bool = False
+    dequantizes: bool = False
 
 
 class Arm(NamedTuple):
@@ -118,6 +121,7 @@ ARMS = {
     "annealed_delta": Arm("annealed δ-VAE", "#117733", 1, 1, TWENTIETH, SETTLES),
     "recipe": Arm("recipe", "#000000", 1, 1, TWENTIETH, SETTLES, fitted_latent=True),
     "variance_floor": Arm("variance floor only", "#E69F00", model=1),
+    "dequantized": Arm("dequantised pixels", "#882255", 1, structure=Structure(dequantizes=True)),
     "noise_only": Arm("noise only", "#CC79A7", data=1),
     "clean_encoder": Arm("clean encoder", data=1, model=1, structure=Structure(clean_encoder=True)),
     "soft_clip": Arm("soft clip of log σ", "#B8860B", structure=Structure(min_std=math.exp(-6))),
@@ -140,10 +144,12 @@ def spread_of(structure: Structure, noise: NoiseLaw = gaussian_spread) -> OfHype
     if structure.variance == "gan":
         return lambda hyper: no_spread()
 
+    noise_on_data = dequantizing_noise if structure.dequantizes else noise
+
     def spread(hyper: Hyper) -> Spread:
         on_data = jnp.multiply(hyper["noise_on_data"], hyper["sigma_fix"])
         on_model = jnp.multiply(hyper["noise_on_model"], hyper["sigma_fix"])
-        both = Spread(noise(on_data).sample, noise(on_model).log_prob)
+        both = Spread(noise_on_data(on_data).sample, noise(on_model).log_prob)
         if not structure.clean_encoder:
             return both
 

@@ -1,5 +1,6 @@
 """Arms side by side: their programs, and their judged cells as one dataset."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,10 +21,12 @@ class Program(NamedTuple):
     """The arms of one structure, as one ``training`` of a ``model``.
 
     Attributes:
+      structure: of its arms.
       spread: of the last step, for :func:`spread_jax.judge`.
       cells: for :func:`spread_jax.sweep`, with the name of their ``arm``.
     """
 
+    structure: Structure
     model: VAE
     training: Training
     spread: OfHyper[Spread]
@@ -53,6 +56,7 @@ def programs(
     observe: Callable[[VAE], Observe],
     noise: NoiseLaw = gaussian_spread,
     anneal_from: float | None = None,
+    grey_step: float | None = None,
     **training: Any,
 ) -> list[Program]:
     """What trains these arms, a program for each structure among them.
@@ -67,8 +71,17 @@ def programs(
       noise: as in :func:`spread_jax.arms.spread_of`.
       anneal_from: sigma_fix of the first step of each arm whose noise falls; by default those of
         ``sigma_fix``.
+      grey_step: between two grey levels, for an arm that dequantizes.
       **training: ``sample_batch``, ``num_steps``, more: as in :func:`spread_jax.model_training`.
     """
+
+    def sigmas(arm: Arm) -> Sequence[float]:
+        if arm.structure.dequantizes:
+            if grey_step is None:
+                raise ValueError(f"{arm.label}: must be an arm of images, whose grey levels differ")
+            return [grey_step / math.sqrt(12)]
+        return [anneal_from] if anneal_from and arm.is_annealed else sigma_fix
+
     found = []
     for structure in dict.fromkeys(arm.structure for arm in arms.values()):
         model = make_model(structure)
@@ -78,11 +91,11 @@ def programs(
             {"arm": name, **cell, **other}
             for name, arm in arms.items()
             if arm.structure == structure
-            for cell in arm.cells([anneal_from] if anneal_from and arm.is_annealed else sigma_fix)
+            for cell in arm.cells(sigmas(arm))
             for other in others
         ]
         of_arms = arm_training(structure, model, noise=noise, observe=observe(model), **training)
-        found.append(Program(model, of_arms, last_spread_of(structure, noise), cells))
+        found.append(Program(structure, model, of_arms, last_spread_of(structure, noise), cells))
     return found
 
 

@@ -13,6 +13,7 @@ from spread_jax import metrics
 from spread_jax.arms import Arm, Structure
 from spread_jax.comparison import Program, best_cells, programs, together
 from spread_jax.data.datasets import Dataset
+from spread_jax.data.images import grey_step
 from spread_jax.data.sigma_suggestion import suggest_sigma
 from spread_jax.entropy import spread_entropy_of_points
 from spread_jax.fitted_latents import with_fitted_latents
@@ -118,6 +119,7 @@ def programs_on_data(
         make_model,
         sigma_fix=sigma_fix,
         anneal_from=anneal_from,
+        grey_step=None if data.shape is None else grey_step(data.train),
         others=[{"learning_rate": learning_rate}],
         sample_batch=rows(batch_size),
         num_steps=num_steps,
@@ -157,6 +159,7 @@ def judge_on_data(
     every = [
         metrics.NONFINITE,
         *metrics.BOUNDS,
+        *([metrics.DISCRETE_BITS_PER_DIM] if program.structure.dequantizes else []),
         metrics.importance_weighted(iw_samples),
         *metrics.runaway_alarm(
             "joint_sigma",

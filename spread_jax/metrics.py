@@ -178,6 +178,20 @@ def _bits_per_dim(run: Run) -> float:
     return -_test_bound(run) / (run.held_out.shape[1] * math.log(2))
 
 
+def _discrete_bits_per_dim(run: Run) -> float:
+    return _bits_per_dim(run) - math.log2(math.sqrt(12) * run.hyper["sigma_fix"])
+
+
+DISCRETE_BITS_PER_DIM = Metric(
+    "discrete_bits_per_dim",
+    "bits",
+    "lower",
+    _discrete_bits_per_dim,
+    "bits per dimension of held-out grey levels",
+)
+"""Of a run under :func:`spread_jax.spreads.dequantizing_noise`."""
+
+
 def _active_dims(run: Run) -> int | float:
     """Dimensions of z whose posterior mean varies over the data by more than 0.01; NaN where the
     posterior is no pair of mean and log-variance, or is not finite.

@@ -122,6 +122,7 @@ def test_every_arm_of_the_table_trains_on_the_two_modes():
         ARMS,
         model_of,
         sigma_fix=[0.1],
+        grey_step=0.2,
         others=[{"learning_rate": 1e-2}],
         sample_batch=problem.batches(16),
         num_steps=300,

@@ -27,9 +27,9 @@ def programs_of(*names, **options):
     return data_comparison.programs_on_data(DATA, arms, **options)
 
 
-def trained_of(program, num_seeds=2, sizes=(1,)):
-    runs = sweep(program.training, program.cells, num_seeds=num_seeds, data=DATA.train)
-    fitted = with_fitted_latents(program.model, runs, DATA, spread=program.spread, sizes=sizes)
+def trained_of(program, num_seeds=2, sizes=(1,), data=DATA):
+    runs = sweep(program.training, program.cells, num_seeds=num_seeds, data=data.train)
+    fitted = with_fitted_latents(program.model, runs, data, spread=program.spread, sizes=sizes)
     return data_comparison.TrainedArms(program, runs, *fitted)
 
 
@@ -224,3 +224,18 @@ def test_the_recipe_is_shown_with_its_fitted_latent():
     nearest = np.sqrt(((DATA.test[:, None] - DATA.train) ** 2).sum(-1)).min(1)
     assert found.reference["nearest_train"] == pytest.approx(np.median(nearest))
     assert found.dataset["shown"].all()
+
+
+def test_pixels_are_dequantised_by_their_own_grey_levels():
+    """By hand: sixteenths. A table has no grey levels."""
+    x = RNG.integers(0, 17, (40, 9)).astype(np.float32) / 16
+    images = Dataset("images", x[:30], x[30:35], x[35:], shape=(3, 3))
+    arms = {"dequantized": ARMS["dequantized"]}
+    options = {"latent_dim": 2, "hidden": (4,), "num_steps": 4, "batch_size": 8}
+    (program,) = data_comparison.programs_on_data(images, arms, **options)
+    assert program.cells[0]["sigma_fix"] == pytest.approx(1 / 16 / np.sqrt(12))
+    judged = data_comparison.judge_on_data(trained_of(program, data=images), images, iw_samples=2)
+    bits = judged["bits_per_dim"] - np.log2(1 / 16)
+    np.testing.assert_allclose(judged["discrete_bits_per_dim"], bits)
+    with pytest.raises(ValueError, match="must be an arm of images"):
+        data_comparison.programs_on_data(DATA, arms, **options)

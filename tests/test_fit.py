@@ -135,7 +135,9 @@ def compared(monkeypatch, as_users_run_it):
     data = Dataset("by hand", *(rng.normal(size=(9, 2)).astype(np.float32) for _ in range(3)))
 
     def compare(judged):
-        program = comparison.Program(None, None, None, [{"arm": "vae"}, {"arm": "spread_vae"}])
+        program = comparison.Program(
+            None, None, None, None, [{"arm": "vae"}, {"arm": "spread_vae"}]
+        )
         replaced = {
             "with_fitted_latents": lambda *args, **options: (None, None),
             "judge_on_data": lambda *args, **options: judged,

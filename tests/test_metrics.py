@@ -1,5 +1,6 @@
 import itertools
 import math
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -189,3 +190,19 @@ def test_the_last_record_and_whether_it_is_finite(linear_vae, runs_by_hand):
     np.testing.assert_array_equal(judged["nonfinite"], [False, True])
     np.testing.assert_array_equal(judged["last_sigma"], [0.25, 4.0])
     assert np.isnan(judged["last_other"]).all()
+
+
+def test_bits_of_grey_levels_are_those_of_the_rounded_gaussian(as_users_run_it):
+    """Truth: -log2 of SciPy's probability of each level, of a Gaussian that is wide for a level."""
+    rng = np.random.default_rng(0)
+    levels = np.rint(20 * rng.normal(size=(20_000, 1)))
+    y = levels + rng.uniform(-0.5, 0.5, levels.shape)
+    log_density = stats.norm.logpdf(y, scale=20)[:, 0]
+    run = SimpleNamespace(
+        held_out=levels,
+        held_out_bound=SimpleNamespace(elbo=log_density),
+        hyper={"sigma_fix": 1 / np.sqrt(12)},
+    )
+    share = stats.norm.cdf(levels + 0.5, scale=20) - stats.norm.cdf(levels - 0.5, scale=20)
+    bits = metrics.DISCRETE_BITS_PER_DIM.function(run)
+    np.testing.assert_allclose(bits, -np.log2(share).mean(), atol=2e-3)

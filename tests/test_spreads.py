@@ -19,7 +19,7 @@ from spread_jax import (
     with_gaussian,
 )
 from spread_jax.models.networks import InjectiveMean
-from spread_jax.spreads import laplace_noise
+from spread_jax.spreads import dequantizing_noise, laplace_noise
 
 KEY = jax.random.key(0)
 
@@ -466,3 +466,18 @@ def test_laplace_noise_has_finite_slopes_where_the_variance_is_tiny(log_var):
 def test_laplace_noise_names_a_wrong_std(std):
     with pytest.raises(ValueError, match="std must be"):
         laplace_noise(std)
+
+
+def test_dequantizing_noise_fills_one_grey_level():
+    """Truth: the uniform law on ±1/2 of a level, its bounds and its standard deviation."""
+    std = 1 / 255 / np.sqrt(12)
+    spread = dequantizing_noise(std)
+    noise = np.asarray(spread.sample(jax.random.key(0), jnp.zeros((100_000, 1)))) * 255
+    assert -0.5 <= noise.min() < -0.4999
+    assert 0.4999 < noise.max() <= 0.5
+    # the standard deviation of a sample's own is √((μ4 - σ⁴) / n) / 2σ
+    error = np.sqrt((1 / 80 - 1 / 144) / 100_000) / (2 / np.sqrt(12))
+    assert abs(noise.std() - 1 / np.sqrt(12)) < 5 * error
+    y, mean, var = jnp.ones((3, 2)), jnp.zeros((3, 2)), jnp.full((3, 2), 0.5)
+    expected = no_spread().log_prob(y, mean, var)
+    np.testing.assert_array_equal(spread.log_prob(y, mean, var), expected)
