@@ -164,14 +164,14 @@ class Fitted:
           assumptions: further ones, of the reading of a file.
 
         Raises:
-          ValueError: as :meth:`bound`; for fewer than 4 rows.
+          ValueError: as :meth:`bound`; for fewer than 2 rows.
         """
         from spread_jax import figures
 
         rows = x[:MOST_REPORTED]
         z = np.asarray(self.transform.apply(rows), np.float32)
-        if len(z) < 4:
-            raise ValueError(f"a report needs 4 rows or more, got {len(z)}")
+        if len(z) < 2:
+            raise ValueError(f"a report needs 2 rows or more, got {len(z)}")
         sample_key, bound_key = jax.random.split(key)
         samples = self.sample(sample_key, len(z))
         of_samples = np.asarray(self.transform.apply(samples), np.float32)
@@ -262,7 +262,7 @@ def load(folder: Path | str) -> Fitted:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError(f"{ARRAYS} is one array")
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{accepted}; {Path(error.filename).name} is missing") from None
     except (OSError, ValueError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise ValueError(f"{accepted}; it is damaged ({error})") from None

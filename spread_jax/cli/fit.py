@@ -127,8 +127,10 @@ def run(settings: Settings) -> None:
         print("stopped; the same command goes on from its last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None
     except ValueError as error:
-        reason = str(error).removeprefix("must be ")
-        raise BadInputError("FILE", settings.file, reason) from None
+        says_what = str(error).startswith("must be ")
+        accepted = str(error).removeprefix("must be ")
+        accepted = accepted if says_what else f"data that can be used: {error}"
+        raise BadInputError("FILE", settings.file, accepted) from None
     fitted.save(settings.out)
     rows = "the rows of the numbers were not trained on"
     rows = rows if are_held_out else "there are few rows: the numbers are of rows trained on"
