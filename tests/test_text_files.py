@@ -158,6 +158,7 @@ REFUSED = {
         "# note\na,b\n1,2\n3,four\n5,6\n",
         "line 4, column 'b' is 'four', and others are numbers",
     ),
+    "nothing but infinity": ("1e999,1e999\n1e999,1e999\n", "line 1, column 1 is 1e999"),
     "a short row": ("1,2\n3,4\n3\n", "line 3 has 1 fields, others 2"),
     "a long row": ("a,b\n1,2\n3,4,5\n6,7\n", "line 3 has 3 fields, others 2"),
     "R's write.table": ('"a","b"\n"1",1.5,2\n"2",2.5,3\n', "line 1 has 2 fields.*col.names=NA"),

@@ -178,7 +178,10 @@ def _finds_names(rows: list[list[str]], on_assumption: OnAssumption) -> bool:
         # without a column of numbers nothing tells; most files have names
         return not over_numbers or any(not _is_number(field) for field in over_numbers)
     plain = [field for field in first if PLAIN.fullmatch(field.strip())]
-    steps = np.diff(np.array(plain, float))
+    values = np.array(plain, float)
+    if not np.isfinite(values).all():
+        return False
+    steps = np.diff(values)
     if len(plain) < max(2, len(first)) or not below or not (steps > 0).all():
         return False
     are_whole = all(field.strip().isdigit() for field in plain)
