@@ -14,7 +14,7 @@ from spread_jax.cli.settings import BadInputError, require
 from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
-    from spread_jax.data import Diagnosis, SuggestedSigma
+    from spread_jax.data import Diagnosis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Settings:
     sigma_fix to start from?"""
 
     file: tyro.conf.Positional[Path]
-    """Table of finite numbers, rows are points: .npy, .npz with one array, .csv, .parquet, or IDX
-    (the format of MNIST, also .gz)."""
+    """Table of finite numbers, rows are points, or images [n, height, width], uint8 or floats in
+    [0, 1]: .npy, .npz with one array, .csv, .parquet, or IDX (the format of MNIST, also .gz)."""
     json: bool = False
     """Print one JSON object instead of a table."""
     out: Path = Path("outputs/diagnose")
@@ -41,23 +41,20 @@ class Settings:
 def run(settings: Settings) -> None:
     """Writes diagnosis.png and metrics.json, and prints the report or the JSON."""
     started = time.perf_counter()
-    from spread_jax.data import DataFileError, diagnose, read_table, standardize, suggest_sigma
+    from spread_jax.data import DataFileError, diagnose
     from spread_jax.figures.diagnosis import diagnosis_figure
 
     with stage_line(settings.quiet) as on_progress:
         on_progress("reading")
         try:
-            x = read_table(settings.file)
+            x = read(settings.file)
         except DataFileError as error:
             raise BadInputError("FILE", error.path, error.accepted) from None
         output = OutputFolder(settings.out)
-        diagnosis, standardized = diagnose(x, on_progress), None
-        if diagnosis.suggested_sigma:
-            on_progress("the scale of the standardized columns")
-            standardized = suggest_sigma(standardize(x)[0])
+        diagnosis = diagnose(x, on_progress)
         on_progress("drawing")
         output.write_figure("diagnosis.png", diagnosis_figure(diagnosis))
-    findings = as_json(diagnosis, standardized)
+    findings = as_json(diagnosis)
     environment = host_environment(started, ("numpy", "scipy", "scikit-learn"))
     config = dataclasses.asdict(settings)
     output.write_metrics({"config": config, "environment": environment, **findings})
@@ -65,22 +62,48 @@ def run(settings: Settings) -> None:
         print(json.dumps(strict(findings), allow_nan=False))
         return
     print(f"{settings.file}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns")
+    print(*suggestion(diagnosis), sep="\n  - ")
     print(f"verdict: {diagnosis.verdict}", *diagnosis.reasons, sep="\n  - ")
-    sigma = diagnosis.suggested_sigma
-    if sigma is None or standardized is None:
-        print("sigma_fix: none to suggest, nothing varies")
-    else:
-        print(f"sigma_fix to start from, in the data's units: {sigma.low:.3g} to {sigma.high:.3g}")
-        print(f"  - {sigma.low:.3g}: {sigma.why_low}")
-        print(f"  - {sigma.high:.3g}: {sigma.why_high}")
-        print(
-            "  for standardized columns, which experiments.fit makes of a table: "
-            f"{standardized.low:.3g} to {standardized.high:.3g}"
-        )
     print(f"written to {output.path}/")
 
 
-def as_json(diagnosis: "Diagnosis", standardized: "SuggestedSigma | None") -> dict[str, Any]:
+def read(path: Path) -> Any:
+    """The table in a file, or its images ``[n, height, width]``, which diagnose can use.
+
+    Raises:
+      DataFileError: naming what else it holds.
+    """
+    from spread_jax.data.datasets import as_rows
+    from spread_jax.data.files import errors_that_name, read_arrays
+    from spread_jax.data.files import require as require_of_file
+    from spread_jax.data.numbers import numbers_of
+
+    arrays = read_arrays(path)
+    with errors_that_name(path):
+        held = ", ".join(arrays) or "none"
+        require_of_file(len(arrays) == 1, f"a .npz file with one array; this one holds: {held}")
+        (x,) = arrays.values()
+        if x.ndim == 3:
+            as_rows(x)
+        numbers_of(x, leave_out_text=True)
+    return x
+
+
+def suggestion(diagnosis: "Diagnosis") -> list[str]:
+    """Which σ_fix to start with, in one line, and the range about it, each end with its reason."""
+    sigma = diagnosis.suggested_sigma
+    if sigma is None:
+        return ["no σ_fix to start with: nothing varies"]
+    return [
+        f"start with σ_fix = {diagnosis.start_with:.2g} ({diagnosis.sigma_unit})",
+        f"the middle of the range {sigma.low:.3g} to {sigma.high:.3g}, for constant noise; fit, "
+        "whose noise falls, starts at the upper end",
+        f"{sigma.low:.3g}: {sigma.why_low}",
+        f"{sigma.high:.3g}: {sigma.why_high}",
+    ]
+
+
+def as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
     """All findings except the distances, which are too many."""
     found = diagnosis._asdict()
     del found["distances"]
@@ -91,5 +114,4 @@ def as_json(diagnosis: "Diagnosis", standardized: "SuggestedSigma | None") -> di
         "intrinsic_dimension": intrinsic and intrinsic._asdict(),
         "suggested_sigma": sigma and sigma[:2],
         "suggested_sigma_why": sigma and sigma[2:],
-        "suggested_sigma_standardized": standardized and standardized[:2],
     }

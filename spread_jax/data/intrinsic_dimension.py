@@ -54,7 +54,9 @@ def intrinsic_dimension(z: Floats, spectrum: Floats) -> tuple[IntrinsicDimension
     overlap = math.sqrt(1 + 1.25 * len(queries) / len(z))
     margin = 1.96 * overlap * float(inverse.std()) / math.sqrt(len(queries))
     gaussian = to_neighbours(rng.standard_normal((len(z), len(spectrum))) * spectrum)
-    shuffled = to_neighbours(rng.permuted(z, axis=0))
+    # columns by their first numbers: the draws must not depend on the order they were given in
+    in_order = z[:, np.lexsort(z[2::-1])]
+    shuffled = to_neighbours(rng.permuted(in_order, axis=0))
     found = IntrinsicDimension(
         estimate=1 / mean,
         interval=(1 / (mean + margin), 1 / (mean - margin) if mean > margin else math.inf),

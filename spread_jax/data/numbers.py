@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spread_jax.data.files import as_table, require
+from spread_jax.data.files import LARGEST, as_table, require
 
 
 class Numbers(NamedTuple):
@@ -42,27 +42,30 @@ def numbers_of(x: Any, *, shift_large: bool = False, leave_out_text: bool = Fals
     if not _is_pandas(x):
         values = as_table(x)
         # bfloat16 and float16 have become float32: their steps are those of what was given
-        names: list[str | int] = list(range(1, 1 + values.shape[1]))
-        eps = np.full(values.shape[1], eps_of(np.asarray(x).dtype))
-        return Numbers(less_first_row(values) if shift_large else values, names, eps, [])
+        number_of = list[str | int](range(1, 1 + values.shape[1]))
+        step = np.full(values.shape[1], eps_of(np.asarray(x).dtype))
+        return Numbers(less_first_row(values) if shift_large else values, number_of, step, [])
     from spread_jax.data.frames import columns_of  # it brings pandas
 
     if x.ndim == 1:
         x = x.to_frame(1 if x.name is None else x.name)
-    kept, left_out = [], []
+    names, eps, columns, left_out = [], list[float](), [], list[str | int]()
     for column, values in columns_of(x)[1]:
-        if values.dtype.kind in "biuf":
-            kept.append((column.name, values))
-        else:
+        if values.dtype.kind not in "biuf":
             accepted = f"numbers in every column: {column.label} holds text or categories"
             require(leave_out_text, accepted)
             left_out.append(column.name)
+            continue
+        with_name = f"; {column.label} has larger ones"
+        large = values.dtype.kind == "f" and len(values) and np.abs(values).max() > LARGEST
+        require(not large, f"numbers up to {LARGEST:g}, whose differences float64 holds{with_name}")
+        numbers = as_table(values)
+        columns.append(less_first_row(numbers) if shift_large else numbers)
+        names.append(column.name)
+        eps.append(eps_of(values.dtype))
     held = f"it has {named(left_out)}, of text or categories" if left_out else "it has no column"
-    require(bool(kept), f"a table with a column of numbers; {held}")
-    names, columns = zip(*((name, as_table(values)) for name, values in kept), strict=True)
-    eps = np.array([eps_of(values.dtype) for _, values in kept])
-    shifted = [less_first_row(values) if shift_large else values for values in columns]
-    return Numbers(np.concatenate(shifted, axis=1), list(names), eps, left_out)
+    require(bool(names), f"a table with a column of numbers; {held}")
+    return Numbers(np.concatenate(columns, axis=1), names, np.array(eps), left_out)
 
 
 def _is_pandas(x: Any) -> bool:

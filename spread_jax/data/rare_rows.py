@@ -68,8 +68,8 @@ def said_of_rare_rows(found: dict[str | int, RareRows]) -> list[str]:
         if len(rare) > 1:
             column = f"{named(list(rare))} are constant but for a few rows; {column}"
         said.append(
-            f"{column} is {each.value:g} in all rows but {_rows(each)}: a value this rare cannot "
-            "be learnt, and it alone sets the scale of its column"
+            f"{column} is {each.value:g} in all rows but {_rows(each).rstrip(',')}: a value "
+            "this rare cannot be learnt, and it alone sets the scale of its column"
         )
     if outlying:
         name, each = next(iter(outlying.items()))

@@ -90,3 +90,12 @@ def suggested_by_rows(points: Floats, rows: NDArray[np.intp]) -> SuggestedSigma:
         "BIC): on the toy data smaller worked too, but the loss grows as steep as a plain VAE's",
         why_high="two thirds of that width: beyond about one width the modes begin to merge",
     )
+
+
+def largest_sigma(dim: int) -> float:
+    """max(10, √dim): beyond it noise is of no use to ``dim`` columns of standard deviation 1.
+
+    Their variances add up to dim, so no direction varies by more than √dim, and 10 is ten times
+    the scale of a column. Of pixels in [0, 1] no standard deviation is above 1/2.
+    """
+    return max(10.0, math.sqrt(dim))
