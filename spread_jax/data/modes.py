@@ -42,21 +42,18 @@ def narrowest_mode(points: Floats) -> tuple[float, int]:
     Args:
       points: centred, of standard deviation near 1 along the first direction, ``[n, d]``.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # products this small lose a factor 7 to 10 to waiting threads
-        for floor in FLOORS:
-            # a direction with less counts as none; coordinates of rounding would only cost BIC
-            varies = points.std(axis=0) > floor
-            mixture = _of_best_size(points[:, varies], floor)
-            is_mode = mixture.weights >= min(ATOM_SHARE, mixture.weights.max())
-            widths = mixture.widths[is_mode]
-            if widths.min() > NARROW * floor:
-                return float(widths.min()), len(mixture.weights)
-        has_width = widths > NARROW * floor
-        if has_width.any():
-            return float(widths[has_width].min()), len(mixture.weights)
-        return float(_fitted(points, 1, floor)[0].widths[0]), 1
+    for floor in FLOORS:
+        # a direction with less counts as none; coordinates of rounding would only cost BIC
+        varies = points.std(axis=0) > floor
+        mixture = _of_best_size(points[:, varies], floor)
+        is_mode = mixture.weights >= min(ATOM_SHARE, mixture.weights.max())
+        widths = mixture.widths[is_mode]
+        if widths.min() > NARROW * floor:
+            return float(widths.min()), len(mixture.weights)
+    has_width = widths > NARROW * floor
+    if has_width.any():
+        return float(widths[has_width].min()), len(mixture.weights)
+    return float(_fitted(points, 1, floor)[0].widths[0]), 1
 
 
 def _of_best_size(points: Floats, floor: float) -> Mixture:

@@ -46,9 +46,10 @@ def rare_rows(x: Floats) -> RareRows | None:
     scales = np.sqrt(np.maximum(squares - means**2, 0))[::-1][: most + 1]
     if scales[-1] * FACTOR > scales[0]:
         return None
-    # of the rows those up to the last whose absence halves the scale
-    falls = [m for m in range(1, most + 1) if scales[m] * 2 <= scales[m - 1] and scales[m - 1] > 0]
-    last = falls[-1]
+    tenth = int(np.argmax(scales * FACTOR <= scales[0]))
+    # and the further ones whose absence halves it still, of three enormous rows all three
+    halves = np.flatnonzero((scales[1:] * 2 <= scales[:-1]) & (scales[:-1] > 0)) + 1
+    last = max([tenth, *halves.tolist()])
     return RareRows(
         rows=sorted(nearest_first[-last:].tolist()),
         scale=float(np.ldexp(scales[0], exponent)),

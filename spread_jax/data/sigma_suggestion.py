@@ -71,16 +71,19 @@ def suggest_sigma(x: Any) -> SuggestedSigma:
 
 def suggested_by_rows(points: Floats, rows: NDArray[np.intp]) -> SuggestedSigma:
     """The suggestion of :func:`suggest_sigma`, of those rows of ``[n, columns]``, all distinct."""
+    from threadpoolctl import threadpool_limits
+
     rng = np.random.default_rng(0)
     points = points[rng.choice(rows, min(len(rows), MOST_ROWS), replace=False)]
     points = points - points[0]
     exponent = np.frexp(np.abs(points).max())[1]
     points = np.ldexp(points, -exponent)  # exact, and no square over- or underflows
     points -= points.mean(axis=0)
-    left, spread, _ = np.linalg.svd(points, full_matrices=False)
-    kept = np.flatnonzero(spread > FLOORS[-1] * spread[0])[:MOST_DIRECTIONS]
-    scores = left[:, kept] * (spread[kept] / spread[0]) * math.sqrt(len(points))
-    width, num_modes = narrowest_mode(scores)
+    with threadpool_limits(1):  # products this small lose a factor 5 to 10 to waiting threads
+        left, spread, _ = np.linalg.svd(points, full_matrices=False)
+        kept = np.flatnonzero(spread > FLOORS[-1] * spread[0])[:MOST_DIRECTIONS]
+        scores = left[:, kept] * (spread[kept] / spread[0]) * math.sqrt(len(points))
+        width, num_modes = narrowest_mode(scores)
     width = float(np.ldexp(width * spread[0] / math.sqrt(len(points)), exponent))
     modes = "only mode" if num_modes == 1 else f"narrowest of {num_modes} modes"
     return SuggestedSigma(
