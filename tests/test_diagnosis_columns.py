@@ -134,11 +134,22 @@ def test_the_rank_counts_what_varies_by_more_than_each_columns_rounding():
 
 
 def test_a_column_of_few_digits_hides_neither_a_thin_direction_nor_its_own_copy():
+    """Truth: by construction; columns 3 and 4 are one but for the rounding of column 3."""
     a, b, c = rng().normal(size=(3, 500))
     seconds = 1.7e9 + 1e-5 * c  # stored in steps of 2.4e-7
-    found = diagnose(np.column_stack([a, a + 1e-4 * b, seconds, 1e5 * (seconds - 1.7e9)]))
+    found = diagnose(np.column_stack([a, a + 1e-4 * b, seconds, c]))
     assert found.rank == 3  # the maximum over columns, 0.04, would have taken a and a + 1e-4 b
     assert found.dependent_columns == [3]
+
+
+def test_an_offset_costs_no_more_digits_than_it_has_taken():
+    """Truth: the same numbers less the offset, a subtraction that is exact."""
+    x = 1.7e9 + rng().normal(size=(300, 2)) * [1e-6, 1e-5]
+    found, truth = diagnose(x), diagnose(x - 1.7e9)
+    np.testing.assert_allclose(found.scale, (x - 1.7e9).std(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.spectrum, truth.spectrum, rtol=1e-9)
+    np.testing.assert_allclose(found.start_with, truth.start_with, rtol=1e-6)
+    np.testing.assert_allclose(found.distances, truth.distances, rtol=1e-6)
 
 
 def test_few_digits_are_said_with_their_step():

@@ -2,11 +2,13 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.mixture import GaussianMixture
 
+import spread_jax as sj
 from spread_jax import suggest_sigma
 from spread_jax.data import modes
 from spread_jax.data.sigma_suggestion import largest_sigma
@@ -58,6 +60,14 @@ def test_widths_from_a_millionth_of_the_distance_to_a_tenth_are_found(dim):
 def test_widths_of_more_modes_and_rows(num_modes, rows, dim):
     """Truth: by construction."""
     assert max(errors(num_modes, dim, rows)) < 0.3
+
+
+@pytest.mark.parametrize("sample", [sj.sample_two_modes, sj.sample_spiral])
+def test_float32_in_many_dimensions_changes_nothing(sample):
+    """Truth: a rotation changes no width; rounding to float32 adds 1e-7 in the other dimensions."""
+    x = sample(jax.random.key(0), 1000)
+    rotated = sj.embed(jax.random.key(1), x, 20)
+    np.testing.assert_allclose(suggest_sigma(rotated).low, suggest_sigma(x).low, rtol=1e-3)
 
 
 def test_a_mode_is_found_beside_an_outlier_and_a_rare_cluster():
