@@ -81,12 +81,14 @@ def test_a_column_constant_but_for_rounding_leaves_the_others_as_without_it(plac
     """Truth: the same table without the column; 0.3 and 0.1 + 0.2 are neighbours in float64."""
     for seed in range(5):
         x = rng(seed).normal(size=(300, 3))
+        x[250:] = x[:50]
         rounded = np.where(rng(seed).random(300) < 0.5, 0.3, 0.1 + 0.2)
         found, truth = diagnose(np.insert(x, place, rounded, axis=1)), diagnose(x)
         assert found.constant_columns == [place]
         assert found.reasons[0] == f"column {place + 1} is constant but for rounding"
         assert found.rank == truth.rank == 3
         assert found.dependent_columns == found.discrete_columns == []
+        assert found.duplicate_rows == truth.duplicate_rows == 50
         np.testing.assert_allclose(found.spectrum, truth.spectrum)
         np.testing.assert_allclose(found.start_with, truth.start_with)
         scaled = suggest_sigma(np.insert(1e-20 * x, place, rounded, axis=1))

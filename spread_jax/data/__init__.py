@@ -1,8 +1,9 @@
 """Data: read from files, split, standardized and diagnosed. NumPy and scikit-learn, no JAX.
 
-files: arrays and tables of the user's own; datasets: data in three parts, by name or by path;
-diagnosis: are the data thin; sigma_suggestion: which σ_fix to start from; standardization: columns
-of one scale.
+files: arrays and tables of the user's own; numbers: their columns, with names and digits; datasets:
+data in three parts, by name or by path; diagnosis: are the data thin, by rank, rare_rows and
+intrinsic_dimension, with the words in verdict; sigma_suggestion: which σ_fix to start from, by the
+modes; standardization: columns of one scale.
 """
 
 from spread_jax.data.datasets import Dataset, load_dataset

@@ -128,7 +128,7 @@ def diagnose(x: Any, on_progress: Callable[[str], None] = lambda stage: None) ->
     distinct, commonest = np.array([(len(count), count.max()) for count in counts]).T
     is_discrete = (distinct <= rows / 2) | (commonest >= max(3, ATOM_SHARE * rows))
     is_discrete[scaling.constant_columns] = False
-    first_rows = first_of_equal_rows(x)
+    first_rows = first_of_equal_rows(x[:, varying])
 
     on_progress("rank")
     step = numbers.eps * np.abs(x).max(axis=0)

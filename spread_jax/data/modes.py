@@ -12,7 +12,7 @@ ATOM_SHARE = 0.05  # of the rows in one value: enough for one component of a mix
 # after the other until the narrowest mode is NARROW times as wide. With the last one alone the
 # rounding of float32 would count: two modes on a line in 20 dimensions came out as 0.6 of their
 # width. In units of a component's own length, exact lines would be cut into pieces.
-FLOORS, NARROW = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8), 10
+FLOORS, NARROW = (1e-3, 1e-5, 1e-7, 1e-8), 10
 STARTS, FIRST_STEPS, STEPS = 4, 8, 100
 LEAST_GAIN = 1e-4  # nats a point, of a step, below which the steps end
 

@@ -69,7 +69,7 @@ def numbers_of(x: Any, *, shift_large: bool = False, leave_out_text: bool = Fals
 
 
 def _is_pandas(x: Any) -> bool:
-    return type(x).__module__.partition(".")[0] == "pandas" and hasattr(x, "to_numpy")
+    return type(x).__module__.partition(".")[0] == "pandas" and hasattr(x, "iloc")
 
 
 def eps_of(dtype: np.dtype) -> float:

@@ -14,7 +14,11 @@ MOST_ROWS, MOST_DIRECTIONS = 2000, 10
 
 
 class SuggestedSigma(NamedTuple):
-    """A range of σ_fix to start from, in the data's units, each end explained in words."""
+    """A range of σ_fix to start from, in units of the array it was read from, both ends explained.
+
+    Of :func:`suggest_sigma` these are the units of its x; of :func:`spread_jax.diagnose` they are
+    ``Diagnosis.sigma_unit``.
+    """
 
     low: float
     high: float
