@@ -61,7 +61,8 @@ def run(settings: Settings) -> None:
     if settings.json:
         print(json.dumps(strict(findings), allow_nan=False))
         return
-    print(f"{settings.file}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns")
+    columns = f"{diagnosis.dim:,} column{'s' * (diagnosis.dim != 1)}"
+    print(f"{settings.file}: {diagnosis.rows:,} rows, {columns}")
     print(*suggestion(diagnosis), sep="\n  - ")
     print(f"verdict: {diagnosis.verdict}", *diagnosis.reasons, sep="\n  - ")
     print(f"written to {output.path}/")
