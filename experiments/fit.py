@@ -32,6 +32,7 @@ NOT_IDENTITY = {
 MOST_RECORDS = 1000
 LEAST_RECORDS = 100
 NUM_PICTURES = 32
+UNITS = "pixels in [0, 1], or standard deviations of a column"
 NUM_ROWS = 500  # of a table that are drawn
 NOT_HERE = ("wgan_gp", "clean_encoder", "optimal_variance")  # no posterior, or a decoder of its own
 
@@ -87,14 +88,14 @@ class Settings(TrainingSettings):
     def check(self) -> None:
         super().check()
         for sigma in self.sigma_fix:
-            require_positive("--sigma-fix", sigma, "data units; the plain arm has none")
+            require_positive("--sigma-fix", sigma, f"{UNITS}; the plain arm has none")
         require_distinct("--sigma-fix", self.sigma_fix)
         require_distinct("--arms", self.arms)
         for flag, value in (("--latent-dim", self.latent_dim), *self._sizes()):
             require(value is None or value >= 1, flag, value, "at least 1")
         if self.anneal_from is not None:
-            require_positive("--anneal-from", self.anneal_from, "data units")
-        require_positive("--common-sigma", self.common_sigma, "data units")
+            require_positive("--anneal-from", self.anneal_from, UNITS)
+        require_positive("--common-sigma", self.common_sigma, UNITS)
         require(self.iw_samples >= 1, "--iw-samples", self.iw_samples, "at least 1")
         require_positive("--learning-rate", self.learning_rate)
         records = self.steps // self.record_every
@@ -180,6 +181,7 @@ def run(settings: Settings) -> None:
 
 def load(settings: Settings) -> "sj.Dataset":
     from spread_jax.data import DataFileError
+    from spread_jax.data.sigma_suggestion import largest_sigma
 
     try:
         data = sj.load_dataset(settings.data)
@@ -189,6 +191,16 @@ def load(settings: Settings) -> "sj.Dataset":
     if data.shape is None:
         require(settings.network == "mlp", "--network", "conv", "mlp: the data are a table")
         data = data.standardized()
+    most = largest_sigma(data.train.shape[1])
+    unit = "standard deviations of a column" if data.shape is None else "pixels in [0, 1]"
+    accepted = f"a number above 0, up to {most:.3g} ({unit})"
+    for flag, sigmas in (
+        ("--sigma-fix", settings.sigma_fix),
+        ("--anneal-from", [settings.anneal_from or 0.0]),
+        ("--common-sigma", [settings.common_sigma]),
+    ):
+        for sigma in sigmas:
+            require(sigma <= most, flag, f"{sigma:g}", accepted)
     return data
 
 

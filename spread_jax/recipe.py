@@ -15,7 +15,7 @@ from spread_jax.data.datasets import Dataset, as_rows, read_data
 from spread_jax.data.diagnosis import diagnose
 from spread_jax.data.images import Images
 from spread_jax.data.reading import warn_of_assumption
-from spread_jax.data.sigma_suggestion import suggest_sigma
+from spread_jax.data.sigma_suggestion import largest_sigma, suggest_sigma
 from spread_jax.data.tables import Table
 from spread_jax.data.text_files import OnAssumption
 from spread_jax.fitted import Fitted, Transform, model_of
@@ -79,7 +79,8 @@ def fit(
         used; or what :func:`spread_jax.read_table` or :func:`spread_jax.load_dataset` takes, a
         path or a name.
       sigma_fix: standard deviation of the noise at the first step, in pixels' units or in standard
-        deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`.
+        deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`. At
+        most 10, or √columns where there are more than 100.
       noise_end: share of it that is left at the last fifth of the steps.
       variance: of the decoder; ``none``: it is deterministic, since noise is what the data lack.
       latent_dim: of z; by default 2 m + 1, m the intrinsic dimension of the data, at most their
@@ -124,6 +125,10 @@ def fit(
         data, transform = prepare(x)
         if sigma_fix is None:
             sigma_fix = suggest_sigma(data.train).high
+        elif sigma_fix > largest_sigma(data.train.shape[1]):
+            unit = "pixels in [0, 1]" if data.shape else "standard deviations of a column"
+            most = f"{largest_sigma(data.train.shape[1]):.3g} ({unit})"
+            raise ValueError(f"sigma_fix must be at most {most}, got {sigma_fix!r}")
         if latent_dim is None:
             latent_dim = suggest_latent_dim(data.train)
     if num_steps is None:

@@ -22,6 +22,10 @@ KEYS = {
     "rows",
     "intrinsic_dimension",
     "suggested_sigma",
+    "suggested_sigma_why",
+    "columns",
+    "start_with",
+    "sigma_unit",
 }
 
 
@@ -55,7 +59,9 @@ def test_json_is_one_object_with_the_keys_of_the_contract(two_modes, tmp_path):
     assert low < 1.05
     assert high > 1
     low, high = found["suggested_sigma"]
-    assert 0.02 < low < high < 0.1
+    assert 0.02 < low < found["start_with"] < high < 0.1
+    assert found["sigma_unit"] == "standard deviations of a column"
+    assert "suggested_sigma_standardized" not in found
     assert "nearest neighbours ..." in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"diagnosis.png", "metrics.json"}
     metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
@@ -70,9 +76,47 @@ def test_the_report_gives_verdict_reasons_and_both_ends(two_modes, tmp_path, mon
     )
     command.main(diagnose.Settings, diagnose.run)
     captured = capsys.readouterr()
-    for words in ("verdict: degenerate", "column 1 is constant", "data's units", "a third of"):
+    for words in ("verdict: degenerate", "column 'y' is constant", "a third of"):
         assert words in captured.out
     assert captured.err == ""
+
+
+def report_of(path, tmp_path, monkeypatch, capsys, *flags):
+    arguments = ["diagnose.py", str(path), "--out", str(tmp_path / "out"), "--quiet", *flags]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.main(diagnose.Settings, diagnose.run)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_one_answer_stands_first_in_the_unit_that_fit_takes(tmp_path, monkeypatch, capsys):
+    """Truth: suggest_sigma of the standardized columns, which are 1,000 wide here."""
+    x = 1000 * np.random.default_rng(0).standard_normal((200, 2))
+    np.save(tmp_path / "x.npy", x)
+    sigma = sj.suggest_sigma(sj.standardize(x)[0])
+    first, second, *_ = report_of(tmp_path / "x.npy", tmp_path, monkeypatch, capsys).splitlines()
+    assert first.endswith("200 rows, 2 columns")
+    answer = f"{(sigma.low * sigma.high) ** 0.5:.2g}"
+    assert second == f"start with σ_fix = {answer} (standard deviations of a column)"
+
+
+def test_files_of_images_are_answered_in_pixels(tmp_path, monkeypatch, capsys):
+    """Truth: suggest_sigma of the rows over 255."""
+    x = np.random.default_rng(0).integers(0, 256, (100, 4, 4), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    sigma = sj.suggest_sigma(x.reshape(100, 16).astype(np.float32) / 255)
+    report = report_of(tmp_path / "x.npy", tmp_path, monkeypatch, capsys, "--json")
+    found = json.loads(report)
+    assert found["sigma_unit"] == "pixels in [0, 1]"
+    assert found["suggested_sigma"] == pytest.approx(sigma[:2], rel=1e-5)
+    assert found["start_with"] == pytest.approx((sigma.low * sigma.high) ** 0.5, rel=1e-5)
+
+
+def test_where_nothing_varies_there_is_no_answer(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", np.ones((10, 2)))
+    report = report_of(tmp_path / "x.npy", tmp_path, monkeypatch, capsys)
+    assert "no σ_fix to start with: nothing varies" in report
 
 
 def test_help_answers_at_once(best_cpu_seconds):
@@ -85,11 +129,12 @@ def test_help_answers_at_once(best_cpu_seconds):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("missing.npy", None, "a file that exists"),
-        ("nan.csv", "1,2\n3,nan\n", "is nan"),
+        ("missing.npy", None, "a file or folder that exists"),
+        ("nan.csv", "1,2\n3,nan\n", "line 2, column 2 is missing"),
         ("ragged.csv", "1,2\n3\n", "rows of equal length"),
         ("empty.npy", "", "not an empty one"),
-        ("words.txt", "hello", ".npy, .npz, .csv"),
+        ("words.txt", "hello", "this one has none"),
+        ("words.doc", "hello", ".npy, .npz, .csv"),
     ],
 )
 def test_a_bad_file_is_named_in_one_line_and_nothing_is_written(

@@ -120,7 +120,7 @@ BAD_FILES = {
     "fields.npy": (npy(np.zeros(3, [("a", float)])), "dtype"),
     "dates.npy": (npy(np.zeros(3, "M8[s]")), "dtype"),
     "complex.npy": (npy(X + 1j), "complex"),
-    "nan.npy": (npy(NAN), "row 2, column 1 .* is nan"),
+    "nan.npy": (npy(NAN), "in column 2 row 3 is nan"),
     "inf.npy": (npy(np.full((2, 2), np.inf)), "is inf"),
     "none.npy": (npy(np.zeros((0, 3))), "empty array"),
     "one.npy": (npy(X[:1]), "2 rows"),

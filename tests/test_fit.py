@@ -350,6 +350,18 @@ def test_bad_values_are_named(flag, values, monkeypatch, capsys, tmp_path):
     assert "must be" in error
 
 
+@pytest.mark.parametrize("flag", ["--sigma-fix", "--anneal-from", "--common-sigma"])
+@pytest.mark.parametrize("unit", ["standard deviations of a column", "pixels in [0, 1]"])
+def test_noise_beyond_any_use_is_refused_in_the_unit_of_the_data(
+    flag, unit, monkeypatch, capsys, tmp_path
+):
+    """Truth: by hand, 10, as there are fewer than 100 columns or pixels."""
+    np.save(tmp_path / "x.npy", 2000 * np.random.default_rng(0).normal(size=(20, 4)))
+    data = tmp_path / "x.npy" if unit.startswith("standard") else "digits"
+    error = refused(monkeypatch, capsys, tmp_path / "run", "--data", data, flag, "2190")
+    assert error == f"error: {flag} 2190: must be a number above 0, up to 10 ({unit})\n"
+
+
 def test_bad_data_get_one_line_and_nothing_is_written(monkeypatch, capsys, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((20, 4, 4), np.uint16))
     error = refused(monkeypatch, capsys, tmp_path / "run", "--data", tmp_path / "x.npy")

@@ -408,6 +408,7 @@ def test_arrays_of_another_model_are_refused(damaged, change):
         ({"noise_end": 0}, "noise_end"),
         ({"sigma_fix": -1}, "sigma_fix"),
         ({"sigma_fix": np.nan}, "sigma_fix"),
+        ({"sigma_fix": 11}, r"sigma_fix must be at most 10 \(standard deviations of a column\)"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"hidden": (0,)}, "hidden must be a sequence of whole numbers"),
         ({"hidden": 4}, "hidden"),

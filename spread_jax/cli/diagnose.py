@@ -2,29 +2,29 @@
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from spread_jax.cli.output import OutputFolder, host_environment, strict
-from spread_jax.cli.settings import BadInputError, require
+from spread_jax.cli.reading import ReadingSettings, read, say_assumption
+from spread_jax.cli.settings import BadInputError
 from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
-    from spread_jax.data import Diagnosis, SuggestedSigma
+    from spread_jax.data import Diagnosis
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(ReadingSettings):
     """Is this data degenerate, will a learned-variance likelihood run away on it, and which
     sigma_fix to start from?"""
 
-    file: tyro.conf.Positional[Path]
-    """Table of finite numbers, rows are points: .npy, .npz with one array, .csv, .parquet, or IDX
-    (the format of MNIST, also .gz)."""
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
+    """A table: .csv, .tsv (also .gz), .parquet, .npy. Images, uint8 or floats in [0, 1]: .npy [n,
+    height, width], .npz, IDX, a folder of MNIST's files. Or a name: digits, mnist-5k, mnist."""
     json: bool = False
     """Print one JSON object instead of a table."""
     out: Path = Path("outputs/diagnose")
@@ -32,55 +32,55 @@ class Settings:
     quiet: bool = False
     """Show no progress."""
 
-    def check(self) -> None:
-        """Raises BadInputError if the file is not there."""
-        # not file.exists(), which raises where a name is too long
-        require(os.path.exists(self.file), "FILE", self.file, "a file that exists")
-
 
 def run(settings: Settings) -> None:
     """Writes diagnosis.png and metrics.json, and prints the report or the JSON."""
     started = time.perf_counter()
-    from spread_jax.data import DataFileError, diagnose, read_table, standardize, suggest_sigma
+    from spread_jax.data import Dataset, diagnose
     from spread_jax.figures.diagnosis import diagnosis_figure
 
     with stage_line(settings.quiet) as on_progress:
         on_progress("reading")
-        try:
-            x = read_table(settings.file)
-        except DataFileError as error:
-            raise BadInputError("FILE", error.path, error.accepted) from None
+        x = read(settings, settings.file, say_assumption)
+        if isinstance(x, Dataset):
+            x = x.train if x.shape is None else x.train.reshape(-1, *x.shape)
         output = OutputFolder(settings.out)
-        diagnosis, standardized = diagnose(x, on_progress), None
-        if diagnosis.suggested_sigma:
-            on_progress("the scale of the standardized columns")
-            standardized = suggest_sigma(standardize(x)[0])
+        try:
+            diagnosis = diagnose(x, on_progress)
+        except ValueError as error:
+            accepted = str(error).removeprefix("must be ")
+            raise BadInputError("FILE", settings.file, accepted) from None
         on_progress("drawing")
         output.write_figure("diagnosis.png", diagnosis_figure(diagnosis))
-    findings = as_json(diagnosis, standardized)
+    findings = as_json(diagnosis)
     environment = host_environment(started, ("numpy", "scipy", "scikit-learn"))
     config = dataclasses.asdict(settings)
     output.write_metrics({"config": config, "environment": environment, **findings})
     if settings.json:
         print(json.dumps(strict(findings), allow_nan=False))
         return
-    print(f"{settings.file}: {diagnosis.rows:,} rows, {diagnosis.dim:,} columns")
+    columns = f"{diagnosis.dim:,} column{'s' * (diagnosis.dim != 1)}"
+    print(f"{settings.file}: {diagnosis.rows:,} rows, {columns}")
+    print(*suggestion(diagnosis), sep="\n  - ")
     print(f"verdict: {diagnosis.verdict}", *diagnosis.reasons, sep="\n  - ")
-    sigma = diagnosis.suggested_sigma
-    if sigma is None or standardized is None:
-        print("sigma_fix: none to suggest, nothing varies")
-    else:
-        print(f"sigma_fix to start from, in the data's units: {sigma.low:.3g} to {sigma.high:.3g}")
-        print(f"  - {sigma.low:.3g}: {sigma.why_low}")
-        print(f"  - {sigma.high:.3g}: {sigma.why_high}")
-        print(
-            "  for standardized columns, which experiments.fit makes of a table: "
-            f"{standardized.low:.3g} to {standardized.high:.3g}"
-        )
     print(f"written to {output.path}/")
 
 
-def as_json(diagnosis: "Diagnosis", standardized: "SuggestedSigma | None") -> dict[str, Any]:
+def suggestion(diagnosis: "Diagnosis") -> list[str]:
+    """Which σ_fix to start with, in one line, and the range about it, each end with its reason."""
+    sigma = diagnosis.suggested_sigma
+    if sigma is None:
+        return ["no σ_fix to start with: nothing varies"]
+    return [
+        f"start with σ_fix = {diagnosis.start_with:.2g} ({diagnosis.sigma_unit})",
+        f"the middle of the range {sigma.low:.3g} to {sigma.high:.3g}, for constant noise; fit, "
+        "whose noise falls, starts at the upper end",
+        f"{sigma.low:.3g}: {sigma.why_low}",
+        f"{sigma.high:.3g}: {sigma.why_high}",
+    ]
+
+
+def as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
     """All findings except the distances, which are too many."""
     found = diagnosis._asdict()
     del found["distances"]
@@ -91,5 +91,4 @@ def as_json(diagnosis: "Diagnosis", standardized: "SuggestedSigma | None") -> di
         "intrinsic_dimension": intrinsic and intrinsic._asdict(),
         "suggested_sigma": sigma and sigma[:2],
         "suggested_sigma_why": sigma and sigma[2:],
-        "suggested_sigma_standardized": standardized and standardized[:2],
     }

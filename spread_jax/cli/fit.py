@@ -13,7 +13,7 @@ import tyro
 
 from spread_jax.cli.command import start_jax
 from spread_jax.cli.output import OutputFolder, jax_environment, strict
-from spread_jax.cli.reading import ReadingSettings, read
+from spread_jax.cli.reading import ReadingSettings, read, say_assumption
 from spread_jax.cli.settings import BadInputError, require, require_positive, require_seeds
 from spread_jax.cli.tables import number_text
 
@@ -89,7 +89,7 @@ def run(settings: Settings) -> None:
 
     def say(assumption: str) -> None:
         assumed.append(assumption)
-        print(f"assumed: {assumption}", file=sys.stderr)
+        say_assumption(assumption)
 
     data = read(settings, settings.file, say)
     output = OutputFolder(settings.out)

@@ -1,6 +1,7 @@
 """The flags of a command that reads the user's own file, and what they choose of it."""
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from spread_jax.cli.settings import BadInputError, require, require_distinct
@@ -33,6 +34,11 @@ class ReadingSettings:
         if self.delimiter is not None:
             is_one = len(self.delimiter) == 1
             require(is_one, "--delimiter", repr(self.delimiter), "one character")
+
+
+def say_assumption(assumption: str) -> None:
+    """One line on stderr."""
+    print(f"assumed: {assumption}", file=sys.stderr)
 
 
 def read(settings: ReadingSettings, name_or_path: str, say: "Callable[[str], None]") -> Any:

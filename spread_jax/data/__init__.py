@@ -1,9 +1,10 @@
 """Data: read from files, split, standardized and diagnosed. NumPy, pandas, scikit-learn; no JAX.
 
 reading: tables in the user's own files (text_files: .csv; files: arrays); tables: a table as
-numbers, and back (frames, columns, relations); datasets: data in three parts, by name or by path
-(published: MNIST and others); diagnosis: are the data thin; sigma_suggestion: which σ_fix to start
-from; standardization: columns of one scale.
+numbers, and back (frames, columns, relations); numbers: columns of numbers, with names and digits;
+datasets: data in three parts, by name or by path (published: MNIST and others); diagnosis: are the
+data thin, by rank, rare_rows and intrinsic_dimension, with the words in verdict; sigma_suggestion:
+which σ_fix to start from, by the modes; standardization: columns of one scale.
 """
 
 from spread_jax.data.datasets import Dataset, load_dataset

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spread_jax.data.files import as_table, errors_that_name, read_arrays, require
-from spread_jax.data.frames import numbers_of
+from spread_jax.data.numbers import numbers_of
 from spread_jax.data.published import NAMED, are_published, mnist_folder
 from spread_jax.data.reading import is_frame_file, read_table, warn_of_assumption
 from spread_jax.data.standardization import standardize
@@ -144,7 +144,7 @@ def load_dataset(
         elif path.exists() and is_frame_file(path):
             frame = read_table(path, on_assumption=on_assumption)
             columns = tuple(map(str, frame.columns)) if isinstance(frame.columns[0], str) else None
-            arrays = {"x_train": numbers_of(frame)}
+            arrays = {"x_train": numbers_of(frame).values}
         elif path.exists():
             arrays = _parts_of_file(read_arrays(path))
         elif name in NAMED:

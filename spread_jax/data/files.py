@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-LARGEST = 1e150
+LARGEST = 1e305
 # what NumPy and zipfile raise of damaged .npy and .npz
 DAMAGED = (
     *(ValueError, TypeError, LookupError, AttributeError, SyntaxError, TokenError, EOFError),
@@ -42,35 +42,41 @@ def as_table(x: ArrayLike) -> np.ndarray:
     """x as ``[rows, columns]``, its numbers unchanged: real, finite, at least 2 rows, 1 column.
 
     A vector is one column; of an array with more axes (images), the first is rows and the others
-    are columns. Booleans become 0 and 1.
+    are columns. Booleans become 0 and 1, float16, bfloat16 and shorter types float32, and floats
+    longer than float64 float64.
 
     Raises:
-      ValueError: naming what x is instead.
+      ValueError: naming what x is instead; of a number that is not finite the column, by its name
+        in a DataFrame, and the row, both counted from 1.
     """
     # NumPy would take what lies under the mask
     masked = np.ma.is_masked(x)
     require(not masked, "finite numbers, not an array with masked entries: fill them")
+    names = list(getattr(x, "columns", ()))
     try:
         x = np.asarray(x)
     except ValueError:
         raise ValueError("must be rows of equal length, not ragged") from None
     if x.dtype == bool:
         x = x.astype(np.uint8)
+    # JAX's own types, of ml_dtypes, are void to NumPy, but they have names
+    is_short = x.dtype.kind == "V" and x.dtype.names is None and not x.dtype.name.startswith("void")
+    if is_short or x.dtype == np.float16:
+        x = x.astype(np.float32)
     require(x.dtype.kind in "iuf", f"an array of real numbers, not of dtype {x.dtype}")
     require(x.size > 0, f"data, not an empty array (shape {x.shape})")
     require(x.ndim > 0 and len(x) > 1, f"data of 2 rows or more, not of shape {x.shape}")
     x = x.reshape(len(x), -1)
-    if x.dtype.itemsize > 8:
-        x = x.astype(np.float64)
     finite = np.isfinite(x)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
+        name = repr(names[column]) if names else column + 1
         raise ValueError(
-            f"must be finite numbers: row {row}, column {column} (from 0) is {x[row, column]}"
+            f"must be finite numbers: in column {name} row {row + 1} is {x[row, column]}"
         )
     largest = max(float(x.max()), -float(x.min()))
-    require(largest <= LARGEST, f"numbers up to {LARGEST:g}, whose squares are finite")
-    return x
+    require(largest <= LARGEST, f"numbers up to {LARGEST:g}, whose differences float64 holds")
+    return x.astype(np.float64) if x.dtype.itemsize > 8 else x
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:

@@ -56,19 +56,6 @@ def columns_of(x: Any) -> tuple[str, list[tuple[Column, np.ndarray]]]:
     return "frame", read
 
 
-def numbers_of(x: pd.DataFrame) -> np.ndarray:
-    """The numbers and booleans of a DataFrame, ``[rows, columns]``, booleans as 0 and 1.
-
-    Raises:
-      ValueError: naming a column of text or categories; as :func:`columns_of`.
-    """
-    read = columns_of(x)[1]
-    for column, _ in read:
-        accepted = f"a table of numbers; {column.label} is text: drop it"
-        require(column.holds != "object", accepted)
-    return np.column_stack([y.astype(np.uint8) if y.dtype == bool else y for _, y in read])
-
-
 def table_of(kind: str, columns: list[Column], values: list[np.ndarray]) -> Any:
     """The array or DataFrame of these columns, each with its dtype."""
     values = [y.astype(column.holds) for column, y in zip(columns, values, strict=True)]

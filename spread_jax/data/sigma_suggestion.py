@@ -4,39 +4,54 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from spread_jax.data.files import as_table
-from spread_jax.data.standardization import Floats, first_of_equal_rows, less_first_row
+from spread_jax.data.modes import FLOORS, narrowest_mode
+from spread_jax.data.numbers import first_of_equal_rows, numbers_of
+from spread_jax.data.standardization import Floats, scaling_of
 
-# of a column's scale: about ten steps of float32, which cannot tell it from 0
-TOLERANCE = 1e-6
-ATOM_SHARE = 0.05  # of the rows in one value: enough for one component of a mixture to sit on
+MOST_ROWS, MOST_DIRECTIONS = 2000, 10
 
 
 class SuggestedSigma(NamedTuple):
-    """A range of σ_fix to start from, in the data's units, each end explained in words."""
+    """A range of σ_fix to start from, in units of the array it was read from, both ends explained.
+
+    Of :func:`suggest_sigma` these are the units of its x; of :func:`spread_jax.diagnose` they are
+    ``Diagnosis.sigma_unit``.
+    """
 
     low: float
     high: float
     why_low: str
     why_high: str
 
+    @property
+    def start_with(self) -> float:
+        """√(low · high): a constant σ_fix here is as far from either end, by a factor √2.
 
-def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
-    """[s/3, 2s/3], s the width of the narrowest mode: a range of σ_fix, in the data's units.
+        :func:`spread_jax.fit`, whose noise falls, starts at ``high``.
+        """
+        return math.sqrt(self.low) * math.sqrt(self.high)  # the product might underflow
+
+
+def suggest_sigma(x: Any) -> SuggestedSigma:
+    """[s/3, 2s/3], s the width of the narrowest mode: a range of σ_fix, in the units of x itself.
 
     The modes are the components of a Gaussian mixture on at most 2,000 distinct rows, along at
     most 10 principal directions, their number chosen by the Bayesian information criterion (BIC);
     width s = √(tr C² / tr C) of a component's covariance C, which is the standard deviation of a
-    line and of a ball alike; a component with less than 5 % of the rows is no mode. One σ_fix
-    serves all columns, so standardize columns of different scales first.
+    line and of a ball alike; a component with less than 5 % of the rows is no mode. Widths down to
+    1e-7 of the data's standard deviation are found, in whatever units and at whatever offset.
+
+    One σ_fix serves all columns, so standardize columns of different scales first: ``fit`` does,
+    and :func:`spread_jax.diagnose` suggests in the units of standardized columns.
 
     Args:
-      x: data, ``[rows, columns]``.
+      x: data, ``[rows, columns]``, an array or a DataFrame of numbers and booleans.
 
     Raises:
-      ValueError: if x is no table of finite numbers with at least two rows, or is constant.
+      ValueError: if x is no table of finite numbers with at least two rows, or is constant, or
+        constant but for rounding.
 
     Examples:
       >>> x = sj.sample_two_modes(jax.random.key(0), 1000, data_std=0.3)
@@ -48,23 +63,32 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
       Schwarz, "Estimating the dimension of a model", Annals of Statistics 6 (1978), for BIC; the
       rule is this package's own.
     """
-    x = as_table(x)
-    rng = np.random.default_rng(0)
-    rows = first_of_equal_rows(x)
+    # less the first row before they are floats: a large offset would leave no digits
+    numbers = numbers_of(x, shift_large=True)
+    points = numbers.values.astype(np.float64)
+    points[:, scaling_of(numbers).constant_columns] = 0  # rounding, large in other columns' units
+    rows = first_of_equal_rows(points)
     if len(rows) < 2:
         raise ValueError("x must vary: all its rows are equal, and no scale can be read from them")
-    rows = rng.choice(rows, min(len(rows), 2000), replace=False)
-    # before dividing, and integers before they are floats: a large offset would leave no digits
-    points = less_first_row(x)[rows].astype(np.float64)
-    points -= points[0]
-    unit = np.abs(points).max()
-    points = points / unit
+    return suggested_by_rows(points, rows)
+
+
+def suggested_by_rows(points: Floats, rows: NDArray[np.intp]) -> SuggestedSigma:
+    """The suggestion of :func:`suggest_sigma`, of those rows of ``[n, columns]``, all distinct."""
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(0)
+    points = points[rng.choice(rows, min(len(rows), MOST_ROWS), replace=False)]
+    points = points - points[0]
+    exponent = np.frexp(np.abs(points).max())[1]
+    points = np.ldexp(points, -exponent)  # exact, and no square over- or underflows
     points -= points.mean(axis=0)
-    left, spread, _ = np.linalg.svd(points, full_matrices=False)
-    kept = np.flatnonzero(spread > TOLERANCE * spread[0])[:10]
-    scores = left[:, kept] * (spread[kept] / spread[0]) * math.sqrt(len(points))
-    width, num_modes = _narrowest_mode(scores)
-    width *= float(unit * spread[0] / math.sqrt(len(points)))
+    with threadpool_limits(1):  # products this small lose a factor 5 to 10 to waiting threads
+        left, spread, _ = np.linalg.svd(points, full_matrices=False)
+        kept = np.flatnonzero(spread > FLOORS[-1] * spread[0])[:MOST_DIRECTIONS]
+        scores = left[:, kept] * (spread[kept] / spread[0]) * math.sqrt(len(points))
+        width, num_modes = narrowest_mode(scores)
+    width = float(np.ldexp(width * spread[0] / math.sqrt(len(points)), exponent))
     modes = "only mode" if num_modes == 1 else f"narrowest of {num_modes} modes"
     return SuggestedSigma(
         low=width / 3,
@@ -75,27 +99,10 @@ def suggest_sigma(x: ArrayLike) -> SuggestedSigma:
     )
 
 
-def _narrowest_mode(scores: Floats) -> tuple[float, int]:
-    """Width of the narrowest component, in the unit of ``scores``, and the number of components."""
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
+def largest_sigma(dim: int) -> float:
+    """max(10, √dim): beyond it noise is of no use to ``dim`` columns of standard deviation 1.
 
-    best: Any = None
-    best_bic, worse = np.inf, 0
-    for k in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16):
-        if worse == 2 or (k > 1 and len(scores) < 5 * k):
-            break
-        mixture = GaussianMixture(k, init_params="k-means++", n_init=2, random_state=0)
-        with threadpool_limits(1):  # products this small lose a factor 7 to 10 to waiting threads
-            bic = mixture.fit(scores).bic(scores)
-        if bic < best_bic:
-            best, best_bic, worse = mixture, bic, 0
-        else:
-            worse += 1
-    widths = _width(best.covariances_)
-    return float(widths[best.weights_ >= min(ATOM_SHARE, best.weights_.max())].min()), len(widths)
-
-
-def _width(covariance: Floats) -> Floats:
-    """√(tr C² / tr C), ``[component, d, d] -> [component]``."""
-    return np.sqrt(np.sum(covariance**2, (-2, -1)) / np.trace(covariance, axis1=-2, axis2=-1))
+    Their variances add up to dim, so no direction varies by more than √dim, and 10 is ten times
+    the scale of a column. Of pixels in [0, 1] no standard deviation is above 1/2.
+    """
+    return max(10.0, math.sqrt(dim))

@@ -18,8 +18,8 @@ def diagnosis_figure(diagnosis: Diagnosis) -> Figure:
     sigma = diagnosis.suggested_sigma
     suggestion = "nothing varies: no σ_fix to suggest"
     if sigma:
-        suggestion = f"start from σ_fix {sigma.low:.3g} to {sigma.high:.3g} (data units)"
-    size = f"{diagnosis.rows:,} rows, {diagnosis.dim:,} columns"
+        suggestion = f"start with σ_fix = {diagnosis.start_with:.2g} ({diagnosis.sigma_unit})"
+    size = f"{diagnosis.rows:,} rows, {diagnosis.dim:,} column{'s' * (diagnosis.dim != 1)}"
     figure.suptitle(f"{diagnosis.verdict}: {size}; {suggestion}", fontsize=10)
     panels = figure.subplots(1, 3)
     for draw, axes in zip((_spectrum, _distinct_values, _distances), panels, strict=True):

@@ -1,0 +1,56 @@
+"""The rank of standardized columns, each known up to a rounding of its own."""
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from spread_jax.data.standardization import Floats
+
+
+def rank_of(triangle: Floats, noise: Floats) -> int:
+    """Directions v along which Z varies by more than noise: ‖Z v‖ > √(Σ_j v_j² noise_j²).
+
+    With u_j = v_j noise_j these are the singular values above 1 of Z with each column over its
+    noise. So a column of few digits does not hide what the others say.
+
+    Args:
+      triangle: R of Z = QR, over √rows.
+      noise: of each column, the standard deviation that counts as 0.
+    """
+    return int(np.sum(np.linalg.svd(triangle / noise, compute_uv=False) > 1))
+
+
+def dependent_columns(triangle: Floats, noise: Floats, rank: int, rows: int) -> list[int]:
+    """Columns z_j = Σ c_i z_i of those to their left, but for √(noise_j² + Σ c_i² noise_i²).
+
+    Args:
+      triangle, noise: as in :func:`rank_of`.
+      rank: what that found; a full rank leaves nothing to look for.
+      rows: of Z.
+    """
+    dim = triangle.shape[1]
+    if rank == dim:
+        return []
+    columns = triangle / noise
+    most = min(rows - 1, len(columns), dim)
+    basis, r = np.zeros((len(columns), most)), np.zeros((most, most))
+    found, size = list[int](), 0
+    for j in range(dim):
+        if size == most:
+            # the rows are used up: any further column is in their span, but a copy is still a copy
+            if rows > 2 and j:
+                others, own = triangle[:, :j], triangle[:, j : j + 1]
+                apart = np.minimum(*(np.linalg.norm(others + s * own, axis=0) for s in (1, -1)))
+                found += [j] if np.any(apart <= np.hypot(noise[:j], noise[j])) else []
+            continue
+        column, along = columns[:, j], np.zeros(size)
+        for _ in range(2):  # once loses digits
+            again = basis[:, :size].T @ column
+            column, along = column - basis[:, :size] @ again, along + again
+        length = np.linalg.norm(column)
+        c = solve_triangular(r[:size, :size], along) if size else along
+        if length <= np.sqrt(1 + c @ c):
+            found.append(j)
+        else:
+            basis[:, size], r[:size, size], r[size, size] = column / length, along, length
+            size += 1
+    return found
