@@ -23,7 +23,7 @@ def described(value: Any) -> str:
         return f"an array of {value.dtype} and shape {tuple(value.shape)}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
-    return f"a {type(value).__name__}" if value is not None else "None"
+    return f"an object of type {type(value).__name__}" if value is not None else "None"
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
@@ -35,7 +35,8 @@ def is_whole(value: Any, least: int = 1) -> bool:
 def require_whole(name: str, value: Any, least: int = 1) -> None:
     """Raises ValueError unless it is a whole number of ``least`` or more."""
     if not is_whole(value, least):
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        got = described(value) if hasattr(value, "shape") else repr(value)
+        raise ValueError(f"{name} must be a whole number >= {least}, got {got}")
 
 
 def require_function(name: str, value: Any, written: str) -> None:
@@ -167,20 +168,28 @@ def moments(
       ValueError: if their shapes do not fit z or ``dim``, or concrete values are no moments.
     """
     try:
-        return _checked(decode(z), z, dim)
-    except (TypeError, ValueError) as error:
-        if z.ndim > 2:
-            flat = z.reshape(-1, z.shape[-1])
-            try:
-                mean, var = _checked(decode(flat), flat, dim)
-            except (TypeError, ValueError):
-                pass
-            else:
-                return _unflat(mean, z), None if var is None else _unflat(var, z)
+        return _checked(_decoded(decode, z), z, dim)
+    except Exception:  # whatever a module says to an axis that it does not expect
+        if z.ndim <= 2:
+            raise
+        flat = z.reshape(-1, z.shape[-1])
+        try:
+            mean, var = _checked(decode(flat), flat, dim)
+        except Exception:
+            mean = None
+        if mean is None:
+            raise  # what was said of z as it is
+        return _unflat(mean, z), None if var is None else _unflat(var, z)
+
+
+def _decoded(decode: Callable[[Array], Any], z: Array) -> Any:
+    try:
+        return decode(z)
+    except (TypeError, ValueError, AssertionError) as error:
         error.add_note(
             f"decode was given z of shape {z.shape}; a decoder of a single z can be given as "
             'jnp.vectorize(decoder, signature="(k)->(d),(d)"), or without a variance as '
-            "lambda z: (jnp.vectorize(decoder, signature='(k)->(d)')(z), None)"
+            'lambda z: (jnp.vectorize(decoder, signature="(k)->(d)")(z), None)'
         )
         raise
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from spread_jax.arguments import is_whole, require_whole
 from spread_jax.spreads import concrete_value
 
 Latents = Float[Array, "*batch dim"]
@@ -102,9 +103,9 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
     """
     if not 0 < prob < 1:
         raise ValueError(f"prob must lie strictly between 0 and 1, got {prob}")
-    if not 1 <= dim <= MAX_ENUMERATED_DIM:
+    if not (is_whole(dim) and dim <= MAX_ENUMERATED_DIM):
         raise ValueError(
-            f"dim must be 1 to {MAX_ENUMERATED_DIM} (2^dim states are enumerated), got {dim}"
+            f"dim must be 1 to {MAX_ENUMERATED_DIM} (2^dim states are enumerated), got {dim!r}"
         )
     log_one, log_zero = math.log(prob), math.log1p(-prob)  # of the prior, for one z_i
     states = np.array(list(itertools.product((0.0, 1.0), repeat=dim)))
@@ -116,6 +117,7 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
         return jax.random.bernoulli(key, prob, (n, dim)).astype(jnp.float32)
 
     def sample(key: PRNGKeyArray, logits: Latents) -> Latents:
+        _require_width(logits, dim)
         return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(logits.dtype)
 
     def log_ratio(z: Latents, logits: Latents) -> PerPoint:
@@ -149,7 +151,7 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
       num_samples: draws per posterior in ``expectation``.
 
     Raises:
-      ValueError: if ``dim`` or ``num_samples`` is below 1.
+      ValueError: if ``dim`` or ``num_samples`` is no whole number of 1 or more.
 
     Examples:
       >>> latent = sj.gaussian_latent(dim=2)
@@ -160,8 +162,8 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     References:
       Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B (the KL).
     """
-    if dim < 1 or num_samples < 1:
-        raise ValueError(f"dim and num_samples must be >= 1, got {dim} and {num_samples}")
+    require_whole("dim", dim)
+    require_whole("num_samples", num_samples)
 
     def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
         return jax.random.normal(key, (n, dim))

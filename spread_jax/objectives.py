@@ -142,16 +142,23 @@ def _spread_and_encode(
     y = spread.sample(noise_key, x)
     try:
         posterior = encode(y)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AssertionError) as error:
+        flat = f"; images must be flat, {_flat(y)}" if y.ndim > 2 else ""
         error.add_note(
             f"encode was given y of shape {y.shape}; an encoder of a single y can be given as "
-            "jax.vmap(encoder)"
+            f"jax.vmap(encoder){flat}"
         )
         raise
     for leaf in jax.tree.leaves(posterior):
         if not isinstance(leaf, jax.core.Tracer) and np.isnan(leaf).any():
-            raise ValueError(f"encode returned NaN: {np.isnan(leaf).sum()} of {np.size(leaf)}")
+            raise ValueError(
+                f"encode returned NaN, in {np.isnan(leaf).sum()} of {np.size(leaf)} numbers"
+            )
     return latent_key, y, posterior
+
+
+def _flat(y: Array) -> str:
+    return f"here {(y.shape[0], math.prod(y.shape[1:]))}"
 
 
 def _require_one_shape(
@@ -163,12 +170,11 @@ def _require_one_shape(
         if y.ndim > 2:
             advice = "the last axis of x must be the whole point, so flatten images"
             raise ValueError(
-                f"{got}, for x of shape {y.shape}: {advice} to [n, height * width], here "
-                f"{(y.shape[0], math.prod(y.shape[1:]))}"
+                f"{got}, for x of shape {y.shape}: {advice} to [n, height * width], {_flat(y)}"
             )
         wanted = "they must have the same leading axes"
         raise ValueError(
-            f"{got}: decode was given z of shape {z} and returned a mean of {mean}; {wanted}"
+            f"{got}: decode was given z of shape {z} and returned a mean of shape {mean}; {wanted}"
         )
 
 

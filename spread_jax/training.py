@@ -214,10 +214,8 @@ def make_training(
     def loss_of(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:
         loss = loss_fn(params, key, x, hyper)
         if isinstance(loss, tuple | dict) or jnp.shape(loss) != ():
-            raise ValueError(
-                f"loss_fn must return one number, such as the mean over a batch, got "
-                f"{described(loss)}"
-            )
+            wanted = "one number, such as the mean over a batch"
+            raise ValueError(f"loss_fn must return {wanted}, got {described(loss)}")
         return loss
 
     def inputs(state: TrainState) -> tuple[PRNGKeyArray, Array, Hyper]:

@@ -57,7 +57,7 @@ def _one(states: TrainState, run: int, data: PyTree, step: Any) -> TrainState:
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), states)
     return state._replace(
         key=jax.random.wrap_key_data(state.key),
-        data=state.data if data is None else data,
+        data=state.data if data is None else jax.tree.map(jnp.asarray, data),
         step=jnp.asarray(step, jnp.int32),
     )
 

@@ -140,7 +140,9 @@ def sweep(
         raise TypeError(f"checkpoints must be {wanted}, got {described(checkpoints)}")
     require_whole("num_seeds", num_seeds)
     if not (is_whole(seed, least=0) and seed <= 2**32 - num_seeds):
-        raise ValueError(f"seed must be a whole number from 0 to 2^32 - num_seeds, got {seed!r}")
+        raise ValueError(
+            f"seed must be a whole number from 0 to 2^32 - num_seeds, got {described(seed)}"
+        )
     data = checked_data(data)
     seeds = seed + np.arange(num_seeds)
     layout = lay_out(grid, seeds)
