@@ -70,8 +70,8 @@ def run(settings: Settings) -> None:
         for key, r in of_name.items()
     ]
     title = f"the recipe, medians of {settings.seeds} seeds"
-    print_table(title, ["", "median", "two true samples: 2.5 %", "97.5 %"], rows)
     output.finish(settings, 0.0, {"results": results})
+    print_table(title, ["", "median", "two true samples: 2.5 %", "97.5 %"], rows)
 
 
 def _fit(name: str, seed: int) -> dict[str, float]:

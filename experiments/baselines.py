@@ -138,8 +138,8 @@ def run(settings: Settings) -> None:
         params = [runs.stacked_params for runs in sweeps]
         output.write_params("params.npz", dict(zip(names, params, strict=True)))
     baselines_report.write_figures(output, settings, dataset, truth)
-    baselines_report.print_rows(settings, rows)
     output.finish(settings, sum(runs.compile_seconds for runs in sweeps), {"rows": rows})
+    baselines_report.print_rows(settings, rows)
 
 
 def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":

@@ -49,6 +49,9 @@ def run(settings: Settings) -> None:
         name: dict(zip(sigmas, slopes.sel(name=name).values.tolist(), strict=True))
         for name in dataset["name"].values.tolist()
     }
+    environment = host_environment(started, ("numpy", "scipy"))
+    config = dataclasses.asdict(settings)
+    output.write_metrics({"config": config, "environment": environment, "largest_slope": largest})
     print_table(
         "largest slope, by sigma_fix",
         ["", *sigmas],
@@ -58,9 +61,6 @@ def run(settings: Settings) -> None:
         ],
         caption=f"per data unit, distances up to {settings.max_distance:g}; none: it jumps",
     )
-    environment = host_environment(started, ("numpy", "scipy"))
-    config = dataclasses.asdict(settings)
-    output.write_metrics({"config": config, "environment": environment, "largest_slope": largest})
     print(f"written to {output.path}/")
 
 

@@ -172,11 +172,11 @@ def run(settings: Settings) -> None:
             params = {f"{c['arm']}/{c['sigma_fix']:g}": runs.params(**c) for runs, c in cells}
             output.write_params("params.npz", params)
         fit_report.write_figures(output, data, found, metrics["suggested_sigma"])
-    fit_report.print_results(settings, metrics)
     output.finish(config, sum(runs.compile_seconds for runs in sweeps), metrics)
     for store in stores:
         store.discard()
         store.folder.parent.rmdir()
+    fit_report.print_results(settings, metrics)
 
 
 def load(settings: Settings) -> "sj.Dataset":

@@ -113,9 +113,9 @@ def run(settings: Settings) -> None:
         params = {name: runs.stacked_params for name, runs in sweeps.items()}
         output.write_params("params.npz", params)
     results: dict[str, Any] = dict(zip(settings.data, map(as_json, judged), strict=True))
-    print_results(settings, results)
     compile_seconds = sum(runs.compile_seconds for runs in sweeps.values())
     output.finish(settings, compile_seconds, {"data": results})
+    print_results(settings, results)
 
 
 def judge_data(settings: Settings, name: str, sweeps: "dict[str, sj.Sweep]") -> "xr.Dataset":

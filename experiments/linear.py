@@ -95,11 +95,11 @@ def run(settings: Settings) -> None:
         output.write_dataset("results.nc", dataset)
         output.write_figure("error.png", error_against_gamma_figure(summary))
         output.write_figure("convergence.png", convergence_figure(summary, dataset["seconds"]))
-    print_errors(settings, summary.isel(iteration=-1).sel(statistic="middle"))
     pca = as_json(dataset, "pca", ["eigen_error"])
     ica = as_json(dataset, "ica", ["fastica_error", "effective_sample_size"])
     ica["fastica_unconverged"] = dataset.attrs["fastica_unconverged"]
     output.finish(settings, dataset.attrs["compile_seconds"], {"pca": pca, "ica": ica})
+    print_errors(settings, summary.isel(iteration=-1).sel(statistic="middle"))
 
 
 def as_json(dataset: "xr.Dataset", model: str, others: list[str]) -> dict[str, Any]:

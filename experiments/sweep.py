@@ -110,7 +110,6 @@ def report(settings: Settings, output: OutputFolder, runs: "sj.Sweep") -> None:
         cell = two_modes.over_seeds_json(judged.sel(sigma_fix=sigma, learning_rate=rate))
         at_reference = {"spread_kl_at_reference": cell["median_spread_kl_at_reference"]}
         cells.append({"sigma_fix": sigma, "learning_rate": rate, **cell, **at_reference})
-    print_cells(settings, cells)
     results = {
         "run_steps_per_second": len(cells) * settings.seeds * settings.steps / runs.train_seconds,
         "compile_seconds": runs.compile_seconds,
@@ -121,6 +120,7 @@ def report(settings: Settings, output: OutputFolder, runs: "sj.Sweep") -> None:
         "cells": cells,
     }
     output.finish(settings, runs.compile_seconds, results)
+    print_cells(settings, cells)
 
 
 def write_figures(output: OutputFolder, settings: Settings, judged: "xr.Dataset") -> None:

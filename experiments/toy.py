@@ -67,8 +67,8 @@ def run(settings: Settings) -> None:
     output.write_figure("loss.png", figures.loss_figure(judged, floor))
     output.write_figure("samples.png", figures.samples_figure(x, judged, sj.over_seeds(judged)))
     output.write_figure("sigma.png", figures.sigma_figure(judged, data_std, sigma))
-    print_arms(settings, arms)
     output.finish(settings, runs.compile_seconds, {"floor": floor, "arms": arms})
+    print_arms(settings, arms)
 
 
 def per_seed(arm: "xr.Dataset") -> dict[str, Any]:

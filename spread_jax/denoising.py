@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from spread_jax.arguments import moments
 from spread_jax.latents import Latent
-from spread_jax.objectives import Decode, Encode, mean_and_var
+from spread_jax.objectives import Decode, Encode
 from spread_jax.spreads import Points, Spread, broadcast_as, concrete_value, plus_noise
 
 TINY_VAR = 1e-30  # no noise, to float32, and yet a density
@@ -127,7 +128,7 @@ def denoise_by_decoder(
     posterior = encode(y)
 
     def clean(z: Array) -> Array:
-        mean, var = mean_and_var(decode(z))
+        mean, var = moments(decode, z, y.shape[-1])
         if var is None:
             return jnp.broadcast_to(mean, (mean.shape[0], *y.shape))
         return mean + var / plus_noise(var, sigma) * (y[None] - mean)

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from spread_jax.arguments import is_whole, require_whole
 from spread_jax.spreads import concrete_value
 
 Latents = Float[Array, "*batch dim"]
@@ -102,9 +103,9 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
     """
     if not 0 < prob < 1:
         raise ValueError(f"prob must lie strictly between 0 and 1, got {prob}")
-    if not 1 <= dim <= MAX_ENUMERATED_DIM:
+    if not (is_whole(dim) and dim <= MAX_ENUMERATED_DIM):
         raise ValueError(
-            f"dim must be 1 to {MAX_ENUMERATED_DIM} (2^dim states are enumerated), got {dim}"
+            f"dim must be 1 to {MAX_ENUMERATED_DIM} (2^dim states are enumerated), got {dim!r}"
         )
     log_one, log_zero = math.log(prob), math.log1p(-prob)  # of the prior, for one z_i
     states = np.array(list(itertools.product((0.0, 1.0), repeat=dim)))
@@ -116,6 +117,7 @@ def bernoulli_latent(prob: float = 0.5, dim: int = 1) -> Latent:
         return jax.random.bernoulli(key, prob, (n, dim)).astype(jnp.float32)
 
     def sample(key: PRNGKeyArray, logits: Latents) -> Latents:
+        _require_width(logits, dim)
         return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(logits.dtype)
 
     def log_ratio(z: Latents, logits: Latents) -> PerPoint:
@@ -149,7 +151,7 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
       num_samples: draws per posterior in ``expectation``.
 
     Raises:
-      ValueError: if ``dim`` or ``num_samples`` is below 1.
+      ValueError: if ``dim`` or ``num_samples`` is no whole number of 1 or more.
 
     Examples:
       >>> latent = sj.gaussian_latent(dim=2)
@@ -160,21 +162,20 @@ def gaussian_latent(dim: int, num_samples: int = 1) -> Latent:
     References:
       Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B (the KL).
     """
-    if dim < 1 or num_samples < 1:
-        raise ValueError(f"dim and num_samples must be >= 1, got {dim} and {num_samples}")
+    require_whole("dim", dim)
+    require_whole("num_samples", num_samples)
 
     def sample_prior(key: PRNGKeyArray, n: int) -> Float[Array, "n dim"]:
         return jax.random.normal(key, (n, dim))
 
     def log_ratio(z: Latents, posterior: Gaussians) -> PerPoint:
-        mean, log_var = posterior
+        mean, log_var = _of_width(posterior, dim)
         # the log 2π of prior and posterior cancel
         return 0.5 * jnp.sum(jnp.square(z - mean) * jnp.exp(-log_var) + log_var - jnp.square(z), -1)
 
     def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
         del key  # closed form
-        mean, log_var = posterior
-        _require_width(mean, dim)
+        mean, log_var = _of_width(posterior, dim)
         # expm1 keeps the digits where q is close to p
         return 0.5 * jnp.sum(jnp.square(mean) + jnp.expm1(log_var) - log_var, -1)
 
@@ -260,7 +261,7 @@ def mixture_latent(
         return jax.nn.logsumexp(log_joint, axis=-1)
 
     def ratio(z: Latents, posterior: Gaussians) -> PerPoint:
-        mean, log_var = posterior
+        mean, log_var = _of_width(posterior, dim)
         square = jnp.square(z - mean) * jnp.exp(-log_var)
         log_posterior = -0.5 * jnp.sum(square + log_var + math.log(2 * math.pi), axis=-1)
         return log_prior(z) - log_posterior
@@ -268,8 +269,8 @@ def mixture_latent(
     sample, log_ratio, expectation = _of_gaussians(dim, num_samples, ratio)
 
     def kl(key: PRNGKeyArray, posterior: Gaussians) -> PerPoint:
-        _require_width(posterior[0], dim)
-        entropy = 0.5 * jnp.sum(1 + math.log(2 * math.pi) + posterior[1], axis=-1)
+        _, log_var = _of_width(posterior, dim)
+        entropy = 0.5 * jnp.sum(1 + math.log(2 * math.pi) + log_var, axis=-1)
         return -entropy - expectation(key, posterior, log_prior)
 
     return Latent(sample_prior, sample, log_ratio, expectation, kl)
@@ -281,13 +282,13 @@ def _of_gaussians(
     """What latents with posteriors N(mean, diag exp log_var) share, whatever their prior."""
 
     def sample(key: PRNGKeyArray, posterior: Gaussians) -> Latents:
-        mean, log_var = posterior
-        _require_width(mean, dim)
+        mean, log_var = _of_width(posterior, dim)
         return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype)
 
     def expectation(
         key: PRNGKeyArray, posterior: Gaussians, fn: Callable[[Array], Array]
     ) -> PerPoint:
+        posterior = _of_width(posterior, dim)
         shape = (num_samples, *posterior[0].shape)
         mean, log_var = (jnp.broadcast_to(part, shape) for part in posterior)
         return jnp.mean(fn(sample(key, (mean, log_var))), axis=0)
@@ -295,8 +296,24 @@ def _of_gaussians(
     return sample, log_ratio, expectation
 
 
+def _of_width(posterior: Any, dim: int) -> Gaussians:
+    """The posterior's mean and log-variance; an array would unpack along its first axis."""
+    if not (isinstance(posterior, tuple | list) and len(posterior) == 2):
+        got = getattr(posterior, "shape", None)
+        got = f"{type(posterior).__name__}" if got is None else f"one array of shape {got}"
+        raise TypeError(f"encode must return (mean, log_var) of the posterior, got {got}")
+    mean, log_var = posterior
+    _require_width(mean, dim)
+    return mean, log_var
+
+
 def _require_width(posterior: Array, dim: int) -> None:
     """Of another width it would broadcast, and what comes out would be no bound."""
-    if posterior.shape[-1] != dim:
+    shape = getattr(posterior, "shape", None)
+    if shape is None:
+        raise TypeError(
+            f"encode must return arrays, got a {type(posterior).__name__} in one's place"
+        )
+    if not shape or shape[-1] != dim:
         wanted = f"posteriors of the latent's dim {dim}"
-        raise ValueError(f"the encoder must return {wanted}, got shape {posterior.shape}")
+        raise ValueError(f"the encoder must return {wanted}, got shape {shape}")

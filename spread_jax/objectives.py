@@ -1,12 +1,23 @@
 """The objectives: the ELBO, the spread ELBO, the importance-weighted bound; and sampling."""
 
 import math
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from spread_jax.arguments import (
+    as_points,
+    moments,
+    require_key,
+    require_latent,
+    require_spread,
+    require_whole,
+)
 from spread_jax.latents import Latent, PerPoint
 from spread_jax.spreads import Points, Spread, no_spread
 
@@ -23,8 +34,13 @@ class Encode(Protocol):
 class Decode(Protocol):
     """A decoder: any callable from latents to the moments of p(x|z) = N(mean, diag var)."""
 
-    def __call__(self, z: Array, /) -> tuple[Array, Array | None]:
-        """``z [..., latent_dim] -> (mean, var)``, each ``[..., dim]``; var None: x = mean(z)."""
+    def __call__(self, z: Array, /) -> tuple[Array, ArrayLike | None]:
+        """``z [..., latent_dim] -> (mean, var)``, each ``[..., dim]``, or var one number; var None:
+        x = mean(z)."""
+
+
+AnyPoints: TypeAlias = Points | ArrayLike | Sequence
+"""Points, or a list or a table of them, which counts as the array of its numbers."""
 
 
 class Bound(NamedTuple):
@@ -47,7 +63,13 @@ class Bound(NamedTuple):
 
 
 def spread_elbo(
-    key: PRNGKeyArray, x: Points, *, encode: Encode, decode: Decode, latent: Latent, spread: Spread
+    key: PRNGKeyArray,
+    x: AnyPoints,
+    *,
+    encode: Encode,
+    decode: Decode,
+    latent: Latent,
+    spread: Spread,
 ) -> Bound:
     """E_{n(y|x)} [ E_{q(z|y)} [ log p~(y|z) ] - KL(q(z|y) || p(z)) ], one draw of y per x.
 
@@ -57,18 +79,22 @@ def spread_elbo(
 
     Args:
       key: one key for the whole batch.
-      x: clean data, last axis the event.
+      x: clean data, last axis the event; of a list or a DataFrame, the numbers that it holds.
       encode: as :class:`Encode`.
       decode: as :class:`Decode`. z has one more leading axis than x, of states or draws; where all
-        points share the states, its other leading axes have size 1.
+        points share the states, its other leading axes have size 1. A decoder that fails at such a
+        z, as ``jax.vmap(decoder)`` does, is given z with one leading axis instead.
       latent: prior and posterior family.
       spread: the noise law.
 
     Raises:
-      ValueError: if x is not floating; if ``spread`` has no closed form for this decoder, or adds
-        no noise to one without a variance, which has no density; if the posterior is not of the
-        latent's dim, or the mean not of the data's; if the last axis of x is not the whole point.
-      TypeError: if ``decode`` does not return a pair.
+      ValueError: if x is not floating or not finite; if ``spread`` has no closed form for this
+        decoder, or adds no noise to one without a variance, which has no density; if the posterior
+        is not of the latent's dim, or the mean not of the data's; if the last axis of x is not the
+        whole point; if a posterior is NaN, a mean not finite, or a variance below 0 or NaN. Values
+        are looked at where JAX does not trace them.
+      TypeError: if ``decode`` does not return a pair, or ``key``, ``latent`` or ``spread`` is
+        something else.
 
     Examples:
       >>> x = sj.sample_two_modes(jax.random.key(0), 100)
@@ -90,49 +116,71 @@ def spread_elbo(
       Zhang, Hayes, Bird, Habib, Barber, "Spread Divergence", ICML 2020, arXiv 1811.08968,
       section 4 (the δ-VAE); Zhang, "A Failure Case of VAE", 2021, for the Gaussian decoder.
     """
-    latent_key, y, posterior = _spread_and_encode(key, x, encode, spread)
-    log_lik = latent.expectation(latent_key, posterior, lambda z: _log_lik(spread, y, decode(z)))
+    latent_key, y, posterior = _spread_and_encode(key, x, encode, latent, spread)
+    shapes: list[tuple[int, ...]] = []
+
+    def log_lik_of(z: Array) -> Array:
+        mean, var = moments(decode, z, y.shape[-1])
+        shapes[:] = z.shape, mean.shape
+        return spread.log_prob(y, mean, var)
+
+    log_lik = latent.expectation(latent_key, posterior, log_lik_of)
     kl = latent.kl(latent_key, posterior)
-    _require_one_shape(log_lik, "kl", kl)
+    _require_one_shape(log_lik, "kl", kl, y, *shapes)
     return Bound(log_lik, kl, posterior)
 
 
 def _spread_and_encode(
-    key: PRNGKeyArray, x: Array, encode: Encode, spread: Spread
+    key: PRNGKeyArray, x: AnyPoints, encode: Encode, latent: Latent, spread: Spread
 ) -> tuple[PRNGKeyArray, Array, PyTree]:
     """The key of the latent, y ~ n(y|x), and the parameters of q(z|y)."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be floating, got {x.dtype}: divide or cast it first")
+    require_key(key)
+    require_latent(latent)
+    require_spread(spread)
+    x = as_points(x)
     noise_key, latent_key = jax.random.split(key)
     y = spread.sample(noise_key, x)
-    return latent_key, y, encode(y)
+    try:
+        posterior = encode(y)
+    except (TypeError, ValueError, AssertionError) as error:
+        flat = f"; images must be flat, {_flat(y)}" if y.ndim > 2 else ""
+        error.add_note(
+            f"encode was given y of shape {y.shape}; an encoder of a single y can be given as "
+            f"jax.vmap(encoder){flat}"
+        )
+        raise
+    for leaf in jax.tree.leaves(posterior):
+        if not isinstance(leaf, jax.core.Tracer) and np.isnan(leaf).any():
+            raise ValueError(
+                f"encode returned NaN, in {np.isnan(leaf).sum()} of {np.size(leaf)} numbers"
+            )
+    return latent_key, y, posterior
 
 
-def _require_one_shape(log_lik: Array, name: str, value: Array) -> None:
+def _flat(y: Array) -> str:
+    return f"here {(y.shape[0], math.prod(y.shape[1:]))}"
+
+
+def _require_one_shape(
+    log_lik: Array, name: str, value: Array, y: Array, z: tuple[int, ...], mean: tuple[int, ...]
+) -> None:
     """Of different shapes their sum would broadcast."""
     if log_lik.shape != value.shape:
         got = f"log_lik has shape {log_lik.shape} and {name} {value.shape}"
-        advice = "the last axis of x must be the whole point, so flatten images"
-        raise ValueError(f"{got}: {advice} to [n, height * width]")
+        if y.ndim > 2:
+            advice = "the last axis of x must be the whole point, so flatten images"
+            raise ValueError(
+                f"{got}, for x of shape {y.shape}: {advice} to [n, height * width], {_flat(y)}"
+            )
+        wanted = "they must have the same leading axes"
+        raise ValueError(
+            f"{got}: decode was given z of shape {z} and returned a mean of shape {mean}; {wanted}"
+        )
 
 
-def mean_and_var(decoded: Any) -> tuple[Array, Array | None]:
-    """The pair that ``decode`` returned; else TypeError: an array would unpack along an axis."""
-    if not (isinstance(decoded, (tuple, list)) and len(decoded) == 2):
-        wanted = "(mean, var), var None for a deterministic decoder"
-        raise TypeError(f"decode must return {wanted}, got {type(decoded).__name__}")
-    return decoded[0], decoded[1]
-
-
-def _log_lik(spread: Spread, y: Array, decoded: Any) -> Array:
-    mean, var = mean_and_var(decoded)
-    if mean.shape[-1] != y.shape[-1]:  # it would broadcast
-        wanted = f"the data's dim {y.shape[-1]}"
-        raise ValueError(f"the decoder's mean must have {wanted}, got shape {mean.shape}")
-    return spread.log_prob(y, mean, var)
-
-
-def elbo(key: PRNGKeyArray, x: Points, *, encode: Encode, decode: Decode, latent: Latent) -> Bound:
+def elbo(
+    key: PRNGKeyArray, x: AnyPoints, *, encode: Encode, decode: Decode, latent: Latent
+) -> Bound:
     """E_{q(z|x)} [ log p(x|z) ] - KL(q(z|x) || p(z)): the spread ELBO without a spread.
 
     Unbounded above when the data lie on a thin set and ``decode`` learns its variance. Arguments,
@@ -157,7 +205,7 @@ def elbo(key: PRNGKeyArray, x: Points, *, encode: Encode, decode: Decode, latent
 
 def importance_weighted_bound(
     key: PRNGKeyArray,
-    x: Points,
+    x: AnyPoints,
     *,
     encode: Encode,
     decode: Decode,
@@ -177,8 +225,8 @@ def importance_weighted_bound(
       samples_at_once: how many of the K are decoded together; bounds the memory, not the result.
 
     Raises:
-      ValueError: if ``num_samples`` or ``samples_at_once`` is below 1; else as
-        :func:`spread_elbo`.
+      ValueError: if ``num_samples`` or ``samples_at_once`` is no whole number of 1 or more; else,
+        and TypeError, as :func:`spread_elbo`.
 
     Examples:
       >>> bound = sj.importance_weighted_bound(
@@ -196,15 +244,15 @@ def importance_weighted_bound(
     References:
       Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, equation 8.
     """
-    if num_samples < 1 or samples_at_once < 1:
-        got = f"{num_samples}, {samples_at_once}"
-        raise ValueError(f"num_samples and samples_at_once must be >= 1, got {got}")
-    latent_key, y, posterior = _spread_and_encode(key, x, encode, spread)
+    require_whole("num_samples", num_samples)
+    require_whole("samples_at_once", samples_at_once)
+    latent_key, y, posterior = _spread_and_encode(key, x, encode, latent, spread)
 
     def log_weight(sample_key: PRNGKeyArray) -> Array:
         z = latent.sample(sample_key, posterior)
-        log_lik, log_ratio = _log_lik(spread, y, decode(z)), latent.log_ratio(z, posterior)
-        _require_one_shape(log_lik, "log_ratio", log_ratio)
+        mean, var = moments(decode, z, y.shape[-1])
+        log_lik, log_ratio = spread.log_prob(y, mean, var), latent.log_ratio(z, posterior)
+        _require_one_shape(log_lik, "log_ratio", log_ratio, y, z.shape, mean.shape)
         return log_lik + log_ratio
 
     log_weights = jax.lax.map(
@@ -220,6 +268,10 @@ def sample(
 
     ``decode`` and ``latent`` are as in :func:`spread_elbo`.
 
+    Raises:
+      ValueError, TypeError: if ``n`` is no whole number; for ``decode``, ``key``, ``latent`` and
+        ``spread`` as :func:`spread_elbo`.
+
     Examples:
       >>> x = sj.sample(
       ...     jax.random.key(0),
@@ -230,8 +282,13 @@ def sample(
       >>> x.shape, float(jnp.abs(x[:, 1]).max())
       ((1000, 2), 0.0)
     """
+    require_key(key)
+    require_whole("n", n, least=0)
+    require_latent(latent)
+    if spread is not None:
+        require_spread(spread)
     prior_key, decoder_key, noise_key = jax.random.split(key, 3)
-    mean, var = mean_and_var(decode(latent.sample_prior(prior_key, n)))
+    mean, var = moments(decode, latent.sample_prior(prior_key, n), None)
     x = mean
     if var is not None:
         x = mean + jnp.sqrt(var) * jax.random.normal(decoder_key, mean.shape, mean.dtype)

@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from spread_jax.arguments import (
+    described,
+    first_not_finite,
+    is_whole,
+    require_function,
+    require_whole,
+)
+from spread_jax.loss_statistics import NEVER, LossStatistics, update_statistics
 from spread_jax.models.model import Init, Model, Observe
 from spread_jax.objectives import Bound
 from spread_jax.spreads import Spread, gaussian_spread
@@ -17,7 +25,6 @@ from spread_jax.spreads import Spread, gaussian_spread
 Hyper: TypeAlias = Mapping[str, ArrayLike]
 """The numbers of a run (sigma_fix, learning rate, ...): may be traced, so they can be swept."""
 T_co = TypeVar("T_co", covariant=True)
-NEVER = -1
 
 
 @runtime_checkable
@@ -68,38 +75,6 @@ class Schedule(Protocol):
         """``(step, hyper) -> hyper``."""
 
 
-class LossStatistics(NamedTuple):
-    """Running statistics of the training loss, in nats, updated at every step.
-
-    They live in the state, so that chunks, thinning and resuming change nothing.
-
-    Attributes:
-      min_loss: smallest loss so far.
-      max_rise: largest loss[t] - min(loss[:t]), t in the last nine tenths; -inf before.
-      late_count, late_mean, late_sum_squares: Welford's moments of the loss over the last tenth.
-      first_nonfinite_step: the first step with a loss that is not finite, where the run stopped;
-        -1 if none.
-    """
-
-    min_loss: Float[Array, "*runs"]
-    max_rise: Float[Array, "*runs"]
-    late_count: Float[Array, "*runs"]
-    late_mean: Float[Array, "*runs"]
-    late_sum_squares: Float[Array, "*runs"]
-    first_nonfinite_step: Int[Array, "*runs"]
-
-    @property
-    def late_loss_std(self) -> Float[Array, "*runs"]:
-        """Standard deviation of the per-step loss over the last tenth; NaN before it."""
-        return jnp.sqrt(self.late_sum_squares / self.late_count)
-
-    @property
-    def max_loss_rise(self) -> Float[Array, "*runs"]:
-        """``max_rise``, or NaN if the loss was ever non-finite or no rise could be seen yet."""
-        known = (self.first_nonfinite_step == NEVER) & jnp.isfinite(self.max_rise)
-        return jnp.where(known, self.max_rise, jnp.nan)
-
-
 class TrainState(NamedTuple):
     """All that a run needs to go on: ``step`` counts the steps done, and step t uses the key
     ``fold_in(key, t)``; ``data`` is the run's finite data set, None if every batch is drawn afresh.
@@ -124,12 +99,16 @@ class Training(NamedTuple):
         a single parameter whose update is not finite keeps its value. So params are always finite.
       observe: what is watched during the run.
       num_steps: length of the whole run.
+      explain: ``(state) -> str``, what is not finite first in the step from this state: the data, a
+        posterior, the decoder's moments, the loss or its gradient; "" if nothing. It is computed
+        without compiling, to be asked after a run has stopped.
     """
 
     init: Callable[[PRNGKeyArray, Hyper], TrainState]
     train_step: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
     observe: Observe
     num_steps: int
+    explain: Callable[[TrainState], str] = lambda state: ""
 
     def run(
         self, state: TrainState, num_steps: int, record_every: int = 1
@@ -165,10 +144,9 @@ class Training(NamedTuple):
 
 def count_records(num_steps: int, record_every: int) -> int:
     """Points of a curve of one every ``record_every`` steps; ValueError if that does not divide."""
-    if record_every < 1 or num_steps % record_every:
-        raise ValueError(
-            f"record_every must be at least 1 and divide the {num_steps} steps, got {record_every}"
-        )
+    if not is_whole(record_every) or num_steps % record_every:
+        wanted = f"a whole number that divides the {num_steps} steps"
+        raise ValueError(f"record_every must be {wanted}, got {record_every!r}")
     return num_steps // record_every
 
 
@@ -194,7 +172,9 @@ def make_training(
         as its type says: :class:`Loss`, :class:`SampleBatch` and so on.
 
     Raises:
-      ValueError: if ``num_steps`` is below 1.
+      ValueError: if ``num_steps`` is no whole number of 1 or more; when traced, if the loss is not
+        one number.
+      TypeError: if what must be a function is none.
 
     Examples:
       >>> training = sj.make_training(
@@ -208,8 +188,14 @@ def make_training(
       >>> round(float(state.params)), history["loss"].shape
       (3, (500,))
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1, got {num_steps}")
+    require_whole("num_steps", num_steps)
+    require_function("init_params", init_params, "lambda key: params")
+    require_function("loss_fn", loss_fn, "lambda params, key, x, hyper: loss")
+    require_function("sample_batch", sample_batch, "rows(batch_size=64)")
+    require_function("optimizer", optimizer, "lambda hyper: optax.adam(1e-3)")
+    require_function("make_data", make_data, "lambda key, hyper: data")
+    require_function("observe", observe, "lambda params: {}")
+    require_function("schedule", schedule, "lambda step, hyper: hyper")
 
     def init(key: PRNGKeyArray, hyper: Hyper) -> TrainState:
         params_key, data_key, run_key = jax.random.split(key, 3)
@@ -225,11 +211,21 @@ def make_training(
             loss_statistics=LossStatistics._make([*no_losses, jnp.full((), NEVER, jnp.int32)]),
         )
 
-    def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
+    def loss_of(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:
+        loss = loss_fn(params, key, x, hyper)
+        if isinstance(loss, tuple | dict) or jnp.shape(loss) != ():
+            wanted = "one number, such as the mean over a batch"
+            raise ValueError(f"loss_fn must return {wanted}, got {described(loss)}")
+        return loss
+
+    def inputs(state: TrainState) -> tuple[PRNGKeyArray, Array, Hyper]:
         data_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         hyper = schedule(state.step, state.hyper)
-        x = sample_batch(data_key, state.data, hyper)
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, loss_key, x, hyper)
+        return loss_key, sample_batch(data_key, state.data, hyper), hyper
+
+    def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
+        loss_key, x, hyper = inputs(state)
+        loss, gradient = jax.value_and_grad(loss_of)(state.params, loss_key, x, hyper)
         updates, opt_state = optimizer(hyper).update(gradient, state.opt_state, state.params)
         goes_on = (state.loss_statistics.first_nonfinite_step == NEVER) & jnp.isfinite(loss)
         loss = jnp.where(goes_on, loss, jnp.nan)
@@ -242,11 +238,26 @@ def make_training(
             params=optax.apply_updates(state.params, jax.tree.map(if_finite, updates)),
             opt_state=opt_state,
             step=state.step + 1,
-            loss_statistics=_update(state.loss_statistics, loss, state.step, num_steps),
+            loss_statistics=update_statistics(state.loss_statistics, loss, state.step, num_steps),
         )
         return state, {"loss": loss}
 
-    return Training(init, train_step, observe, num_steps)
+    def explain(state: TrainState) -> str:
+        loss_key, x, hyper = inputs(state)
+        for named in ({"hyper": hyper}, {"the batch": x}, {"params": state.params}):
+            if found := first_not_finite(named):
+                return f"{found} is not finite"
+        try:  # the checks of concrete values speak first
+            loss = loss_of(state.params, loss_key, x, hyper)
+        except ValueError as error:
+            return str(error)
+        if not np.isfinite(loss):
+            return f"the loss is {float(loss)}"
+        gradient = jax.grad(loss_of)(state.params, loss_key, x, hyper)
+        found = first_not_finite({"params": gradient})
+        return f"the gradient of {found} is not finite" if found else ""
+
+    return Training(init, train_step, observe, num_steps, explain)
 
 
 def sigma_fix_spread(hyper: Hyper) -> Spread:
@@ -277,6 +288,10 @@ def model_training(
       loss: as :class:`LossOfBounds`; by default minus the mean of the ELBOs.
       num_steps, optimizer, make_data, observe, schedule: as in :func:`make_training`.
 
+    Raises:
+      TypeError: if ``model`` has no ``init``, ``bound`` and ``sample``; else, and ValueError, as
+        :func:`make_training`.
+
     Examples:
       >>> x = jnp.asarray(sj.load_dataset("digits").train)
       >>> vae = sj.make_vae(64, latent_dim=10, hidden=(32,))
@@ -285,11 +300,21 @@ def model_training(
       >>> dict(sj.sweep(training, grid, num_seeds=2, data=x).dataset["loss"].sizes)
       {'sigma_fix': 2, 'seed': 2, 'step': 20}
     """
+    if not all(callable(getattr(model, name, None)) for name in ("init", "bound", "sample")):
+        wanted = "a Model, with init, bound and sample, such as make_vae(2, latent_dim=1)"
+        raise TypeError(f"model must be {wanted}, got {described(model)}")
+    require_function("spread", spread, "lambda hyper: gaussian_spread(0.1)")
+    require_function("loss", loss, "lambda bound, hyper: -bound.elbo.mean()")
+
+    def loss_fn(params: PyTree, key: PRNGKeyArray, x: Array, hyper: Hyper) -> Array:
+        bound = model.bound(params, key, x, spread(hyper))
+        if not hasattr(bound, "elbo"):
+            raise TypeError(f"the model's bound must return a Bound, got {described(bound)}")
+        return loss(bound, hyper)
+
     return make_training(
         init_params=model.init,
-        loss_fn=lambda params, key, x, hyper: loss(
-            model.bound(params, key, x, spread(hyper)), hyper
-        ),
+        loss_fn=loss_fn,
         sample_batch=sample_batch,
         optimizer=optimizer,
         num_steps=num_steps,
@@ -314,8 +339,7 @@ def rows(batch_size: int) -> SampleBatch:
       >>> sample_batch(jax.random.key(0), jnp.zeros((1000, 2)), {}).shape
       (64, 2)
     """
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+    require_whole("batch_size", batch_size)
 
     def sample_batch(key: PRNGKeyArray, data: PyTree, hyper: Hyper) -> Array:
         if data is None:
@@ -323,22 +347,3 @@ def rows(batch_size: int) -> SampleBatch:
         return data[jax.random.randint(key, (batch_size,), 0, len(data))]
 
     return sample_batch
-
-
-def _update(statistics: LossStatistics, loss: Array, step: Array, num_steps: int) -> LossStatistics:
-    last_nine_tenths = step >= num_steps // 10
-    late = step >= num_steps - max(1, num_steps // 10)
-    rise = jnp.where(last_nine_tenths, loss - statistics.min_loss, -jnp.inf)
-    late_count = statistics.late_count + late
-    deviation = loss - statistics.late_mean
-    late_mean = statistics.late_mean + jnp.where(late, deviation / jnp.maximum(late_count, 1), 0)
-    is_first_nonfinite = ~jnp.isfinite(loss) & (statistics.first_nonfinite_step == NEVER)
-    return LossStatistics(
-        min_loss=jnp.minimum(statistics.min_loss, loss),
-        max_rise=jnp.maximum(statistics.max_rise, rise),
-        late_count=late_count,
-        late_mean=late_mean,
-        late_sum_squares=statistics.late_sum_squares
-        + jnp.where(late, deviation * (loss - late_mean), 0),
-        first_nonfinite_step=jnp.where(is_first_nonfinite, step, statistics.first_nonfinite_step),
-    )

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,13 +63,35 @@ def test_an_identity_that_is_not_ours_is_named(content, tmp_path):
         {"a": TREE["a"].astype(np.int32), "b": TREE["b"]},
     ],
 )
-def test_a_checkpoint_of_other_arrays_cannot_be_read(like, tmp_path):
+def test_a_checkpoint_of_other_arrays_names_the_first(like, tmp_path):
     store = Checkpoints(tmp_path / "c", {}, resume=False)
     store.save(1, TREE)
     store.wait()
     again = Checkpoints(tmp_path / "c", {}, resume=True)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"other arrays: \['(a|b)'\](\[0\])? was .*, is ."):
         again.restore(like)
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ({"seed": list(range(20))}, ""),
+        ({"seed": list(range(22))}, "seed is now with 20, 21;"),
+        ({"seed": [*range(3), *range(4, 21)]}, "seed is now without 3 and now with 20;"),
+        ({"seed": [0, 1]}, "seed was 0, 1, ..., 19 (20 values), is 0, 1;"),
+        ({"seed": list(range(20)), "sigma_fix": [0.1]}, "sigma_fix was not there, is 0.1;"),
+    ],
+)
+def test_what_differs_is_named_and_the_checkpoint_is_left(now, words, tmp_path):
+    store = Checkpoints(tmp_path / "c", {}, resume=False)
+    store.save(1, TREE, {"seed": list(range(20))})
+    store.wait()
+    if words:
+        with pytest.raises(CheckpointError, match=re.escape(f"other settings: {words}")) as told:
+            store.latest(now)
+        assert "remove" not in str(told.value)
+        now = {"seed": list(range(20))}
+    assert store.latest(now) == 1
 
 
 def flipped(content, byte):

@@ -1,6 +1,8 @@
 """What every command shares: its files, its progress."""
 
+import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +30,79 @@ COMMANDS = sorted(
     for path in (Path(__file__).parents[1] / "experiments").glob("*.py")
     if "main(Settings, run)" in path.read_text()
 )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_refuses_an_empty_out(name, refuses):
+    """A path would take it for the folder that the command runs in."""
+    refuses(importlib.import_module(f"experiments.{name}"), "--out", "")
+
+
+def test_an_empty_value_after_an_equals_sign_is_refused_too(monkeypatch, capsys):
+    experiment = importlib.import_module("experiments.toy")
+    monkeypatch.setattr(sys, "argv", ["toy.py", "--steps", "5", "--out="])
+    with pytest.raises(SystemExit) as exit:
+        command.main(experiment.Settings, experiment.run)
+    assert exit.value.code == 2
+    assert (
+        capsys.readouterr().err == "error: --out '': must be given a value, and not an empty one\n"
+    )
+
+
+PRINTS = """
+import dataclasses, warnings
+from spread_jax.cli.command import main
+
+@dataclasses.dataclass
+class Settings:
+    "A command."
+    def check(self): pass
+
+def run(settings):
+    warnings.warn("the σ is wide")
+    print("σ = 0.1")
+
+main(Settings, run)
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", "?"), ("cp1252", "?"), ("ascii:strict", "?"), ("utf-8", "σ")]
+)
+def test_a_console_that_cannot_print_a_character_loses_it_alone(encoding, shown):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{shown} = 0.1\n"
+    assert done.stderr.decode() == f"warning: the {shown} is wide\n"
+
+
+@pytest.mark.slow
+def test_a_table_with_sigma_is_printed_on_an_ascii_console(tmp_path):
+    flags = ["--steps", "20", "--seeds", "1", "--sigma-fix", "0.1", "--learning-rate", "1e-3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.sweep", *flags, "--out", str(tmp_path), "--quiet"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"?_fix" in done.stdout
+    assert (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_results_are_written_before_they_are_printed(tmp_path, monkeypatch):
+    toy = importlib.import_module("experiments.toy")
+    settings = toy.Settings(steps=20, seeds=1, out=tmp_path, quiet=True)
+    monkeypatch.setattr(toy, "start_jax", lambda settings: None)
+    monkeypatch.setattr(toy, "print_table", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        toy.run(settings)
+    assert {"metrics.json", "results.nc", "loss.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -140,7 +140,7 @@ def test_states_that_cannot_be_enumerated_are_refused(make):
 
 @pytest.mark.parametrize("arguments", [(0, 1), (2, 0)])
 def test_empty_gaussian_latent_is_refused(arguments):
-    with pytest.raises(ValueError, match="must be >= 1"):
+    with pytest.raises(ValueError, match="must be a whole number >= 1, got 0"):
         gaussian_latent(*arguments)
 
 

@@ -158,7 +158,7 @@ def test_a_convolution_needs_images():
         ({"variance": "Each"}, "variance must be one of each, shared, none"),
         ({"network": "cnn"}, "network must be one of mlp, conv"),
         ({"network": "CONV", "shape": (2, 2)}, "network must be one of mlp, conv"),
-        ({"latent_dim": 0}, "dim and num_samples must be >= 1, got 0"),
+        ({"latent_dim": 0}, "dim must be a whole number >= 1, got 0"),
     ],
 )
 def test_misspelt_choices_do_not_give_another_model(options, message):

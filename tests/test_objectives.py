@@ -246,7 +246,7 @@ def test_samples_decoded_at_once_change_the_memory_only():
 
 @pytest.mark.parametrize("counts", [{"num_samples": 0}, {"num_samples": 1, "samples_at_once": 0}])
 def test_no_samples_are_refused(counts):
-    with pytest.raises(ValueError, match="must be >= 1"):
+    with pytest.raises(ValueError, match="must be a whole number >= 1, got 0"):
         importance_weighted_bound(
             KEY, jnp.zeros((1, 2)), **two_mode_model(0.1), spread=no_spread(), **counts
         )
@@ -310,7 +310,7 @@ def test_whole_numbers_are_refused(bound):
 )
 def test_images_that_are_not_flattened_are_refused(bound, other):
     """Four images of 4 x 4 with one posterior each: [4, 4] - [4] would broadcast to 16 bounds."""
-    words = rf"log_lik has shape \(4, 4\) and {other} \(4,\): .*flatten"
+    words = rf"log_lik has shape \(4, 4\) and {other} \(4,\), for x of shape \(4, 4, 4\): .*flatten"
     with pytest.raises(ValueError, match=words):
         bound(
             KEY,

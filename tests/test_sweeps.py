@@ -11,16 +11,16 @@ from spread_jax import make_training, sweeps
 from spread_jax.sweeps import CheckpointError, Checkpoints, compiler, groups
 
 
-def walk(num_steps=40, loss_fn=None, **others):
+def walk(num_steps=40, loss_fn=None, width=2, **others):
     """A training cheap enough to compile many times: params follow a noisy target."""
 
     def squared_error(params, key, x, hyper):
         return jnp.sum(jnp.square(params - x)) * hyper["scale"]
 
     return make_training(
-        init_params=lambda key: jax.random.normal(key, (2,)),
+        init_params=lambda key: jax.random.normal(key, (width,)),
         loss_fn=loss_fn or squared_error,
-        sample_batch=lambda key, data, hyper: jax.random.normal(key, (2,)),
+        sample_batch=lambda key, data, hyper: jax.random.normal(key, (width,)),
         optimizer=lambda hyper: optax.adam(hyper["learning_rate"]),
         num_steps=num_steps,
         observe=lambda params: {"params": params},
@@ -104,7 +104,9 @@ def test_a_run_that_breaks_spoils_no_other():
     grid = {"scale": [1.0, 2.0], "learning_rate": 0.1}
     broken = {"scale": [1.0, np.inf], "learning_rate": 0.1}
     alone = sweeps.sweep(walk(), grid, num_seeds=3).dataset.isel(scale=0)
-    beside = sweeps.sweep(walk(), broken, num_seeds=3).dataset
+    words = r"3 of 6 runs broke, the first after 0 steps \(scale inf, seed 0\): hyper\['scale'\]"
+    with pytest.warns(UserWarning, match=words):
+        beside = sweeps.sweep(walk(), broken, num_seeds=3).dataset
     xr.testing.assert_identical(alone, beside.isel(scale=0))
     assert (beside["first_nonfinite_step"].isel(scale=1) == 0).all()
     assert np.isnan(beside["max_loss_rise"].isel(scale=1)).all()
@@ -114,7 +116,8 @@ def test_a_run_that_breaks_spoils_no_other():
 def test_progress_counts_run_steps_and_broken_runs():
     told = []
     grid = {"scale": [1.0, np.inf], "learning_rate": 0.1}
-    result = sweeps.sweep(walk(), grid, num_seeds=3, on_progress=told.append)
+    with pytest.warns(UserWarning, match="3 of 6 runs broke"):
+        result = sweeps.sweep(walk(), grid, num_seeds=3, on_progress=told.append)
     done = [progress.done for progress in told]
     assert done[0] == 0
     assert done == sorted(done)
@@ -151,8 +154,8 @@ def test_curves_have_a_thousand_points_or_share_a_million(steps, runs, every):
         ({"num_seeds": 0}, "num_seeds"),
         ({"seed": -1}, "num_seeds"),
         ({"seed": 2**32}, "num_seeds"),
-        ({"record_every": 3}, "divide the 40 steps"),
-        ({"record_every": 0}, "divide the 40 steps"),
+        ({"record_every": 3}, "divides the 40 steps"),
+        ({"record_every": 0}, "divides the 40 steps"),
         ({"grid": {**GRID, "seed": [1.0, 2.0]}}, "uses? that name"),
         ({"grid": {**GRID, "loss": [1.0, 2.0]}}, "uses? that name"),
         ({"grid": {**GRID, "scale": []}}, "one number or more"),
@@ -456,10 +459,10 @@ def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(tr
 def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
     """Truth: what was begun; its checkpoint is left as it is."""
 
-    def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0, folder="long"):
+    def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0, folder="long", width=2):
         store = Checkpoints(tmp_path / folder, {}, resume=True)
         return sweeps.sweep(
-            walk(num_steps),
+            walk(num_steps, width=width),
             grid,
             num_seeds=num_seeds,
             seed=seed,
@@ -469,16 +472,25 @@ def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
 
     begun = sweep()
     for other, words in (
-        ({"grid": {**GRID, "scale": [0.5, 2.0, 8.0]}}, "was begun with other"),
-        ({"seed": 1}, "was begun with other"),
-        ({"num_steps": 40}, "was begun with other"),
-        ({"num_seeds": 3}, "another number of runs"),
+        ({"grid": {**GRID, "scale": [0.5, 2.0, 8.0]}}, "scale was 0.5, 2, 7, is 0.5, 2, 8"),
+        ({"grid": {**GRID, "scale": [0.5, 2.0]}}, "scale was 0.5, 2, 7, is 0.5, 2; number of"),
+        ({"grid": {**GRID, "scale": [7.0, 2.0, 0.5]}}, "these in another order"),
+        ({"seed": 1}, "seed was 0, 1, is 1, 2;"),
+        ({"num_steps": 40}, "number of steps was 20, is 40; record_every was 1, is 2;"),
+        ({"num_seeds": 3}, "seed was 0, 1, is 0, 1, 2; number of runs was 6, is 9;"),
+        (
+            {"num_seeds": 20},
+            "seed was 0, 1, is 0, 1, ..., 19 (20 values); number of runs was 6, is 60",
+        ),
+        ({"width": 3}, ".params was float32 (6, 2), is float32 (6, 3)"),
     ):
-        with pytest.raises(CheckpointError, match=words):
+        with pytest.raises(CheckpointError, match="was begun with other settings") as told:
             sweep(**other)
+        assert words in str(told.value)
+        assert "remove" not in str(told.value)  # it is whole
     xr.testing.assert_identical(sweep().dataset, begun.dataset)
     sweep(num_steps=4, folder="short")  # a chunk for each step
-    with pytest.raises(CheckpointError, match="was begun with other"):
+    with pytest.raises(CheckpointError, match="number of steps was 4, is 8"):
         sweep(num_steps=8, folder="short")
 
 

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,14 +132,17 @@ def test_finite_data_are_drawn_once():
     np.testing.assert_array_equal(state.data, seen.init(KEY, HYPER).data)
 
 
-def test_runs_of_no_steps_are_refused():
-    with pytest.raises(ValueError, match="num_steps must be >= 1"):
-        noisy_quadratic(0)
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("num_steps", [0, -5, 1e3, "100", True])
+def test_a_number_of_steps_that_is_none_is_refused(num_steps):
+    words = f"num_steps must be a whole number >= 1, got {num_steps!r}"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        noisy_quadratic(num_steps)
 
 
 def test_records_that_do_not_divide_the_steps_are_refused():
     training = noisy_quadratic(10)
-    with pytest.raises(ValueError, match="divide the 10 steps"):
+    with pytest.raises(ValueError, match="divides the 10 steps, got 3"):
         training.run(training.init(KEY, HYPER), 10, record_every=3)
 
 

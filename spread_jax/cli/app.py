@@ -1,6 +1,7 @@
 """The console script `spread-jax`: diagnose, fit and sample."""
 
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -13,11 +14,19 @@ def main() -> None:
     from spread_jax.cli.command import carry_out
 
     commands = {"diagnose": diagnose, "fit": fit, "sample": sample}
-    settings = tyro.extras.subcommand_cli_from_dict(
-        {name: module.Settings for name, module in commands.items()},
-        prog="spread-jax",
-        description="Models of a user's own data that do not break on thin sets, and clean rows.",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    run = next(each.run for each in commands.values() if isinstance(settings, each.Settings))
-    carry_out(settings, run)
+
+    def parse() -> diagnose.Settings | fit.Settings | sample.Settings:
+        return tyro.extras.subcommand_cli_from_dict(
+            {name: module.Settings for name, module in commands.items()},
+            prog="spread-jax",
+            description="Models of a user's own data that do not break on thin sets, and clean "
+            "rows.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+    def run(settings: Any) -> None:
+        next(each for each in commands.values() if isinstance(settings, each.Settings)).run(
+            settings
+        )
+
+    carry_out(parse, run)

@@ -1,10 +1,13 @@
 """How a command starts, is stopped, and ends."""
 
 import contextlib
+import io
+import itertools
 import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,27 +27,60 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def main(settings_type: type[SettingsT], run: Callable[[SettingsT], None]) -> None:
-    """Parses the command line and runs; bad input ends with one line on stderr and status 2."""
-    settings = tyro.cli(
-        settings_type,
-        prog=f"python -m {_module()}",
-        description=" ".join((settings_type.__doc__ or "").split()),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    carry_out(settings, run)
+    """Parses the command line and runs, as :func:`carry_out` does."""
+
+    def parse() -> SettingsT:
+        return tyro.cli(
+            settings_type,
+            prog=f"python -m {_module()}",
+            description=" ".join((settings_type.__doc__ or "").split()),
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+    carry_out(parse, run)
 
 
-def carry_out(settings: SettingsT, run: Callable[[SettingsT], None]) -> None:
-    """Runs a command; bad input ends with one line on stderr and status 2."""
+def carry_out(parse: Callable[[], SettingsT], run: Callable[[SettingsT], None]) -> None:
+    """Parses and runs a command; bad input ends with one line on stderr and status 2.
+
+    A character that the console cannot print, such as σ, is replaced and not an error.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors="replace")
     try:
+        _require_values(sys.argv[1:])
+        settings = parse()
         settings.check()
-        run(settings)
+        with _warnings_in_one_line():
+            run(settings)
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _require_values(arguments: list[str]) -> None:
+    """Raises BadInputError for a flag with an empty value, which a path would take for ``.``."""
+    for before, argument in itertools.pairwise(["", *arguments]):
+        flag, _, value = argument.partition("=")
+        if before.startswith("--") and not argument:
+            raise BadInputError(before, "''", "given a value, and not an empty one")
+        if flag.startswith("--") and "=" in argument and not value:
+            raise BadInputError(flag, "''", "given a value, and not an empty one")
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Shows Python's warnings as a command's own, without the line of code that they came from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def start_jax(settings: CacheSettings) -> None:

@@ -114,10 +114,15 @@ def linen_vae(encoder: nn.Module, decoder: nn.Module, latent: Latent, *, dim: in
             "decoder": decoder.init(decoder_key, jnp.zeros((1, latent_dim))),
         }
 
+    def encode(params: PyTree, y: Array) -> PyTree:
+        if y.shape[-1] != dim:
+            raise ValueError(f"the data must have the model's dim {dim}, got shape {y.shape}")
+        return encoder.apply(params["encoder"], y)
+
     decode: Any = decoder.apply  # its type allows for collections that change; there are none
     return VAE(
         init,
-        lambda params, y: encoder.apply(params["encoder"], y),
+        encode,
         lambda params, z: decode(params["decoder"], z),
         latent,
     )

@@ -1,6 +1,7 @@
 """The one call for many runs: a grid of numbers × seeds in, labelled results out."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,9 +10,20 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PyTree
 
+from spread_jax.arguments import described, is_whole, require_function, require_whole
+from spread_jax.sweeps.breaks import what_broke
 from spread_jax.sweeps.checkpoints import Checkpoints
 from spread_jax.sweeps.engine import Progress, train_runs
-from spread_jax.sweeps.labels import Grid, Variable, default_record_every, label, lay_out, select
+from spread_jax.sweeps.inputs import checked_data
+from spread_jax.sweeps.labels import (
+    Grid,
+    Layout,
+    Variable,
+    default_record_every,
+    label,
+    lay_out,
+    select,
+)
 from spread_jax.training import Training
 
 
@@ -26,6 +38,8 @@ class Sweep(NamedTuple):
         seed).
       hyper: the numbers that the runs were given, float32 with the same leading axes.
       compile_seconds, train_seconds: spent before the first step, and in the steps.
+      what_broke: a sentence on the runs that broke: how many, the first step, and what was not
+        finite first; "" if none did.
     """
 
     dataset: xr.Dataset
@@ -33,6 +47,7 @@ class Sweep(NamedTuple):
     hyper: dict[str, np.ndarray]
     compile_seconds: float
     train_seconds: float
+    what_broke: str = ""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -87,13 +102,20 @@ def sweep(
         20 times for each group.
       checkpoints: where to save after every chunk, and what to go on from.
       data: arrays, a data set that all runs share in place of the one that ``training`` would
-        make. Each device holds it once, and checkpoints do not contain it.
+        make. Each device holds it once, and checkpoints do not contain it. Of a DataFrame or a list
+        of rows, the numbers that it holds.
 
     Raises:
       ValueError: if ``num_seeds``, ``seed`` or a value of the grid cannot be used, an axis is empty
         or has the name of another, cells differ in their names, the training reads a name that the
-        grid does not give or does not read one that it gives, or ``record_every`` does not divide.
-      CheckpointError: if a checkpoint cannot be read or written, or is of other runs.
+        grid does not give or does not read one that it gives, ``record_every`` does not divide, or
+        ``data`` hold something else than finite numbers.
+      TypeError: if ``training``, ``on_progress`` or ``checkpoints`` is something else.
+      CheckpointError: if a checkpoint cannot be read or written, or is of other runs; it says what
+        differs.
+
+    Warns:
+      UserWarning: if columns of the data differ in scale by more than 10,000, or runs broke.
 
     Examples:
       >>> training = sj.make_training(
@@ -109,28 +131,45 @@ def sweep(
       >>> print(done.params(target=2.0).mean().round())  # over the seeds
       2.0
     """
-    whole = isinstance(seed, int | np.integer) and isinstance(num_seeds, int | np.integer)
-    if not (whole and num_seeds >= 1 and 0 <= seed <= 2**32 - num_seeds):
+    if not isinstance(training, Training):
+        wanted = "what model_training or make_training returns"
+        raise TypeError(f"training must be {wanted}, got {described(training)}")
+    require_function("on_progress", on_progress, "print")
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        wanted = "Checkpoints(folder, settings, resume=True)"
+        raise TypeError(f"checkpoints must be {wanted}, got {described(checkpoints)}")
+    require_whole("num_seeds", num_seeds)
+    if not (is_whole(seed, least=0) and seed <= 2**32 - num_seeds):
         raise ValueError(
-            "num_seeds must be a whole number >= 1, and seed one from 0 to 2^32 - num_seeds, got "
-            f"{num_seeds} and {seed}"
+            f"seed must be a whole number from 0 to 2^32 - num_seeds, got {described(seed)}"
         )
+    data = checked_data(data)
     seeds = seed + np.arange(num_seeds)
     layout = lay_out(grid, seeds)
     if record_every is None:
         record_every = default_record_every(training.num_steps, math.prod(layout.shape))
-    state, history, *seconds = train_runs(
+    seed_of_run = np.broadcast_to(seeds, layout.shape).ravel()
+    state, history, compile_seconds, train_seconds = train_runs(
         training,
-        np.broadcast_to(seeds, layout.shape).ravel(),
+        seed_of_run,
         {name: numbers.ravel() for name, numbers in layout.hyper.items()},
         record_every=record_every,
         on_progress=on_progress,
         checkpoints=checkpoints,
         data=data,
     )
+    broke = what_broke(training, state, seed_of_run, data, lambda run: _name(layout, run))
+    if broke and jax.process_index() == 0:
+        warnings.warn(broke, stacklevel=2)
     params, statistics, curves = jax.tree.map(
         lambda leaf: leaf.reshape(*layout.shape, *leaf.shape[1:]),
         (state.params, state.loss_statistics, history),
     )
     dataset = label(layout, curves, statistics, record_every, variables or {})
-    return Sweep(dataset, params, layout.hyper, *seconds)
+    return Sweep(dataset, params, layout.hyper, compile_seconds, train_seconds, broke)
+
+
+def _name(layout: Layout, run: int) -> str:
+    """``sigma_fix 0.1, seed 3``."""
+    at = dict(zip(layout.dims, np.unravel_index(run, layout.shape), strict=True))
+    return ", ".join(f"{name} {values[at[dim]]}" for name, (dim, values) in layout.coords.items())

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 IDENTITY = "sweep.json"
 FILE = "checkpoint"
 CRC_BYTES = 4
+FEW = 6  # values that a message shows
 
 
 class CheckpointError(Exception):
@@ -55,11 +56,20 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{self.folder}: {error}") from error
 
-    def latest(self) -> int | None:
-        """Chunks done at the checkpoint, None if there is none; agreed by all processes."""
+    def latest(self, runs: dict[str, list] | None = None) -> int | None:
+        """Chunks done at the checkpoint, None if there is none; agreed by all processes.
+
+        Args:
+          runs: names of what tells the runs apart, each with its JSON values. If the checkpoint is
+            of others, CheckpointError says which were and which are.
+        """
         self.wait()
         there = self._is_writer and self._file.exists()
-        chunks_done = self._read()[0]["chunks_done"] if there else 0
+        header: dict[str, Any] = self._read()[0] if there else {}
+        before = header.get("runs")
+        if before and runs and (differing := _differing(before, runs)):
+            raise self.of_other_runs("; ".join(differing))
+        chunks_done = header.get("chunks_done", 0)
         return int(_from_process_zero(np.int32(chunks_done))) or None
 
     def restore(self, like: PyTree) -> PyTree:
@@ -70,16 +80,21 @@ class Checkpoints:
         """
         if self._is_writer:
             header, body = self._read()
-            if {**header, **_layout(like)} != header:
-                raise self._cannot_read("it is of another number of runs, or of another model")
+            was, now = header["layout"], _layout(like)
+            if list(was.items()) != list(now.items()):
+                other = [name for name in was | now if was.get(name) != now.get(name)] or ["order"]
+                texts = f"{other[0]} was {was.get(other[0])}, is {now.get(other[0])}"
+                raise self.of_other_runs(f"the model has other arrays: {texts}")
             like = _unpack(body, like)
         return _from_process_zero(like)
 
-    def save(self, chunks_done: int, tree: PyTree) -> None:
-        """Begins to replace the checkpoint by NumPy leaves, which must not change meanwhile."""
+    def save(self, chunks_done: int, tree: PyTree, runs: dict[str, list] | None = None) -> None:
+        """Begins to replace the checkpoint by NumPy leaves, which must not change meanwhile; with
+        what :meth:`latest` is to compare."""
         self.wait()
         if self._is_writer:
-            self._saving = self._thread.submit(self._write, chunks_done, tree)
+            header = {"chunks_done": chunks_done, "runs": runs, "layout": _layout(tree)}
+            self._saving = self._thread.submit(self._write, header, tree)
 
     def wait(self) -> None:
         """Waits until all is written."""
@@ -87,10 +102,9 @@ class Checkpoints:
         if saving:
             saving.result()
 
-    def _write(self, chunks_done: int, tree: PyTree) -> None:
+    def _write(self, header: dict[str, Any], tree: PyTree) -> None:
         part = self.folder / f"{FILE}.part"
-        header = json.dumps({"chunks_done": chunks_done, **_layout(tree)}) + "\n"
-        contents: list[bytes | memoryview] = [header.encode()]
+        contents: list[bytes | memoryview] = [(json.dumps(header) + "\n").encode()]
         contents += [np.ravel(leaf).view(np.uint8).data for leaf in jax.tree.leaves(tree)]
         crc = 0
         try:
@@ -125,8 +139,14 @@ class Checkpoints:
 
     def _cannot_read(self, why: str) -> CheckpointError:
         return CheckpointError(
-            f"{self._file}: cannot be read, it is damaged or not of this sweep; remove the folder "
-            f"to start again ({why})"
+            f"{self._file}: cannot be read, it is damaged; remove the folder to start again ({why})"
+        )
+
+    def of_other_runs(self, what: str) -> CheckpointError:
+        """The error for a checkpoint that is whole, and of other runs: ``what`` differs."""
+        return CheckpointError(
+            f"{self.folder}: was begun with other settings: {what}; go on with those, or take "
+            "another folder"
         )
 
 
@@ -153,8 +173,36 @@ def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     identity.write_text(json.dumps(settings, indent=1) + "\n")
 
 
+def _differing(was: dict[str, list], now: dict[str, list]) -> list[str]:
+    """``sigma_fix was 0, 0.1, is 0, 0.1, 0.3``, for every name that differs."""
+    told = []
+    for name in was | now:
+        before, after = was.get(name, []), now.get(name, [])
+        if before == after:
+            continue
+        texts = f"{name} was {_text(before)}, is {_text(after)}"
+        gone, new = (
+            [value for value in one if value not in other]
+            for one, other in ((before, after), (after, before))
+        )
+        if max(len(before), len(after)) > FEW and len(gone) + len(new) <= FEW:
+            parts = {"without": gone, "with": new}
+            changes = [f"now {word} {_text(values)}" for word, values in parts.items() if values]
+            texts = f"{name} is {' and '.join(changes)}" if changes else texts
+        told.append(texts)
+    return told
+
+
+def _text(values: list) -> str:
+    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+    if len(texts) > FEW:
+        texts = [*texts[:2], "...", f"{texts[-1]} ({len(texts)} values)"]
+    return ", ".join(texts) or "not there"
+
+
 def _layout(tree: PyTree) -> dict[str, str]:
-    return {"layout": str(jax.tree.map(lambda leaf: f"{leaf.dtype} {leaf.shape}", tree))}
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): f"{leaf.dtype} {leaf.shape}" for path, leaf in leaves}
 
 
 def _unpack(body: memoryview, like: PyTree) -> PyTree:

@@ -2,6 +2,7 @@
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from spread_jax.sweeps.checkpoints import CheckpointError, Checkpoints
+from spread_jax.sweeps.checkpoints import Checkpoints
 from spread_jax.sweeps.groups import (
     Groups,
     OneRunPerDevice,
@@ -79,7 +80,8 @@ def train_runs(
     longest = math.ceil(num_records / NUM_CHUNKS)
     chunks = [min(longest, num_records - first) for first in range(0, num_records, longest)]
     # asked before compiling, while the processes are still in step: here they wait for each other
-    done = (checkpoints and checkpoints.latest()) or 0
+    told_apart = _told_apart(training, seeds, hyper, record_every, data) if checkpoints else {}
+    done = (checkpoints and checkpoints.latest(told_apart)) or 0
 
     inputs = groups.to_devices(runs)
     init = groups.compile(init_run, inputs[0])
@@ -109,10 +111,7 @@ def train_runs(
             (begun.hyper, begun.key, length_of_run),
         )
         if not all(jax.tree.leaves(same)):
-            raise CheckpointError(
-                f"{checkpoints.folder}: was begun with other numbers of the grid, other seeds or "
-                "another number of steps; take another folder, or resume=False to start again"
-            )
+            raise checkpoints.of_other_runs("its seeds and numbers are these in another order")
         states = groups.to_devices(saved)
         for name, curve in history().items():
             curve[...] = curves[name]
@@ -140,10 +139,36 @@ def train_runs(
                 whole[name][:, records : records + length] = curve
             records += length
             if checkpoints:
-                checkpoints.save(chunk, (groups.to_host(states), history(), length_of_run))
+                checkpoints.save(
+                    chunk, (groups.to_host(states), history(), length_of_run), told_apart
+                )
             tell()  # a stop is heard here, when the chunk is saved
     finally:
         if checkpoints:
             checkpoints.wait()
     train_seconds = time.perf_counter() - start
     return groups.to_host(states), whole, compile_seconds, train_seconds
+
+
+def _told_apart(
+    training: Training, seeds: np.ndarray, hyper: PyTree, record_every: int, data: PyTree
+) -> dict[str, list]:
+    """What a checkpoint of other runs differs in: names and JSON values."""
+    paths = jax.tree_util.tree_flatten_with_path(hyper)[0]
+    numbers = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.unique(leaf).tolist()
+        for path, leaf in paths
+    }
+    crc, shapes = 0, []
+    for leaf in jax.tree.leaves(data):
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            crc = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, crc)
+            shapes.append(f"{leaf.dtype} {list(leaf.shape)}")
+    return {
+        "number of steps": [training.num_steps],
+        "record_every": [int(record_every)],
+        "seed": np.unique(seeds).tolist(),
+        **numbers,
+        "number of runs": [len(seeds)],
+        "data": [*shapes, f"of CRC-32 {crc:08x}"] if shapes else [],
+    }

@@ -65,13 +65,18 @@ def trace(
     """
     paths = jax.tree_util.tree_flatten_with_path(runs[1])[0]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+
+    def traced(hyper: Hyper) -> tuple[Any, Any]:
+        run = jax.tree.map(lambda leaf: leaf[0], (runs[0], hyper))
+        start = init_run.trace(run)
+        return start, step.trace(start.out_info, shared)
+
     try:
-        start = init_run.trace(jax.tree.map(lambda leaf: leaf[0], runs))
-        one_step = step.trace(start.out_info, shared)
+        start, one_step = traced(runs[1])
     except KeyError as error:
         (key,) = error.args
-        if not isinstance(key, str) or key in names:
-            raise
+        if not isinstance(key, str) or not _would_serve(traced, runs[1], key):
+            raise  # read from something else than hyper, such as parameters
         raise ValueError(
             f"the training reads {key!r} from hyper, which the grid does not give; the grid gives "
             f"{', '.join(names) or 'nothing'}"
@@ -100,6 +105,19 @@ def trace(
 
     # as printed, a step names its operations at every depth
     return jax.eval_shape(record, *one_step.out_info), "conv_general_dilated" in str(go_on)
+
+
+def _would_serve(traced: Callable[[Hyper], Any], hyper: Hyper, key: str) -> bool:
+    """Whether the training gets further when the grid gives ``key`` too."""
+    if key in hyper:
+        return False
+    try:
+        traced({**hyper, key: np.ones(1, np.float32)})
+    except KeyError as error:
+        return error.args != (key,)
+    except Exception:  # it is another's turn
+        return True
+    return True
 
 
 class Groups:

@@ -72,6 +72,10 @@ def lay_out(grid: Grid, seeds: np.ndarray) -> Layout:
         columns = dict[str, Any](grid)
         axis, accepted = None, "a number or a list of one number or more"
     else:
+        is_list = isinstance(grid, Sequence) and all(isinstance(cell, Mapping) for cell in grid)
+        if not is_list:
+            wanted = "a dict, name -> number or list of numbers, or a list of such dicts"
+            raise ValueError(f"grid must be {wanted}, got {grid!r}")
         if not grid or not grid[0] or any(set(cell) != set(grid[0]) for cell in grid):
             raise ValueError("a list of cells must have one or more, all with the same keys")
         columns = {name: [cell[name] for cell in grid] for name in grid[0]}
@@ -84,6 +88,8 @@ def lay_out(grid: Grid, seeds: np.ndarray) -> Layout:
         is_text = bool(axis) and all(isinstance(value, str) for value in values)
         if not is_text and (array.dtype.kind not in "biuf" or array.ndim > 1 or array.size == 0):
             raise ValueError(f"{name} must be {accepted}, got {values!r}")
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"{name} must hold numbers that are not NaN, got {values!r}")
         if array.ndim:
             coords[name] = (axis or name, array)
         if not is_text:
