@@ -176,7 +176,7 @@ def print_found(settings: Settings, fitted: "Fitted", found: dict[str, Any]) -> 
         print(f"  - {assumption}")
     last = choices["sigma_fix"] * choices["noise_end"]
     print(
-        f"trained: {choices['num_seeds']} runs of {choices['num_steps']:,} steps, "
+        f"trained: {choices['num_seeds']} run{'s' * (choices['num_seeds'] > 1)} of {choices['num_steps']:,} steps, "
         f"noise from {choices['sigma_fix']:.3g} to {last:.3g}, z of "
         f"{fitted.architecture['latent_dim']} numbers, a prior of "
         f"{choices['latent_components']} components"
