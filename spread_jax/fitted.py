@@ -222,17 +222,19 @@ class Fitted:
 
     @functools.cached_property
     def _bound(self) -> Any:
-        return jax.jit(lambda params, key, x: self.vae.bound(params, key, x, self.spread).elbo)
+        vae = self.vae  # made here: what is made while JAX traces must not be kept
+        return jax.jit(lambda params, key, x: vae.bound(params, key, x, self.spread).elbo)
 
     @functools.cached_property
     def _denoise(self) -> Any:
+        vae = self.vae
         return jax.jit(
             lambda params, key, y: denoise_by_decoder(
                 key,
                 y,
-                encode=functools.partial(self.vae.encode, params),
-                decode=functools.partial(self.vae.decode, params),
-                latent=self.vae.latent,
+                encode=functools.partial(vae.encode, params),
+                decode=functools.partial(vae.decode, params),
+                latent=vae.latent,
                 sigma=self.sigma,
             )
         )

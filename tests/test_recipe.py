@@ -208,6 +208,13 @@ def test_another_process_draws_the_same_rows(fitted, saved, tmp_path):
     pd.testing.assert_frame_equal(pd.read_pickle(there), drawn, check_exact=True)
 
 
+@pytest.mark.parametrize("first", ["bound", "denoise"])
+def test_the_methods_of_a_loaded_model_work_in_any_order(fitted, saved, table, first):
+    loaded = sj.load(saved)
+    getattr(loaded, first)(KEY, table[:5])
+    pd.testing.assert_frame_equal(loaded.sample(KEY, 5), fitted.sample(KEY, 5))
+
+
 def test_saving_again_replaces_the_model(fitted, saved, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(saved, folder)

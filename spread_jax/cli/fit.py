@@ -132,8 +132,8 @@ def run(settings: Settings) -> None:
         accepted = accepted if says_what else f"data that can be used: {error}"
         raise BadInputError("FILE", settings.file, accepted) from None
     fitted.save(settings.out)
-    rows = "the rows of the numbers were not trained on"
-    rows = rows if are_held_out else "there are few rows: the numbers are of rows trained on"
+    rows = "a tenth of the rows is held out for the numbers"
+    rows = rows if are_held_out else "there are few rows: the numbers are of those trained on"
     report = fitted.report(report_key, to_report, [*assumed, rows])
     report.save(settings.out)
     found = {
@@ -175,8 +175,9 @@ def print_found(settings: Settings, fitted: "Fitted", found: dict[str, Any]) -> 
     for assumption in found["assumptions"]:
         print(f"  - {assumption}")
     last = choices["sigma_fix"] * choices["noise_end"]
+    runs = "1 run" if choices["num_seeds"] == 1 else f"{choices['num_seeds']} runs"
     print(
-        f"trained: {choices['num_seeds']} run{'s' * (choices['num_seeds'] > 1)} of {choices['num_steps']:,} steps, "
+        f"trained: {runs} of {choices['num_steps']:,} steps, "
         f"noise from {choices['sigma_fix']:.3g} to {last:.3g}, z of "
         f"{fitted.architecture['latent_dim']} numbers, a prior of "
         f"{choices['latent_components']} components"
