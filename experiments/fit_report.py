@@ -19,10 +19,14 @@ def describe(data: "sj.Dataset") -> str:
     kind = "columns" if data.shape is None else f"{data.shape[0]} x {data.shape[1]} pixels"
     width = f"{data.train.shape[1]} " if data.shape is None else ""
     checksum = "known" if data.checksum_known else "unknown"
+    constant = f"{data.constant_pixels} of them constant"
+    if data.columns:
+        is_constant = data.train.min(axis=0) == data.train.max(axis=0)
+        names = [repr(n) for n, c in zip(data.columns, is_constant, strict=True) if c]
+        constant += f" ({', '.join(names)})" * bool(names)
     return (
         f"{data.name}: {len(data.train):,} rows to train on, {len(data.validation):,} to choose "
-        f"by, {len(data.test):,} to report on; {width}{kind}, {data.constant_pixels} of them "
-        f"constant, checksum {checksum}"
+        f"by, {len(data.test):,} to report on; {width}{kind}, {constant}, checksum {checksum}"
     )
 
 

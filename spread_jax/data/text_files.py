@@ -1,5 +1,5 @@
 """Tables in text files (.csv, .tsv): how a file is written is found out, and said where it was
-guessed; pandas parses it."""
+guessed; Python's csv splits the rows."""
 
 import csv
 import gzip

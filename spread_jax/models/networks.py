@@ -59,8 +59,10 @@ class GaussianDecoder(nn.Module):
     The variance is exp of a head with a constant bias and, by default, a zero kernel, so that it
     starts at exp(initial_log_var) for every z. That start is part of the method: from variance 1
     each component explains all the data, and the modes are merged on most seeds. A ``shared``
-    variance is one learned number; with ``none``, var is None and x = mean(z). ``min_std``, if it
-    is not 0, is added to the standard deviation, in data units: a soft clip of log σ from below.
+    variance is one learned number; with ``none``, var is None and x = mean(z). With ``pixels`` the
+    mean is a sigmoid, in (0, 1): a linear layer cannot hold the many pixels that are 0 or 1 there.
+    ``min_std``, if it is not 0, is added to the standard deviation, in data units: a soft clip of
+    log σ from below.
 
     References:
       Rybkin, Daniilidis, Levine, "Simple and Effective VAE Training with Calibrated Decoders",
@@ -74,6 +76,7 @@ class GaussianDecoder(nn.Module):
     zero_log_var_kernel: bool = True
     variance: Variance = "each"
     min_std: float = 0.0
+    pixels: bool = False
 
     def __post_init__(self) -> None:
         require_one_of("variance", self.variance, Variance)
@@ -89,6 +92,7 @@ class GaussianDecoder(nn.Module):
             bias = nn.initializers.constant(self.initial_log_var)
             log_var = nn.Dense(self.dim, kernel_init=kernel, bias_init=bias)(features)
         mean = nn.Dense(self.dim)(features)
+        mean = nn.sigmoid(mean) if self.pixels else mean
         return mean, _variance(self, mean, log_var, self.min_std)
 
 
@@ -120,8 +124,8 @@ class ConvGaussianEncoder(nn.Module):
 class ConvGaussianDecoder(nn.Module):
     """p(x|z) of an image: :class:`ConvGaussianEncoder` backwards.
 
-    ``z [..., latent_dim] -> (mean, var)``, each ``[..., height width]``; the variance is that of
-    :class:`GaussianDecoder`.
+    ``z [..., latent_dim] -> (mean, var)``, each ``[..., height width]``; the mean is a sigmoid, the
+    variance that of :class:`GaussianDecoder`.
     """
 
     shape: tuple[int, int]
@@ -148,7 +152,7 @@ class ConvGaussianDecoder(nn.Module):
             image = image[:, : self.shape[0], : self.shape[1], 0]
             return image.reshape(*z.shape[:-1], -1)
 
-        mean, log_var = head(), None
+        mean, log_var = nn.sigmoid(head()), None
         if self.variance == "each":
             bias = nn.initializers.constant(self.initial_log_var)
             log_var = head(kernel_init=nn.initializers.zeros, bias_init=bias)

@@ -146,7 +146,8 @@ def make_vae(
       variance: the decoder's, see :class:`spread_jax.models.networks.GaussianDecoder`.
       hidden: widths of the hidden layers of an MLP's encoder and decoder.
       network: ``conv``: :class:`spread_jax.models.networks.ConvGaussianEncoder` and its decoder.
-      shape: height and width of the images, which ``conv`` needs.
+      shape: height and width, of images with pixels in [0, 1]: the decoder's mean is then a
+        sigmoid. ``conv`` needs it.
       min_std: added to an MLP decoder's standard deviation, in data units.
 
     Raises:
@@ -162,7 +163,10 @@ def make_vae(
     """
     require_one_of("network", network, Network)
     encoder: nn.Module = GaussianEncoder(hidden, latent_dim)
-    decoder: nn.Module = GaussianDecoder(hidden, dim, variance=variance, min_std=min_std)
+    is_image = shape is not None
+    decoder: nn.Module = GaussianDecoder(
+        hidden, dim, variance=variance, min_std=min_std, pixels=is_image
+    )
     if network == "conv":
         if shape is None:
             raise ValueError("a convolution needs images: give their shape")
