@@ -131,6 +131,18 @@ def fit(run: Metrics) -> Iterator[str]:
     yield row("held-out data", " |  |  | " + real, run["reference"])
 
 
+def images(digits: Metrics, mnist: Metrics) -> Iterator[str]:
+    yield "Fréchet distance | z from N(0, I) | z from a fitted latent | held-out images"
+    for name, run, arms in (("digits", digits, IN_README), ("MNIST, 20 epochs", mnist, ["recipe"])):
+        real = run["reference"]["frechet"]
+        for arm in arms:
+            cell = run["arms"][arm]
+            prior = None if all_arms()[arm].fitted_latent else cell["median_frechet"]
+            numbers = {**cell, "prior": prior, "real": real}
+            template = "{prior} | {median_frechet_fitted_latent:.2f} | {real:.2f}"
+            yield row(f"{name}: {all_arms()[arm].label}", template, numbers)
+
+
 def sigma(run: Metrics) -> Iterator[str]:
     yield row("σ_fix", "{sigma_fix:g}", *(c for c in run["cells"] if c["arm"] == "spread_vae"))
     for label, arm in (("spread", "spread_vae"), ("fixed variance", "fixed_variance")):
@@ -188,6 +200,8 @@ def scaling(sweep: Metrics) -> Iterator[str]:
             yield f"{'' if i else axis} | {numbers}"
 
 
+IN_README = ("vae", "spread_vae", "shared_variance", "fixed_variance", "dequantized", "recipe")
+
 TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "toy": ("README.md", ["toy-0.1", *TOYS], toy),
     "settings": ("README.md", list(SETTINGS), settings),
@@ -196,6 +210,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "curves": ("docs/results.md", ["baselines"], curves),
     "digits": ("docs/images.md", ["digits"], fit),
     "mnist": ("docs/images.md", ["mnist"], fit),
+    "images": ("README.md", ["digits", "mnist"], images),
     "sigma": ("docs/images.md", ["mnist-5k"], sigma),
     "best": ("docs/images.md", ["mnist-5k"], fit),
     "learned": ("docs/noise_laws.md", ["learned"], learned),
