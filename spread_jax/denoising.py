@@ -16,7 +16,7 @@ from spread_jax.spreads import Points, Spread, broadcast_as, checked, concrete_v
 TINY_VAR = 1e-30  # no noise, to float32, and yet a density
 MAX_CHANGE = 1e-3  # of the curvature of a Gaussian law, from point to point: rounding only
 MAX_PRODUCTS = 32  # of a Hessian with a vector, for one draw: exact in up to as many dimensions
-POINTS_AT_ONCE = 256  # in 784 dimensions their Lanczos vectors take 26 MB
+NUMBERS_AT_ONCE = 2**16  # of points: their Lanczos vectors take 8 MB, and stay in the cache
 ROWS_AT_ONCE = 32  # of a Hessian
 
 
@@ -190,17 +190,17 @@ def clean_samples(
       Zhang, Hawkins-Hooker, Paige, Barber, "Moment Matching Denoising Gibbs Sampling", NeurIPS
       2023, arXiv 2305.11650.
     """
-    return gibbs_steps(key, y, log_prob, jnp.diag(_standard_deviations(sigma, y)), steps)
+    return gibbs_steps(key, y, log_prob, _standard_deviations(sigma, y), steps)
 
 
 def gibbs_steps(
     key: PRNGKeyArray,
     y: Points,
     log_prob: Callable[[Array], Array],
-    root: Float[Array, "dim dim"],
+    root: Float[Array, " dim"] | Float[Array, "dim dim"],
     steps: int,
 ) -> Points:
-    """:func:`clean_samples` for noise of any covariance root rootᵀ.
+    """:func:`clean_samples` for noise of any covariance root rootᵀ, or diag root².
 
     Raises:
       ValueError: if ``steps`` is below 1.
@@ -210,22 +210,29 @@ def gibbs_steps(
     dim = y.shape[-1]
     num_products = min(dim, MAX_PRODUCTS)
 
+    def noise(v: Array) -> Array:
+        return root * v if root.ndim == 1 else root @ v
+
+    def noise_transposed(v: Array) -> Array:
+        return root * v if root.ndim == 1 else root.T @ v
+
     def draw(key: PRNGKeyArray, y: Array) -> Array:
         score, hessian_product = jax.linearize(
             jax.grad(lambda y: jnp.sum(log_prob(y[None]))),  # [1, dim]: it may ask for a batch
             y,
         )
 
-        def whitened(v: Array) -> Array:  # (I + rootᵀ ∇² root) v
-            return v + root.T @ hessian_product(root @ v)
+        def whitened_covariance(v: Array) -> Array:
+            return v + noise_transposed(hessian_product(noise(v)))
 
         normal = jax.random.normal(key, y.shape, y.dtype)
-        return y + root @ (root.T @ score + root_product(whitened, normal, num_products))
+        offset = root_product(whitened_covariance, normal, num_products)
+        return y + noise(noise_transposed(score) + offset)
 
     def step(y: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
         draw_key, noise_key = jax.random.split(key)
         x = draw(draw_key, y)
-        return x + root @ jax.random.normal(noise_key, x.shape, x.dtype), x
+        return x + noise(jax.random.normal(noise_key, x.shape, x.dtype)), x
 
     def clean(point: tuple[PRNGKeyArray, Array]) -> Array:
         _, x = jax.lax.scan(step, point[1], jax.random.split(point[0], steps))
@@ -233,7 +240,8 @@ def gibbs_steps(
 
     points = y.reshape(-1, dim)
     keys = jax.random.split(key, len(points))
-    return jax.lax.map(clean, (keys, points), batch_size=POINTS_AT_ONCE).reshape(y.shape)
+    at_once = max(1, NUMBERS_AT_ONCE // dim)
+    return jax.lax.map(clean, (keys, points), batch_size=at_once).reshape(y.shape)
 
 
 def _standard_deviations(sigma: ArrayLike, y: Array) -> Float[Array, " dim"]:
