@@ -15,8 +15,8 @@ from spread_jax.spreads import Points, Spread, broadcast_as, checked, concrete_v
 
 TINY_VAR = 1e-30  # no noise, to float32, and yet a density
 MAX_CHANGE = 1e-3  # of the curvature of a Gaussian law, from point to point: rounding only
-MAX_PRODUCTS = 32  # of a Hessian with a vector, for one draw: exact in up to as many dimensions
-NUMBERS_AT_ONCE = 2**16  # of points: their Lanczos vectors take 8 MB, and stay in the cache
+MAX_PRODUCTS = 24  # of a Hessian with a vector, for one draw: exact in up to as many dimensions
+NUMBERS_AT_ONCE = 2**14  # of points: their Lanczos vectors take 1.5 MB, and stay in the cache
 ROWS_AT_ONCE = 32  # of a Hessian
 
 
@@ -161,10 +161,10 @@ def clean_samples(
     given y is Gaussian: where the clean points behind one y are not (two modes, a bend), with the
     noise, the law of x is theirs in these moments only, and more steps are not always better.
 
-    One draw takes min(dim, 32) products of the Hessian with a vector. In up to 32 dimensions its
-    covariance is exact, and so it is in more if it has at most 32 distinct eigenvalues; else a draw
-    is off by 0.9 % at most of the longest that its eigenvalues allow, as
-    :func:`spread_jax.lanczos.root_product` says.
+    One draw takes min(dim, 24) products of the Hessian with a vector. In up to 24 dimensions its
+    covariance is exact, and so it is in more if it has at most 24 distinct eigenvalues; else a draw
+    is off by 1.2 % at most of the longest that its eigenvalues allow, as
+    :func:`spread_jax.lanczos.root_product` says. Where it is called more than once, jit it.
 
     Args:
       y: spread points to begin with; draws from p~, or data.

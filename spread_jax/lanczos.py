@@ -8,6 +8,8 @@ from jaxtyping import Array, Float
 
 Vector = Float[Array, " dim"]
 
+SWEEPS = 8  # of Jacobi's method, after which 32 dimensions are exact to 3e-6 in float32
+
 
 def root_product(multiply: Callable[[Vector], Vector], v: Vector, num_products: int) -> Vector:
     """M^(1/2) v by Lanczos's method, the negative eigenvalues of M taken as 0.
@@ -55,7 +57,50 @@ def root_product(multiply: Callable[[Vector], Vector], v: Vector, num_products: 
     basis = jnp.zeros((num_products, len(v)), v.dtype).at[0].set(unit(v, jnp.zeros_like(norm)))
     basis, (diagonal, beside) = jax.lax.scan(product, basis, jnp.arange(num_products))
     beside = beside[: num_products - 1]
-    values, vectors = jnp.linalg.eigh(
-        jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
-    )
+    values, vectors = eigen(jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
     return norm * basis.T @ (vectors @ (jnp.sqrt(jnp.maximum(values, 0)) * vectors[0]))
+
+
+def eigen(
+    matrix: Float[Array, "dim dim"],
+) -> tuple[Float[Array, " even"], Float[Array, "dim even"]]:
+    """Eigenvalues, in any order, and eigenvectors, in columns, of a small symmetric matrix; of an
+    odd one also a 0 with a vector of zeros.
+
+    By Jacobi's method, dim / 2 rotations at once. ``jnp.linalg.eigh`` of a batch waits on the CPU
+    for threads of the pool that it runs on: two at a time, in one program, waited for ever on two
+    cores (jaxlib 0.10.2).
+
+    References:
+      Golub, Van Loan, "Matrix Computations", 4th edition (2013), sections 8.5.3 and 8.5.8.
+    """
+    dim = len(matrix)
+    half = (dim + 1) // 2
+    matrix = jnp.pad(matrix, (0, 2 * half - dim))  # an odd one waits for a partner of zeros
+    top, bottom = jnp.arange(half), jnp.arange(half, 2 * half)
+    if half > 1:  # as at a tournament: one stays, all others move on by one place
+        top, bottom = (
+            jnp.concatenate([top[:1], bottom[:1], top[1:-1]]),
+            jnp.concatenate([bottom[1:], top[-1:]]),
+        )
+    following = jnp.concatenate([top, bottom])
+
+    def rotate(rows: Array, cos: Array, sin: Array) -> Array:
+        a, b = rows[:half], rows[half:]
+        cos, sin = cos[:, None], sin[:, None]
+        return jnp.concatenate([cos * a - sin * b, sin * a + cos * b])[following]
+
+    def round_of_pairs(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        matrix, vectors = state
+        diagonal, beside = jnp.diagonal(matrix), jnp.diagonal(matrix[:half, half:])
+        difference = diagonal[half:] - diagonal[:half]
+        sign = jnp.where(difference < 0, -2.0, 2.0)
+        # at most 45 degrees: more would swap the two, and such rounds need not converge
+        angle = jnp.arctan2(sign * beside, jnp.abs(difference)) / 2
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        return rotate(rotate(matrix, cos, sin).T, cos, sin).T, rotate(vectors, cos, sin)
+
+    start = (matrix, jnp.eye(2 * half, dtype=matrix.dtype))
+    rounds = SWEEPS * (2 * half - 1) if half > 1 else 1
+    matrix, vectors = jax.lax.fori_loop(0, rounds, round_of_pairs, start)
+    return jnp.diagonal(matrix), vectors[:, :dim].T

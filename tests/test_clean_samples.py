@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from spread_jax import clean_samples, denoising_posterior, tweedie
-from spread_jax.lanczos import root_product
+from spread_jax.lanczos import eigen, root_product
 from spread_jax.oracles import (
     GaussianMixture,
     posterior_covariance,
@@ -155,7 +155,9 @@ def test_one_step_from_the_spread_law_has_the_moments_of_the_clean_law():
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.2, np.array([0.1, 0.3])], ids=["scalar", "vector"])
 def test_several_steps_keep_the_moments_of_a_mixture(sigma):
-    """Truth: the mixture's own; its components are so far apart that x given y is Gaussian."""
+    """Truth: the mixture's own; its components are so far apart that x given y is Gaussian.
+
+    Blocks of points and their remainder once waited for each other for ever, in LAPACK."""
     mixture = MIXTURE._replace(means=np.array([[-1.0, 0.5], [2.0, -1.3]]))
     y = spread_points(50_000, sigma, mixture)
     x = clean_samples(jax.random.key(1), y, log_prob_of(mixture, sigma), sigma, steps=8)
@@ -191,6 +193,22 @@ def test_as_many_products_as_dimensions_are_exact(values):
     matrix, v = (rotation * values) @ rotation.T, rng.standard_normal(3)
     found = root_product(lambda u: jnp.float32(matrix) @ u, jnp.float32(v), 3)
     np.testing.assert_allclose(found, exact_root(matrix, v), atol=2e-3)
+
+
+@pytest.mark.slow
+def test_eigenvalues_by_rotations_are_lapacks():
+    """Truth: NumPy in float64, of full matrices, of an odd one, and of equal eigenvalues."""
+    rng = np.random.default_rng(0)
+    for dim in (1, 2, 3, 7, 24):
+        matrices = rng.standard_normal((20, dim, dim))
+        matrices[0] = 0.5
+        matrices += matrices.transpose(0, 2, 1)
+        values, vectors = jax.vmap(eigen)(jnp.float32(matrices))
+        rebuilt = np.einsum("nij,nj,nkj->nik", vectors, values, vectors)
+        np.testing.assert_allclose(rebuilt, matrices, atol=2e-6 * np.abs(matrices).max())
+        if dim % 2 == 0:
+            expected = np.linalg.eigvalsh(matrices)
+            np.testing.assert_allclose(np.sort(values), expected, atol=2e-5)
 
 
 @pytest.mark.slow
