@@ -12,6 +12,7 @@ from . import fitted_latents as fitted_latents
 from . import gan as gan
 from . import guard as guard
 from . import judgement as judgement
+from . import lanczos as lanczos
 from . import latents as latents
 from . import linear_comparison as linear_comparison
 from . import linear_models as linear_models
@@ -41,7 +42,9 @@ from .data import load_dataset as load_dataset
 from .data import read_table as read_table
 from .data import standardize as standardize
 from .data import suggest_sigma as suggest_sigma
+from .denoising import clean_samples as clean_samples
 from .denoising import denoise_by_decoder as denoise_by_decoder
+from .denoising import denoising_posterior as denoising_posterior
 from .denoising import noise_covariance as noise_covariance
 from .denoising import tweedie as tweedie
 from .divergences import point_divergence as point_divergence

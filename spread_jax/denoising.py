@@ -1,4 +1,4 @@
-"""From a spread point back to a clean one: the posterior mean E[x|y] under Gaussian noise."""
+"""From a spread point back to clean ones: the moments of x given y under Gaussian noise."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from spread_jax.arguments import moments
+from spread_jax.lanczos import root_product
 from spread_jax.latents import Latent
 from spread_jax.objectives import Decode, Encode
-from spread_jax.spreads import Points, Spread, broadcast_as, concrete_value, plus_noise
+from spread_jax.spreads import Points, Spread, broadcast_as, checked, concrete_value, plus_noise
 
 TINY_VAR = 1e-30  # no noise, to float32, and yet a density
 MAX_CHANGE = 1e-3  # of the curvature of a Gaussian law, from point to point: rounding only
+MAX_PRODUCTS = 24  # of a Hessian with a vector, for one draw: exact in up to as many dimensions
+NUMBERS_AT_ONCE = 2**14  # of points: their Lanczos vectors take 1.5 MB, and stay in the cache
+ROWS_AT_ONCE = 32  # of a Hessian
 
 
 def noise_covariance(spread: Spread, dim: int) -> Float[Array, "dim dim"]:
@@ -90,6 +94,162 @@ def tweedie(y: Points, log_prob: Callable[[Array], Array], noise: Spread | Array
     if isinstance(noise, Spread):
         return y + score @ noise_covariance(noise, y.shape[-1]).astype(y.dtype)
     return y + broadcast_as(jnp.square(noise), y) * score
+
+
+def denoising_posterior(
+    y: Points, log_prob: Callable[[Array], Array], sigma: ArrayLike
+) -> tuple[Points, Float[Array, "*batch dim dim"]]:
+    """E[x|y] = y + Σ ∇ log p~(y) and Cov[x|y] = Σ + Σ ∇² log p~(y) Σ, for y = x + N(0, Σ).
+
+    Σ = diag sigma². They are the exact first two moments of the clean points behind y, whatever
+    their law p is. For a learned density they are what it would mean if it were a spread density:
+    where it is none, the covariance may have negative eigenvalues.
+
+    Args:
+      y: spread points.
+      log_prob: ``y [..., dim] -> log p~(y) [...]``, of the spread law, each point for itself, twice
+        differentiable.
+      sigma: standard deviation of the noise, a scalar or ``[dim]``, in data units.
+
+    Returns:
+      The mean, in data units, and the covariance, in squared ones. The covariance takes dim
+      products of the Hessian with a vector for each point.
+
+    Raises:
+      ValueError: if ``sigma`` is neither a scalar nor ``[dim]``, or is concrete and negative or not
+        finite.
+
+    Examples:
+      >>> y = jnp.array([[2.0]])
+      >>> log_prob = lambda y: -jnp.sum(y**2, -1) / 4  # x and the noise N(0, 1): y is N(0, 2)
+      >>> mean, covariance = sj.denoising_posterior(y, log_prob, 1.0)
+      >>> print(mean, covariance)
+      [[1.]] [[[0.5]]]
+
+    References:
+      Zhang, Hawkins-Hooker, Paige, Barber, "Moment Matching Denoising Gibbs Sampling", NeurIPS
+      2023, arXiv 2305.11650, the analytical full covariance.
+    """
+    std = _standard_deviations(sigma, y)
+
+    def row(direction: Array) -> Array:
+        """Of the Hessian, at every point, [*batch, dim]."""
+        score = jax.grad(lambda y: jnp.sum(log_prob(y)))
+        return jax.jvp(score, (y,), (broadcast_as(direction, y),))[1]
+
+    basis = jnp.eye(y.shape[-1], dtype=y.dtype)
+    rows = jax.lax.map(row, basis, batch_size=ROWS_AT_ONCE)
+    hessian = jnp.moveaxis(rows, 0, -2)
+    scale = broadcast_as(jnp.outer(std, std), hessian)
+    symmetric = (hessian + hessian.mT) / 2
+    covariance = scale * (broadcast_as(basis, hessian) + scale * symmetric)
+    return tweedie(y, log_prob, sigma), covariance
+
+
+def clean_samples(
+    key: PRNGKeyArray,
+    y: Points,
+    log_prob: Callable[[Array], Array],
+    sigma: ArrayLike,
+    steps: int = 1,
+) -> Points:
+    """x ~ N(E[x|y], Cov[x|y]), then y = x + N(0, Σ), and so on: clean points, by Gibbs sampling.
+
+    The two moments are those of :func:`denoising_posterior`, Σ = diag sigma²; a negative eigenvalue
+    of the covariance counts as 0. If y are draws from p~, the first x have exactly the mean and the
+    covariance of the clean law, whatever it is, where E[x|y] alone has too little variance. Each x
+    given y is Gaussian: where the clean points behind one y are not (two modes, a bend), with the
+    noise, the law of x is theirs in these moments only, and more steps are not always better.
+
+    One draw takes min(dim, 24) products of the Hessian with a vector. In up to 24 dimensions its
+    covariance is exact, and so it is in more if it has at most 24 distinct eigenvalues; else a draw
+    is off by 1.2 % at most of the longest that its eigenvalues allow, as
+    :func:`spread_jax.lanczos.root_product` says. Where it is called more than once, jit it.
+
+    Args:
+      y: spread points to begin with; draws from p~, or data.
+      log_prob, sigma: as in :func:`denoising_posterior`.
+      steps: draws of x.
+
+    Returns:
+      The last x, in the shape of y.
+
+    Raises:
+      ValueError: if ``steps`` is below 1; as :func:`denoising_posterior`.
+
+    Examples:
+      >>> s, sigma = 0.05, 0.1
+      >>> scale = (s**2 + sigma**2) ** 0.5
+      >>> log_prob = lambda y: -jnp.sum((y / scale) ** 2, -1) / 2  # x is N(0, s²)
+      >>> y = scale * jax.random.normal(jax.random.key(0), (10_000, 1))
+      >>> x = sj.clean_samples(jax.random.key(1), y, log_prob, sigma)
+      >>> round(float(x.std()), 2), round(float(sj.tweedie(y, log_prob, sigma).std()), 2)
+      (0.05, 0.02)
+
+    References:
+      Zhang, Hawkins-Hooker, Paige, Barber, "Moment Matching Denoising Gibbs Sampling", NeurIPS
+      2023, arXiv 2305.11650.
+    """
+    return gibbs_steps(key, y, log_prob, _standard_deviations(sigma, y), steps)
+
+
+def gibbs_steps(
+    key: PRNGKeyArray,
+    y: Points,
+    log_prob: Callable[[Array], Array],
+    root: Float[Array, " dim"] | Float[Array, "dim dim"],
+    steps: int,
+) -> Points:
+    """:func:`clean_samples` for noise of any covariance root rootᵀ, or diag root².
+
+    Raises:
+      ValueError: if ``steps`` is below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1: each is a draw of clean points; got {steps}")
+    dim = y.shape[-1]
+    num_products = min(dim, MAX_PRODUCTS)
+
+    def noise(v: Array) -> Array:
+        return root * v if root.ndim == 1 else root @ v
+
+    def noise_transposed(v: Array) -> Array:
+        return root * v if root.ndim == 1 else root.T @ v
+
+    def draw(key: PRNGKeyArray, y: Array) -> Array:
+        score, hessian_product = jax.linearize(
+            jax.grad(lambda y: jnp.sum(log_prob(y[None]))),  # [1, dim]: it may ask for a batch
+            y,
+        )
+
+        def whitened_covariance(v: Array) -> Array:
+            return v + noise_transposed(hessian_product(noise(v)))
+
+        normal = jax.random.normal(key, y.shape, y.dtype)
+        offset = root_product(whitened_covariance, normal, num_products)
+        return y + noise(noise_transposed(score) + offset)
+
+    def step(y: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+        draw_key, noise_key = jax.random.split(key)
+        x = draw(draw_key, y)
+        return x + noise(jax.random.normal(noise_key, x.shape, x.dtype)), x
+
+    def clean(point: tuple[PRNGKeyArray, Array]) -> Array:
+        _, x = jax.lax.scan(step, point[1], jax.random.split(point[0], steps))
+        return x[-1]
+
+    points = y.reshape(-1, dim)
+    keys = jax.random.split(key, len(points))
+    at_once = max(1, NUMBERS_AT_ONCE // dim)
+    return jax.lax.map(clean, (keys, points), batch_size=at_once).reshape(y.shape)
+
+
+def _standard_deviations(sigma: ArrayLike, y: Array) -> Float[Array, " dim"]:
+    """``sigma`` of each coordinate of ``y``."""
+    sigma, dim = checked(sigma), y.shape[-1]
+    if jnp.shape(sigma) not in [(), (1,), (dim,)]:
+        raise ValueError(f"sigma must be a scalar or [{dim}], got shape {jnp.shape(sigma)}")
+    return jnp.broadcast_to(sigma, (dim,)).astype(y.dtype)
 
 
 def denoise_by_decoder(

@@ -38,10 +38,11 @@ def sample_mixture(rng: np.random.Generator, n: int, mixture: GaussianMixture) -
     return mixture.means[component] + mixture.stds[component] * noise
 
 
-def spread_log_prob(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
+def spread_log_prob(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:
     """log Σ_k weights_k N(y; means_k, diag(stds_k² + sigma_fix²)), in nats.
 
-    ``y`` are spread points, ``[..., dim]``; the noise's ``sigma_fix`` is > 0 where a std is 0.
+    ``y`` are spread points, ``[..., dim]``; the noise's ``sigma_fix``, a scalar or ``[dim]``, is
+    > 0 where a std is 0.
     """
     return np.logaddexp.reduce(_log_joint(y, mixture, sigma_fix), axis=0)
 
@@ -170,17 +171,39 @@ def deconvolved_mixture(
     return unpack(found.x)
 
 
-def posterior_mean(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
+def posterior_mean(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:
     """E[x|y] = Σ_k p(k|y) (m_k + s_k²/(s_k² + sigma_fix²) (y - m_k)): the exact denoiser.
 
     The arguments are as in :func:`spread_log_prob`.
     """
     responsibility = _responsibilities(y, mixture, sigma_fix)[..., None]
+    means, _ = _component_posteriors(y, mixture, sigma_fix)
+    return np.sum(responsibility * means, axis=0)
+
+
+def posterior_covariance(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:
+    """Cov[x|y] = Σ_k p(k|y) (diag v_k + (μ_k - E[x|y]) (μ_k - E[x|y])ᵀ), ``[..., dim, dim]``.
+
+    μ_k is component k's part of :func:`posterior_mean`, whose arguments it takes, and
+    v_k = s_k² sigma_fix² / (s_k² + sigma_fix²).
+    """
+    responsibility = _responsibilities(y, mixture, sigma_fix)[..., None, None]
+    means, gain = _component_posteriors(y, mixture, sigma_fix)
+    residual = means - posterior_mean(y, mixture, sigma_fix)
+    within = (gain * np.square(sigma_fix))[..., None] * np.eye(y.shape[-1])
+    between = residual[..., :, None] * residual[..., None, :]
+    return np.sum(responsibility * (within + between), axis=0)
+
+
+def _component_posteriors(
+    y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats
+) -> tuple[Floats, Floats]:
+    """E[x|y, k], ``[component, ..., dim]``, and s_k²/(s_k² + sigma_fix²), that broadcasts to it."""
     means, stds = (
         part.reshape(len(part), *(1,) * (y.ndim - 1), -1) for part in (mixture.means, mixture.stds)
     )
-    gain = stds**2 / (stds**2 + sigma_fix**2)
-    return np.sum(responsibility * (means + gain * (y - means)), axis=0)
+    gain = stds**2 / (stds**2 + np.square(sigma_fix))
+    return means + gain * (y - means), gain
 
 
 def _em_step(
@@ -196,15 +219,16 @@ def _em_step(
     return GaussianMixture(weights, means, np.sqrt(scatter + gain * sigma_fix**2))
 
 
-def _responsibilities(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
+def _responsibilities(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:
     """p(k|y), ``[component, n]``."""
     log_joint = _log_joint(y, mixture, sigma_fix)
     return np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=0))
 
 
-def _log_joint(y: Floats, mixture: GaussianMixture, sigma_fix: float) -> Floats:
+def _log_joint(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:
     """log w_k N(y; m_k, diag(s_k² + sigma_fix²)), ``[component, ...]``."""
-    components = zip(mixture.weights, mixture.means, mixture.stds**2 + sigma_fix**2, strict=True)
+    var = mixture.stds**2 + np.square(sigma_fix)
+    components = zip(mixture.weights, mixture.means, var, strict=True)
     return np.stack(
         [
             np.log(weight)

@@ -25,6 +25,33 @@ def test_one_step_of_tweedie_leaves_its_known_share_of_the_scale():
     assert abs(float(x.std()) - truth) < 5 * truth / np.sqrt(2 * x.size)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_gibbs_steps_keep_the_scale(low_rank):
+    """Truth: N(0, s² I) whatever the noise was; a scale scatters by 1 / √2n of it."""
+    factor = jnp.array([[0.2], [-0.1], [0.05]])
+    spread = sj.low_rank_spread(factor, SIGMA) if low_rank else sj.gaussian_spread(SIGMA)
+    noise = SIGMA**2 * jnp.eye(3) + low_rank * factor @ factor.T
+    root = jnp.linalg.cholesky(SCALE**2 * jnp.eye(3) + noise)
+    model = sj.density_model(
+        init=lambda key: root,
+        log_prob=lambda root, y: -0.5 * jnp.sum(jnp.square(y @ jnp.linalg.inv(root).T), axis=-1),
+        sample=lambda root, key, n: jax.random.normal(key, (n, 3)) @ root.T,
+        cleaning_steps=2,
+    )
+    x = model.sample(root, jax.random.key(0), 20_000, spread)
+    covariance = np.cov(x.T) / SCALE**2
+    error = np.sqrt((1 + np.eye(3)) / len(x))
+    assert (np.abs(covariance - np.eye(3)) < 5 * error).all()
+
+
+def test_negative_steps_are_refused():
+    with pytest.raises(ValueError, match="cleaning_steps must be >= 0, got -1"):
+        sj.density_model(
+            init=GAUSSIAN.init, log_prob=GAUSSIAN.log_prob, sample=GAUSSIAN.draw, cleaning_steps=-1
+        )
+
+
 @pytest.mark.parametrize("traced", [False, True])
 def test_without_noise_draws_come_as_they_are(traced):
     def sample(sigma):
