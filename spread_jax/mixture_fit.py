@@ -1,6 +1,5 @@
 """Gaussian mixtures of clean points, fitted to rows whose noise is known."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,8 +16,8 @@ from spread_jax.gaussian_mixture import Floats, GaussianMixture
 
 ROWS_AT_ONCE = 1024  # their 5 × 5 matrices of 5 components fit into a processor's cache
 # nats a row, of a step, below which the ascent of a start and that of the best start end
-START_GAIN, LEAST_GAIN = 1e-4, 1e-8
-START_STEPS, STEPS = 50, 1000
+START_GAIN, LEAST_GAIN = 1e-4, 1e-6
+START_STEPS, STEPS = 20, 1000
 
 
 class MixtureFit(NamedTuple):
@@ -29,7 +28,7 @@ class MixtureFit(NamedTuple):
       log_lik: Σ_i log p~(y_i) of the rows that were fitted, in nats.
       bic: of each number of components that was tried, p log n - 2 log_lik, in nats; the least was
         chosen. p = k (dim + 1) (dim + 2) / 2 - 1 counts full covariances, as scikit-learn does.
-      converged: whether the last step gained less than 1e-8 nats a row.
+      converged: whether the last step gained less than 1e-6 nats a row.
     """
 
     mixture: GaussianMixture
@@ -46,7 +45,7 @@ class MixtureFit(NamedTuple):
         y: ArrayLike,
         *,
         noise: ArrayLike | None = None,
-        sigma: ArrayLike = 0.0,
+        sigma: float | ArrayLike = 0.0,
     ) -> Floats:
         """log Σ_k w_k N(y_i; m_k, V_k + S_i + diag sigma²), ``[n]``, in nats, in float64.
 
@@ -55,7 +54,7 @@ class MixtureFit(NamedTuple):
         """
         rows = _rows(y, noise, sigma, needs_noise=False)
         with jax.enable_x64(True):
-            found = _log_prob(GaussianMixture(*map(np.float64, self.mixture)), rows)
+            found = _log_prob(jax.tree.map(np.float64, self.mixture), rows)
         return np.asarray(found, np.float64).ravel()[: len(np.asarray(y))]
 
 
@@ -64,15 +63,15 @@ def fit_mixture(
     num_components: int | Sequence[int],
     *,
     noise: ArrayLike | None = None,
-    sigma: ArrayLike = 0.0,
+    sigma: float | ArrayLike = 0.0,
     num_starts: int = 4,
     seed: int = 0,
 ) -> MixtureFit:
     """argmax Σ_i log Σ_k w_k N(y_i; m_k, V_k + S_i + diag sigma²) over V_k without a negative
     eigenvalue: the Gaussian mixture of the clean x behind y_i = x_i + noise.
 
-    The noise keeps the likelihood finite, so a component may be flat, with eigenvalues of exactly
-    0, and one that sits on a single row gains nothing without bound. Points on a flat set are
+    The noise keeps the likelihood finite: a component may be flat, with eigenvalues that are 0 to
+    rounding, and one that shrinks onto a single row gains no infinity. Points on a flat set are
     spread first, ``y = gaussian_spread(sigma).sample(key, x)``, and fitted with that ``sigma``.
 
     Each start, by k-means++, ascends by scoring steps, which reach an eigenvalue of 0, and by steps
@@ -111,7 +110,7 @@ def fit_mixture(
       Bovy, Hogg, Roweis, "Extreme deconvolution", Annals of Applied Statistics 5 (2011); Schwarz,
       "Estimating the dimension of a model", Annals of Statistics 6 (1978), for the criterion.
     """
-    sizes = [num_components] if np.ndim(num_components) == 0 else list(num_components)  # type: ignore[arg-type, list-item]
+    sizes = list(num_components) if isinstance(num_components, Sequence) else [num_components]
     rows = _rows(y, noise, sigma, needs_noise=True)
     there = _entries(rows, len(np.asarray(y)))
     n, dim = there.shape
@@ -128,7 +127,7 @@ def fit_mixture(
     with jax.enable_x64(True):
         found = jax.tree.map(np.asarray, _ascended(stacked, rows))
     mixtures, log_liks, converged = found
-    count = math.log(max(1, np.sum(there.any(axis=1))))
+    count = math.log(max(1, int(there.any(axis=1).sum())))
     parameters = [size * (dim + 1) * (dim + 2) / 2 - 1 for size in sizes]
     bic = [float(p * count - 2 * log_lik) for p, log_lik in zip(parameters, log_liks, strict=True)]
     best = int(np.argmin(np.where(np.isnan(bic), np.inf, bic)))
@@ -138,7 +137,8 @@ def fit_mixture(
 
 
 class _Climb(NamedTuple):
-    """Where an ascent is: ``length`` is that of the next scoring step, or its failure's turn."""
+    """Where an ascent is; ``length`` is that of the next scoring step, ``failed`` if the last one
+    was refused, so that a step of expectation maximisation comes next."""
 
     mixture: GaussianMixture
     found: Sums
@@ -158,6 +158,8 @@ def _climbed(
         scored = scoring_step(at.mixture, at.found, at.length)
         plain = em_step(at.mixture, at.found)
         tried = jax.tree.map(lambda a, b: jnp.where(at.failed, a, b), plain, scored)
+        # the start is looked at here too, so that the sums are compiled once
+        tried = jax.tree.map(lambda a, b: jnp.where(at.steps == 0, a, b), start, tried)
         found = sums(tried, rows)
         gain = (found.log_lik - at.found.log_lik) / count
         taken = gain >= -0.01 * least_gain  # rounding
@@ -172,7 +174,9 @@ def _climbed(
         return _Climb(mixture, kept, length, ~taken & ~at.failed, ends, at.steps + 1)
 
     no, whole = jnp.zeros((), bool), jnp.ones(())
-    begin = _Climb(start, sums(start, rows), whole, no, no, jnp.zeros((), int))
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape), jax.eval_shape(sums, start, rows))
+    nothing = nothing._replace(log_lik=jnp.full((), -jnp.inf))
+    begin = _Climb(start, nothing, whole, no, no, jnp.zeros((), int))
     end = jax.lax.while_loop(lambda at: ~at.done & (at.steps < most_steps), step, begin)
     return end.mixture, end.found.log_lik, end.done
 
@@ -195,7 +199,9 @@ def _ascended(starts: GaussianMixture, rows: Rows) -> tuple[GaussianMixture, Arr
 _log_prob = jax.jit(log_prob)
 
 
-def _rows(y: ArrayLike, noise: ArrayLike | None, sigma: ArrayLike, needs_noise: bool) -> Rows:
+def _rows(
+    y: ArrayLike, noise: ArrayLike | None, sigma: float | ArrayLike, needs_noise: bool
+) -> Rows:
     """The rows as the compiled program takes them; raises as :func:`fit_mixture` says."""
     y = np.asarray(y, np.float64)
     if y.ndim != 2 or not y.size or np.isinf(y).any():
@@ -227,10 +233,10 @@ def _rows(y: ArrayLike, noise: ArrayLike | None, sigma: ArrayLike, needs_noise: 
     size = min(ROWS_AT_ONCE, n)
     fill = -n % size
 
-    def chunked(part: Floats, last: float = 0.0) -> Floats:
+    def chunked(part: Floats) -> Floats:
         if len(part) == 1:
-            return part[..., None] if n > 1 else part[..., None]
-        pad = np.full((fill, *part.shape[1:]), last)
+            return part[..., None]
+        pad = np.zeros((fill, *part.shape[1:]))
         whole = np.concatenate([part, pad]).reshape(-1, size, *part.shape[1:])
         return np.ascontiguousarray(np.moveaxis(whole, 1, -1))
 
@@ -257,7 +263,8 @@ def _require_noise(noise: Floats) -> None:
 
 def _entries(rows: Rows, n: int) -> np.ndarray:
     """Which entries are there, ``[n, dim]``."""
-    there = np.moveaxis(rows.observed, -1, 1).reshape(-1, rows.observed.shape[1]) > 0
+    observed = np.asarray(rows.observed)
+    there = np.moveaxis(observed, -1, 1).reshape(-1, observed.shape[1]) > 0
     return np.broadcast_to(there[:n], (n, there.shape[1]))
 
 
