@@ -22,6 +22,7 @@ from . import metrics as metrics
 from . import mixture_fit as mixture_fit
 from . import models as models
 from . import normal_laplace as normal_laplace
+from . import numpyro_density as numpyro_density
 from . import objectives as objectives
 from . import oracles as oracles
 from . import pictures as pictures
@@ -71,6 +72,7 @@ from .models.model import Model as Model
 from .models.vae import VAE as VAE
 from .models.vae import linen_vae as linen_vae
 from .models.vae import make_vae as make_vae
+from .numpyro_density import spread_density as spread_density
 from .objectives import Bound as Bound
 from .objectives import elbo as elbo
 from .objectives import importance_weighted_bound as importance_weighted_bound
