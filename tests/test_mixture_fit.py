@@ -232,6 +232,11 @@ def test_samples_are_clean_and_exactly_flat():
     np.testing.assert_array_equal(x[:, 2], 7.0)
     assert abs(x[:, 0].mean() - 1) < 5 * 2 / np.sqrt(5000)
     assert abs(x[:, 0].var() - 4) < 5 * 4 * np.sqrt(2 / 5000)
+    axes = np.random.default_rng(0).normal(size=(20, 5, 2))  # 20 planes, all through 0
+    planes = GaussianMixture(np.full(20, 0.05), np.zeros((20, 5)), axes @ axes.transpose(0, 2, 1))
+    x = planes.sample(jax.random.key(2), 500)
+    outside = np.linalg.svd(axes)[0][:, :, 2:]
+    assert np.linalg.norm(np.einsum("kdi,nd->nki", outside, x), axis=2).min(axis=1).max() < 1e-12
     two = GaussianMixture(np.array([0.25, 0.75]), np.array([[0.0], [9.0]]), np.zeros((2, 1, 1)))
     share = (two.sample(jax.random.key(1), 5000) == 9).mean()
     assert abs(share - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 5000)
