@@ -11,6 +11,7 @@ What to begin with:
     gaussian_spread, laplace_spread, ...          noise laws n(y|x)
     bernoulli_latent, gaussian_latent             p(z) and q(z|y)
     make_vae, mixture_model, density_model        models that a spread trains
+    fit_mixture, spread_density                   mixtures of noisy rows; a site of NumPyro
     model_training, make_training, sweep          a run as pure functions; many, as one program
     judge, Metric, over_seeds                     from runs to numbers
     diagnose, suggest_sigma, runaway_step         are the data thin, which noise; an alarm

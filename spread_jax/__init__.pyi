@@ -3,6 +3,7 @@ from . import arms as arms
 from . import comparison as comparison
 from . import data as data
 from . import data_comparison as data_comparison
+from . import deconvolution as deconvolution
 from . import denoising as denoising
 from . import divergences as divergences
 from . import entropy as entropy
@@ -10,6 +11,7 @@ from . import figures as figures
 from . import fitted as fitted
 from . import fitted_latents as fitted_latents
 from . import gan as gan
+from . import gaussian_mixture as gaussian_mixture
 from . import guard as guard
 from . import judgement as judgement
 from . import lanczos as lanczos
@@ -18,8 +20,10 @@ from . import linear_comparison as linear_comparison
 from . import linear_models as linear_models
 from . import low_rank_spreads as low_rank_spreads
 from . import metrics as metrics
+from . import mixture_fit as mixture_fit
 from . import models as models
 from . import normal_laplace as normal_laplace
+from . import numpyro_density as numpyro_density
 from . import objectives as objectives
 from . import oracles as oracles
 from . import pictures as pictures
@@ -63,6 +67,7 @@ from .latents import gaussian_latent as gaussian_latent
 from .latents import mixture_latent as mixture_latent
 from .low_rank_spreads import fixed_volume_spread as fixed_volume_spread
 from .low_rank_spreads import low_rank_spread as low_rank_spread
+from .mixture_fit import fit_mixture as fit_mixture
 from .models.density import density_model as density_model
 from .models.fitted_latent import aggregate_latent as aggregate_latent
 from .models.mixture import mixture_model as mixture_model
@@ -70,6 +75,7 @@ from .models.model import Model as Model
 from .models.vae import VAE as VAE
 from .models.vae import linen_vae as linen_vae
 from .models.vae import make_vae as make_vae
+from .numpyro_density import spread_density as spread_density
 from .objectives import Bound as Bound
 from .objectives import elbo as elbo
 from .objectives import importance_weighted_bound as importance_weighted_bound

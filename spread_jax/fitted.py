@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from spread_jax.data.images import Images
 from spread_jax.data.tables import Table
 from spread_jax.denoising import denoise_by_decoder
+from spread_jax.gaussian_mixture import GaussianMixture
 from spread_jax.latents import mixture_latent
 from spread_jax.metrics import energy_distance
-from spread_jax.models.fitted_latent import LatentMixture
 from spread_jax.models.vae import VAE, make_vae
 from spread_jax.report import Report, columns_in_words
 from spread_jax.schedules import annealed_noise
@@ -69,7 +69,7 @@ class Fitted:
 
     architecture: dict[str, Any]
     params: PyTree
-    latent: LatentMixture
+    latent: GaussianMixture
     sigma: float
     transform: Transform
     choices: dict[str, Any]
@@ -281,7 +281,7 @@ def load(folder: Path | str) -> Fitted:
         fitted = Fitted(
             architecture=described["architecture"],
             params=unflatten_dict(flat, sep="/"),
-            latent=LatentMixture(*(arrays[f"latent/{name}"] for name in LatentMixture._fields)),
+            latent=GaussianMixture(*(arrays[f"latent/{name}"] for name in GaussianMixture._fields)),
             sigma=described["sigma"],
             transform=TRANSFORMS[kind].from_json(transform),
             choices=described["choices"],

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from spread_jax.data.datasets import Dataset
+from spread_jax.gaussian_mixture import GaussianMixture
 from spread_jax.models.fitted_latent import (
     SIZES,
     FittedLatentVAE,
-    LatentMixture,
     draw,
     fit_latent_mixture,
     posterior_draws,
@@ -58,7 +58,9 @@ def with_fitted_latents(
         held_out = posterior_draws(choose_key, draw_of_run, data.validation)
         finite = np.isfinite(z).all() and np.isfinite(held_out).all()
         mixtures.append(
-            fit_latent_mixture(z, held_out, sizes) if finite else LatentMixture.standard(z.shape[1])
+            fit_latent_mixture(z, held_out, sizes)
+            if finite
+            else GaussianMixture.standard(z.shape[1])
         )
     most = max(len(mixture.weights) for mixture in mixtures)
     stacked = jax.tree.map(

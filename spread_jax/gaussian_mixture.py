@@ -1,8 +1,10 @@
-"""Gaussian mixtures of full covariances by expectation maximisation, on all points at once."""
+"""Gaussian mixtures of full covariances, and their fit by expectation maximisation."""
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
@@ -16,13 +18,43 @@ class GaussianMixture(NamedTuple):
 
     Attributes:
       weights: ``[component]``, their sum 1.
-      means: ``[component, dim]``.
-      covariances: ``[component, dim, dim]``.
+      means: ``[component, dim]``, in data units.
+      covariances: ``[component, dim, dim]``, in squared data units. They may be singular: such a
+        component lies on a flat set, and can be sampled, but has no density of its own.
     """
 
-    weights: Floats
-    means: Floats
-    covariances: Floats
+    weights: Array | np.ndarray
+    means: Array | np.ndarray
+    covariances: Array | np.ndarray
+
+    @staticmethod
+    def standard(dim: int) -> "GaussianMixture":
+        """N(0, I), one component, in float32."""
+        return GaussianMixture(
+            np.ones(1, np.float32), np.zeros((1, dim), np.float32), np.eye(dim, dtype="f4")[None]
+        )
+
+    def padded(self, num_components: int) -> "GaussianMixture":
+        """The same law, with components of weight 0 to make up the number."""
+        more, dim = num_components - len(self.weights), self.means.shape[1]
+        unit = np.broadcast_to(np.eye(dim, dtype=np.float32)[None], (more, dim, dim))
+        return GaussianMixture(
+            np.pad(self.weights, (0, more)),
+            np.pad(self.means, ((0, more), (0, 0))),
+            np.concatenate([self.covariances, unit]),
+        )
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Floats:
+        """k ~ w, x ~ N(m_k, C_k): ``[n, dim]`` in float64, exactly flat where C_k is singular."""
+        weights, means, covariances = (np.asarray(part, np.float64) for part in self)
+        factors = _roots(covariances)
+        with jax.enable_x64(True):
+            component_key, normal_key = jax.random.split(key)
+            uniform = np.asarray(jax.random.uniform(component_key, (n,)))
+            normal = np.asarray(jax.random.normal(normal_key, (n, means.shape[1])))
+        edges = np.cumsum(weights) / np.sum(weights)
+        component = np.searchsorted(edges, uniform, side="right")
+        return np.asarray(means[component] + np.einsum("nij,nj->ni", factors[component], normal))
 
     def mean_log_prob(self, x: ArrayLike) -> float:
         """The mean of log p(x) over the points ``[n, dim]``, in nats."""
@@ -66,6 +98,21 @@ def fit_gaussian_mixture(
             break
         before = log_prob.mean()
     return mixture
+
+
+def _roots(covariances: Floats) -> Floats:
+    """F with C = F Fᵀ, ``[component, dim, dim]``; an eigenvalue that is rounding counts as 0.
+
+    What is rounding is judged with all variances scaled to 1, so that a column in a small unit
+    keeps its width.
+    """
+    std = np.sqrt(np.maximum(np.diagonal(covariances, axis1=1, axis2=2), 0))
+    scale = np.where(std > 0, std, 1.0)
+    scaled = covariances / (scale[:, :, None] * scale[:, None, :])
+    values, vectors = np.linalg.eigh(scaled)
+    rounding = 4 * covariances.shape[1] * np.finfo(np.float64).eps
+    values = np.where(values > rounding * values[:, -1:], values, 0.0)
+    return np.asarray(std[:, :, None] * vectors * np.sqrt(values)[:, None, :])
 
 
 def _monomials(x: Floats) -> Floats:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -111,3 +112,27 @@ def test_links_between_documents_lead_somewhere():
     for page in DOCS.glob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.slow
+def test_the_mixture_behind_noisy_rows(run_blocks):
+    """Truth: the page's two lines; clean samples lie much nearer to them than the noise of 0.11."""
+    names = run_blocks("mixtures.md", {}, slice(1))
+    clean, fit = names["clean"], names["fit"]
+    assert fit.converged
+    assert len(fit.mixture.weights) == 2
+    apart = np.minimum(abs(clean[:, 1] - 4), abs(clean[:, 1] - clean[:, 0] / 2))
+    assert np.median(apart) < 0.03
+
+
+@pytest.mark.slow
+def test_the_site_of_numpyro(run_blocks):
+    """Truth: scales of 1 and 0; the latter has a standard error of about 0.1 (4 / 200)^¼."""
+    pytest.importorskip("numpyro", reason="the extra numpyro is not installed")
+    with jax.numpy_rank_promotion("allow"):  # as NumPyro does
+        names = run_blocks(
+            "mixtures.md", {"NUTS(model), ": "NUTS(model), progress_bar=False, "}, slice(1, 2)
+        )
+    scale = names["scale"]
+    assert abs(scale[0] - names["x"][:, 0].std()) < 5 / np.sqrt(400)
+    assert scale[1] < 0.08

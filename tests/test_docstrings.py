@@ -62,6 +62,8 @@ SLOW = {"model_training", "judge", "fit", "load", "aggregate_latent", "make_trai
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in WITH_EXAMPLE]
 )
 def test_the_example_works_as_it_stands(name, tmp_path, monkeypatch):
+    if name == "spread_density":
+        pytest.importorskip("numpyro", reason="its example needs the extra numpyro")
     monkeypatch.chdir(tmp_path)  # for the files it writes
     example = doctest.DocTestParser().get_doctest(
         inspect.getdoc(WITH_EXAMPLE[name]), dict(NAMES), name, None, 0

@@ -17,10 +17,10 @@ from spread_jax import (
     spread_elbo,
 )
 from spread_jax.fitted_latents import with_fitted_latents
+from spread_jax.gaussian_mixture import GaussianMixture
 from spread_jax.latents import gaussian_latent, mixture_latent
 from spread_jax.models.fitted_latent import (
     FittedLatentVAE,
-    LatentMixture,
     fit_latent_mixture,
     posterior_draws,
 )
@@ -134,7 +134,7 @@ def test_held_out_points_choose_the_size():
     rng = np.random.default_rng(0)
     off, standard = 5 + 0.1 * rng.normal(size=(500, 2)), rng.normal(size=(500, 2))
     chosen = fit_latent_mixture(off, standard)
-    for one, other in zip(chosen, LatentMixture.standard(2), strict=True):
+    for one, other in zip(chosen, GaussianMixture.standard(2), strict=True):
         np.testing.assert_array_equal(one, other)
     x = jnp.float32(off)
     latent = aggregate_latent(
@@ -191,7 +191,7 @@ def test_draws_that_are_not_finite_are_refused(bad):
 def test_padding_leaves_the_law_as_it_was():
     """Truth: the mixture itself, by its log-densities."""
     rng = np.random.default_rng(0)
-    mixture = LatentMixture(
+    mixture = GaussianMixture(
         np.float32([0.3, 0.7]),
         rng.normal(size=(2, 2)).astype(np.float32),
         np.float32(np.stack([np.eye(2), 0.1 * np.eye(2)])),
@@ -252,7 +252,7 @@ def test_its_samples_are_decoded_from_its_own_mixture():
     noisy = make_vae(3, latent_dim=2, hidden=(4,), variance="each")
     model = FittedLatentVAE(noisy).without_variance()
     params = model.init(KEY)
-    mixture = LatentMixture(np.ones(1, "f4"), np.full((1, 2), 7, "f4"), 1e-10 * np.eye(2)[None])
+    mixture = GaussianMixture(np.ones(1, "f4"), np.full((1, 2), 7, "f4"), 1e-10 * np.eye(2)[None])
     x = model.sample({**params, "latent": mixture}, KEY, 5)
     mean = noisy.decode(params["vae"], jnp.full((5, 2), 7.0))[0]
     np.testing.assert_allclose(x, mean, rtol=1e-3, atol=1e-3)
@@ -303,9 +303,9 @@ def test_every_run_is_fitted_to_its_own_latents(fitted_runs):
 
 def test_a_broken_run_keeps_the_standard_prior(fitted_runs):
     _, fitted, _ = fitted_runs
-    broken = LatentMixture(*(part[2] for part in fitted.stacked_params["latent"]))
+    broken = GaussianMixture(*(part[2] for part in fitted.stacked_params["latent"]))
     for one, other in zip(
-        broken, LatentMixture.standard(1).padded(len(broken.weights)), strict=True
+        broken, GaussianMixture.standard(1).padded(len(broken.weights)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 

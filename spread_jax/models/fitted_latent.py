@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from threadpoolctl import threadpool_limits
 
-from spread_jax.gaussian_mixture import fit_gaussian_mixture
+from spread_jax.gaussian_mixture import GaussianMixture, fit_gaussian_mixture
 from spread_jax.latents import Latent, PerPoint, mixture_latent
 from spread_jax.models.vae import VAE
 from spread_jax.objectives import Bound, Encode
@@ -30,37 +30,6 @@ DRAWS_PER_POINT = 5  # at most, each of its own noise
 DRAWS_PER_COMPONENT = 20  # at least
 SHARE_HELD_OUT = 0.1  # of the points, where none are given to choose the size by
 POINTS_AT_ONCE = 1_000
-
-
-class LatentMixture(NamedTuple):
-    """The numbers of a :func:`spread_jax.mixture_latent`.
-
-    Attributes:
-      weights: ``[component]``.
-      means: ``[component, dim]``.
-      covariances: ``[component, dim, dim]``.
-    """
-
-    weights: Array | np.ndarray
-    means: Array | np.ndarray
-    covariances: Array | np.ndarray
-
-    @staticmethod
-    def standard(dim: int) -> "LatentMixture":
-        """N(0, I): one component."""
-        return LatentMixture(
-            np.ones(1, np.float32), np.zeros((1, dim), np.float32), np.eye(dim, dtype="f4")[None]
-        )
-
-    def padded(self, num_components: int) -> "LatentMixture":
-        """The same law, with components of weight 0 to make up the number."""
-        more, dim = num_components - len(self.weights), self.means.shape[1]
-        unit = np.broadcast_to(np.eye(dim, dtype=np.float32)[None], (more, dim, dim))
-        return LatentMixture(
-            np.pad(self.weights, (0, more)),
-            np.pad(self.means, ((0, more), (0, 0))),
-            np.concatenate([self.covariances, unit]),
-        )
 
 
 def aggregate_latent(
@@ -152,7 +121,7 @@ def fit_latent_mixture(
     z: Float[np.ndarray, "n dim"],
     held_out: Float[np.ndarray, "m dim"],
     sizes: Sequence[int] = SIZES,
-) -> LatentMixture:
+) -> GaussianMixture:
     """The Gaussian mixture of z under which ``held_out`` is likeliest, or N(0, I).
 
     For each of two smallest variances, sizes are tried in order until two in a row are no better,
@@ -168,15 +137,15 @@ def fit_latent_mixture(
     # a thread for each search: within one, products so small lose a factor 4 to waiting threads
     with threadpool_limits(1), ThreadPoolExecutor(len(SMALLEST_VARIANCES)) as pool:
         searches = pool.map(partial(_search, z, held_out, sizes), SMALLEST_VARIANCES)
-        found = [(standard, LatentMixture.standard(dim)), *searches]
+        found = [(standard, GaussianMixture.standard(dim)), *searches]
     return max(found, key=lambda pair: pair[0])[1]
 
 
 def _search(
     z: np.ndarray, held_out: np.ndarray, sizes: Sequence[int], smallest_variance: float
-) -> tuple[float, LatentMixture]:
+) -> tuple[float, GaussianMixture]:
     """The mean log-density of held-out draws, and the mixture that is best by it."""
-    best, best_score, worse = LatentMixture.standard(z.shape[1]), -np.inf, 0
+    best, best_score, worse = GaussianMixture.standard(z.shape[1]), -np.inf, 0
     for size in sizes:
         if worse == 2 or (size > 1 and len(z) < DRAWS_PER_COMPONENT * size):
             break
@@ -185,14 +154,14 @@ def _search(
         worse = 0 if score > best_score else worse + 1
         if score > best_score:
             best_score = score
-            best = LatentMixture(*(array.astype(np.float32) for array in mixture))
+            best = GaussianMixture(*(array.astype(np.float32) for array in mixture))
     return best_score, best
 
 
 class FittedLatentVAE(NamedTuple):
     """``vae`` with a mixture of its own parameters as the prior: a :class:`spread_jax.Model`.
 
-    Its parameters are ``{"vae": ..., "latent": LatentMixture}``, so that runs whose latents were
+    Its parameters are ``{"vae": ..., "latent": GaussianMixture}``, so that runs whose latents were
     fitted one by one are still one compiled program. The latent of ``vae`` is not used.
     """
 
@@ -201,7 +170,7 @@ class FittedLatentVAE(NamedTuple):
     def init(self, key: PRNGKeyArray) -> PyTree:
         """The parameters of ``vae``, and N(0, I)."""
         dim = jax.eval_shape(lambda key: self.vae.latent.sample_prior(key, 1), key).shape[1]
-        return {"vae": self.vae.init(key), "latent": LatentMixture.standard(dim)}
+        return {"vae": self.vae.init(key), "latent": GaussianMixture.standard(dim)}
 
     def with_latent(self, params: PyTree) -> VAE:
         """The VAE whose prior is that of the parameters; its own are ``params["vae"]``."""
