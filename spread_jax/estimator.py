@@ -25,8 +25,8 @@ class SpreadDensity(DensityMixin, BaseEstimator):
     of :func:`spread_jax.fit`, which takes text and categories too.
 
     Args:
-      sigma_fix, noise_end, latent_dim, latent_sizes, hidden, num_steps, num_seeds, batch_size,
-        learning_rate: as in :func:`spread_jax.fit`.
+      sigma_fix, noise_end, latent_dim, latent_sizes, hidden: as in :func:`spread_jax.fit`.
+      num_steps, num_seeds, batch_size, learning_rate: as in :func:`spread_jax.fit`.
       random_state: an integer, a ``RandomState`` of NumPy, or None: another fit each time.
 
     Attributes:
