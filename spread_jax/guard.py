@@ -51,11 +51,12 @@ def runaway_step(
     decoder rises by 10 nats; on MNIST before the mean loss over 30 steps does, since there a single
     batch scatters by more. Where the decoder's mean is a sigmoid, the likelihood runs away sooner:
     on digits the loss rises at step 51 to 59, which is within one record of 30 steps before the
-    alarm; by a convolution at 94 to 111. It never came on these with noise of 0.1 in every dimension, nor on correlated Gaussian
-    columns. With the share chosen, it led too on smooth images, on digits in another unit, and on a table with a constant and a doubled column, but not on most seeds on
-    patches of photographs and on digits rotated into 128 dimensions. On data kept for a test: on
-    gratings of 12 x 12 it came 8 to 61 steps after such a rise, before one by 50 nats; on a swiss
-    roll in 10 dimensions it came and no rise did; with noise, on neither.
+    alarm; by a convolution at 94 to 111. It never came on these with noise of 0.1 in every
+    dimension, nor on correlated Gaussian columns. With the share chosen, it led too on smooth
+    images, on digits in another unit, and on a table with a constant and a doubled column, but not
+    on most seeds on patches of photographs and on digits rotated into 128 dimensions. On data kept
+    for a test: on gratings of 12 x 12 it came 8 to 61 steps after such a rise, before one by 50
+    nats; on a swiss roll in 10 dimensions it came and no rise did; with noise, on neither.
 
     The bound is that of Adam at 1e-3: means that jitter more make the loss rise at a larger
     ``std``. An alarm is no proof that the data are thin: it came on digits with noise of 0.1 of the
