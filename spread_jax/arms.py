@@ -128,9 +128,13 @@ ARMS = {
     "shared_variance": Arm("one σ, learned", "#E69F00", structure=Structure("shared")),
     "optimal_variance": Arm("one σ, analytic", structure=Structure("optimal")),
     "fixed_variance": Arm("fixed σ", "#CC79A7", model=1, structure=Structure("none")),
-    "beta_vae": Arm("β-VAE", structure=Structure(beta=4.0)),
-    "gradient_clipping": Arm("gradient clipping", structure=Structure(max_grad_norm=1.0)),
-    "learning_rate_decay": Arm("learning-rate decay", structure=Structure(learning_rate_end=0.0)),
+    "beta_vae": Arm("β-VAE", "#44AA99", structure=Structure(beta=4.0)),
+    "gradient_clipping": Arm(
+        "gradient clipping", "#999933", structure=Structure(max_grad_norm=1.0)
+    ),
+    "learning_rate_decay": Arm(
+        "learning-rate decay", "#661100", structure=Structure(learning_rate_end=0.0)
+    ),
     "wgan_gp": Arm("WGAN-GP", structure=Structure("gan")),
 }
 

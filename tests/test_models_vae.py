@@ -164,3 +164,15 @@ def test_a_convolution_needs_images():
 def test_misspelt_choices_do_not_give_another_model(options, message):
     with pytest.raises(ValueError, match=message):
         make_vae(4, **{"latent_dim": 1, **options})
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_images_are_decoded_into_pixels(network):
+    """By hand: latents so large that a linear layer leaves [0, 1]; a sigmoid cannot."""
+    z = 100 * jax.random.normal(jax.random.key(1), (50, 2))
+    for shape, within in (((4, 4), True), (None, False)):
+        if network == "conv" and shape is None:
+            continue
+        vae = make_vae(16, latent_dim=2, hidden=(8,), network=network, shape=shape)
+        mean, _ = vae.decode(vae.init(jax.random.key(0)), z)
+        assert bool((mean.min() >= 0) & (mean.max() <= 1)) is within
