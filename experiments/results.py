@@ -46,6 +46,7 @@ RUNS = {
         "--iw-samples 16",
         needs="MNIST_DIR",
     ),
+    "quality": Command("benchmarks.quality --data mnist --seeds 1", needs="pythae"),
     "learned": Command("experiments.learned_spread"),
     "divergences": Command("experiments.divergences"),
     "linear": Command("experiments.linear"),

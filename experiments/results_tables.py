@@ -143,6 +143,14 @@ def images(digits: Metrics, mnist: Metrics) -> Iterator[str]:
             yield row(f"{name}: {all_arms()[arm].label}", template, numbers)
 
 
+def peers(run: Metrics) -> Iterator[str]:
+    yield "MNIST, 20 epochs | Fréchet distance | precision | recall"
+    numbers = "{median_frechet:.2f} | {median_precision:.2f} | {median_recall:.2f}"
+    for cell in run["cells"]:
+        yield row(cell["contestant"], numbers, cell)
+    yield row("held-out data", "{frechet:.2f} | {precision:.2f} | {recall:.2f}", run["reference"])
+
+
 def sigma(run: Metrics) -> Iterator[str]:
     yield row("σ_fix", "{sigma_fix:g}", *(c for c in run["cells"] if c["arm"] == "spread_vae"))
     for label, arm in (("spread", "spread_vae"), ("fixed variance", "fixed_variance")):
@@ -210,6 +218,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "curves": ("docs/results.md", ["baselines"], curves),
     "digits": ("docs/images.md", ["digits"], fit),
     "mnist": ("docs/images.md", ["mnist"], fit),
+    "peers": ("docs/images.md", ["quality"], peers),
     "images": ("README.md", ["digits", "mnist"], images),
     "sigma": ("docs/images.md", ["mnist-5k"], sigma),
     "best": ("docs/images.md", ["mnist-5k"], fit),
