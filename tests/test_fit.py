@@ -97,7 +97,9 @@ def test_the_recipes_own_numbers_are_those_of_its_fitted_latent(all_arms):
     metrics, _ = all_arms
     for name, arm in metrics["arms"].items():
         for key in BOTH_LATENTS:
-            assert (arm[key] == arm[f"{key}{FITTED}"]) == (name == "recipe"), (name, key)
+            is_none = not any(arm[key])  # after 100 steps a recall may be 0 with either
+            is_own = arm[key] == arm[f"{key}{FITTED}"]
+            assert is_own == (name == "recipe") or is_none, (name, key)
     recipe, delta = (metrics["arms"][name] for name in ("recipe", "annealed_delta"))
     for key in BOTH_LATENTS:
         np.testing.assert_allclose(recipe[key], delta[f"{key}{FITTED}"], rtol=1e-3)
