@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from people import people
 
-from spread_jax.cli import app
+from spread_jax.cli import app, fit
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 QUICK = ["--steps", "30", "--seeds", "2", "--hidden", "8", "--latent-sizes", "1", "2"]
@@ -143,6 +143,16 @@ def test_what_cannot_be_used_is_refused_in_one_line(kind, monkeypatch, capsys, t
     told = capsys.readouterr().err.strip().splitlines()
     assert re.search(words, told[-1]), told
     assert not (tmp_path / "model" / "metrics.json").exists()
+
+
+def test_rows_that_set_the_scale_are_named_before_training():
+    x = np.random.default_rng(0).poisson(3, (100, 2)).astype(float)
+    x[:3, 0] = [1e12, 2e12, 3e12]
+    constant = pd.DataFrame(np.ones((100, 1)), columns=["one"])
+    assert fit.notes_on(constant) == []
+    (note,) = fit.notes_on(pd.DataFrame(x, columns=["count", "other"]))
+    assert "3 rows, the first of them row 1, set the scale of column 'count'" in note
+    assert fit.notes_on(pd.DataFrame({"city": ["Ulm", "Rom"]})) == []
 
 
 def test_columns_are_chosen_by_name_or_by_number(monkeypatch, tmp_path):

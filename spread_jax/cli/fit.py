@@ -92,6 +92,9 @@ def run(settings: Settings) -> None:
         say_assumption(assumption)
 
     data = read(settings, settings.file, say)
+    for note in notes_on(data):
+        assumed.append(note)
+        print(f"note: {note}", file=sys.stderr)
     output = OutputFolder(settings.out)
     start_jax(settings)
     import jax
@@ -149,6 +152,20 @@ def run(settings: Settings) -> None:
         print(json.dumps(strict(found), allow_nan=False))
     else:
         print_found(settings, fitted, found)
+
+
+def notes_on(data: Any) -> list[str]:
+    """What is to be said of rows that set a column's scale; nothing of images."""
+    from spread_jax.data import Dataset
+    from spread_jax.data.numbers import numbers_of
+    from spread_jax.data.rare_rows import notes_on_rare_rows
+
+    if isinstance(data, Dataset) or data.ndim != 2:
+        return []
+    try:
+        return notes_on_rare_rows(numbers_of(data, leave_out_text=True))
+    except ValueError:  # no column is numeric, or fit refuses the data with its own words
+        return []
 
 
 def parts(data: Any) -> tuple[Any, Any, bool]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spread_jax.data.numbers import named
+from spread_jax.data.numbers import Numbers, named
 from spread_jax.data.standardization import Floats
 
 SHARE = 0.01  # of the rows: what is a few, but FEW where there are many rows
@@ -44,7 +44,7 @@ def rare_rows(x: Floats) -> RareRows | None:
     means = np.cumsum(apart[nearest_first]) / kept
     squares = np.cumsum(apart[nearest_first] ** 2) / kept
     scales = np.sqrt(np.maximum(squares - means**2, 0))[::-1][: most + 1]
-    if scales[-1] * FACTOR > scales[0]:
+    if scales[0] == 0 or scales[-1] * FACTOR > scales[0]:
         return None
     tenth = int(np.argmax(scales * FACTOR <= scales[0]))
     # and the further ones whose absence halves it still, of three enormous rows all three
@@ -56,6 +56,13 @@ def rare_rows(x: Floats) -> RareRows | None:
         scale_without=float(np.ldexp(scales[last], exponent)),
         value=float(middle),
     )
+
+
+def notes_on_rare_rows(numbers: Numbers) -> list[str]:
+    """What is to be said of rare rows in the columns of a table."""
+    columns = zip(numbers.names, numbers.values.T, strict=True)
+    found = {name: rare_rows(x.astype(float)) for name, x in columns}
+    return said_of_rare_rows({name: each for name, each in found.items() if each})
 
 
 def said_of_rare_rows(found: dict[str | int, RareRows]) -> list[str]:
