@@ -24,7 +24,7 @@ def fitted():
 
 
 @pytest.mark.slow
-def test_scikit_learns_own_checks_pass():
+def test_scikit_learns_own_checks_pass(as_users_run_it):
     """Truth: scikit-learn's rules for its estimators; the names of the checks that fail."""
     checks = check_estimator(quick(), on_fail=None, on_skip=None)
     assert len(checks) > 30
