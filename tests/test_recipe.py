@@ -532,8 +532,8 @@ def test_a_call_that_was_stopped_goes_on_and_loses_nothing(tmp_path, monkeypatch
     saves = []
     save = sj.sweeps.Checkpoints.save
 
-    def save_twice(self, chunks_done, tree):
-        save(self, chunks_done, tree)
+    def save_twice(self, chunks_done, *tree):
+        save(self, chunks_done, *tree)
         saves.append(chunks_done)
         if len(saves) == 2:
             self.wait()
@@ -548,7 +548,7 @@ def test_a_call_that_was_stopped_goes_on_and_loses_nothing(tmp_path, monkeypatch
     monkeypatch.setattr(
         sj.sweeps.Checkpoints,
         "restore",
-        lambda self, like: (restored.append(self.latest()), restore(self, like))[1],
+        lambda self, *like: (restored.append(self.latest()), restore(self, *like))[1],
     )
     again = sj.fit(KEY, PLAIN, checkpoints=tmp_path / "c", **arguments)
     assert restored == [saves[-1]]
