@@ -13,11 +13,11 @@ from jaxtyping import PRNGKeyArray
 from spread_jax.arms import TWENTIETH
 from spread_jax.data.datasets import Dataset, as_rows, read_data
 from spread_jax.data.diagnosis import diagnose
+from spread_jax.data.files import OnAssumption
 from spread_jax.data.images import Images
 from spread_jax.data.reading import warn_of_assumption
 from spread_jax.data.sigma_suggestion import largest_sigma, suggest_sigma
 from spread_jax.data.tables import Table
-from spread_jax.data.text_files import OnAssumption
 from spread_jax.fitted import Fitted, Transform, model_of
 from spread_jax.fitted_latents import with_fitted_latents
 from spread_jax.judgement import judge

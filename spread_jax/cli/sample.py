@@ -79,10 +79,12 @@ def run(settings: Settings) -> None:
         try:
             write(rows, settings.out)
             on_stage("drawing a picture")
-            picture = settings.out.with_suffix(".png")
+            written = f"{settings.n:,} rows written to {settings.out}"
             figure = picture_of(rows, fitted.transform)
             if figure is not None:
+                picture = settings.out.with_suffix(".png")
                 figure.savefig(picture, dpi=200)
+                written += f", a picture to {picture}"
         except OSError as error:
             accepted = f"a file that can be written ({error.strerror or error})"
             raise BadInputError("--out", settings.out, accepted) from None
@@ -93,7 +95,7 @@ def run(settings: Settings) -> None:
         print(rows.head(SHOWN).to_string(index=False))
         if settings.n > SHOWN:
             print("...")
-    print(f"{settings.n:,} rows written to {settings.out}, a picture to {picture}")
+    print(written)
     print(f"--seed {seed} draws the same rows again")
 
 
@@ -107,7 +109,7 @@ def write(rows: Any, path: Path) -> None:
     try:
         if ending == ".npy":
             with part.open("wb") as file:
-                np.save(file, numbers_of(rows, path))
+                np.save(file, _as_array(rows, path))
         else:
             frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
             if not isinstance(rows, pd.DataFrame):
@@ -124,7 +126,7 @@ def write(rows: Any, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def numbers_of(rows: Any, path: Path) -> "np.ndarray":
+def _as_array(rows: Any, path: Path) -> "np.ndarray":
     """The array of an array, or of a DataFrame of numbers."""
     import numpy as np
     import pandas as pd

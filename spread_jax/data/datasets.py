@@ -8,12 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spread_jax.data.files import as_table, errors_that_name, read_arrays, require
+from spread_jax.data.files import (
+    OnAssumption,
+    as_table,
+    errors_that_name,
+    read_arrays,
+    require,
+)
 from spread_jax.data.numbers import numbers_of
 from spread_jax.data.published import NAMED, are_published, mnist_folder
 from spread_jax.data.reading import is_frame_file, read_table, warn_of_assumption
 from spread_jax.data.standardization import standardize
-from spread_jax.data.text_files import OnAssumption
 
 Points = NDArray[np.floating]
 Labels = NDArray[np.int64]

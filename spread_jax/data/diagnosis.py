@@ -15,7 +15,7 @@ from spread_jax.data.intrinsic_dimension import IntrinsicDimension, intrinsic_di
 from spread_jax.data.modes import ATOM_SHARE
 from spread_jax.data.numbers import Numbers, first_of_equal_rows, named, numbers_of
 from spread_jax.data.rank import dependent_columns, rank_of
-from spread_jax.data.rare_rows import rare_rows, said_of_rare_rows
+from spread_jax.data.rare_rows import notes_on_rare_rows
 from spread_jax.data.sigma_suggestion import SuggestedSigma, suggest_sigma, suggested_by_rows
 from spread_jax.data.standardization import Floats, scaling_of
 from spread_jax.data.verdict import (
@@ -178,8 +178,7 @@ def diagnose(x: Any, on_progress: Callable[[str], None] = lambda stage: None) ->
 
 def _of_columns(numbers: Numbers, varying: NDArray, step: Floats, scale: Floats) -> list[str]:
     """Notes on single columns of a table."""
-    found = {numbers.names[j]: rare_rows(numbers.values[:, j].astype(float)) for j in varying}
-    notes = said_of_rare_rows({name: each for name, each in found.items() if each})
+    notes = notes_on_rare_rows(numbers)
     notes += few_digits([numbers.names[j] for j in varying], step[varying], scale[varying])
     notes += scales_differ(scale)
     if numbers.left_out:

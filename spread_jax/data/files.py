@@ -4,7 +4,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -12,6 +12,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+OnAssumption = Callable[[str], None]
+"""Called with one line for each thing that was guessed of a file."""
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 LARGEST = 1e305

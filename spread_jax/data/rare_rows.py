@@ -59,9 +59,13 @@ def rare_rows(x: Floats) -> RareRows | None:
 
 
 def notes_on_rare_rows(numbers: Numbers) -> list[str]:
-    """What is to be said of rare rows in the columns of a table."""
-    columns = zip(numbers.names, numbers.values.T, strict=True)
-    found = {name: rare_rows(x.astype(float)) for name, x in columns}
+    """What is to be said of rare rows in the columns of a table; of those that vary by more than
+    rounding."""
+    found = {}
+    for name, column, eps in zip(numbers.names, numbers.values.T, numbers.eps, strict=True):
+        x = column.astype(np.float64)
+        if np.ptp(x) > 2 * eps * np.abs(x).max():
+            found[name] = rare_rows(x)
     return said_of_rare_rows({name: each for name, each in found.items() if each})
 
 

@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spread_jax.data.files import as_table, errors_that_name, read_arrays, require, require_content
-from spread_jax.data.text_files import OnAssumption, read_text
+from spread_jax.data.files import (
+    OnAssumption,
+    as_table,
+    errors_that_name,
+    read_arrays,
+    require,
+    require_content,
+)
+from spread_jax.data.text_files import read_text
 
 TEXT = (".csv", ".tsv", ".txt")
 

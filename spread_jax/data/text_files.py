@@ -8,7 +8,7 @@ import itertools
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ import numpy as np
 import pandas as pd
 
 from spread_jax.data.columns import objects
-from spread_jax.data.files import require
-
-OnAssumption = Callable[[str], None]
+from spread_jax.data.files import OnAssumption, require
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 LOOKED_AT = 1_000  # rows that show how a file is written
