@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ NOT_IDENTITY = {
 }
 MOST_RECORDS = 1000
 LEAST_RECORDS = 100
+WANTED_RECORD = 10  # steps: a loss may jump 10 steps after its alarm
 NUM_PICTURES = 32
 UNITS = "pixels in [0, 1], or standard deviations of a column"
 NUM_ROWS = 500  # of a table that are drawn
@@ -111,9 +113,11 @@ class Settings(TrainingSettings):
 
     @property
     def record_every(self) -> int:
-        """Steps per point of the curves: decoder's median sigma costs more than a step."""
+        """Steps per point of the curves, whose decoder's median sigma costs more than a step."""
         most = max(1, self.steps // LEAST_RECORDS)
-        return max(n for n in range(1, most + 1) if self.steps % n == 0)
+        divisors = [n for n in range(1, most + 1) if self.steps % n == 0]
+        wanted = max(WANTED_RECORD, math.ceil(self.steps / MOST_RECORDS))
+        return next((n for n in divisors if n >= wanted), divisors[-1])
 
     def _sizes(self) -> "list[tuple[str, int]]":
         return [("--latent-sizes", size) for size in self.latent_sizes]

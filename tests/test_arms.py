@@ -147,6 +147,7 @@ def test_the_analytic_sigma_is_the_best_shared_one(on_data):
         np.testing.assert_allclose(slope, 2 * offset, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_optimal_variance_is_that_of_its_samples():
     """Truth: the number that follows log σ*, in every dimension and for every z."""
     optimal, params = model_and_params(Structure("optimal"))

@@ -52,6 +52,7 @@ def test_negative_steps_are_refused():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traced", [False, True])
 def test_without_noise_draws_come_as_they_are(traced):
     def sample(sigma):

@@ -54,8 +54,12 @@ WITH_EXAMPLE = {
 }
 
 
-SLOW = {"model_training", "judge", "fit", "load", "aggregate_latent", "make_training", "sweep"}
-"""Examples that train: five seconds each, most of it compiling."""
+SLOW = {
+    *("model_training", "judge", "fit", "load", "aggregate_latent", "make_training", "sweep"),
+    *("fit_mixture", "mixture_model", "spread_density", "clean_samples"),
+    "spread_jax.estimator.SpreadDensity",
+}
+"""Examples that train, or compile for seconds."""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from spread_jax import SpreadDensity
 
+pytestmark = pytest.mark.slow  # each trains, or needs what is trained
+
 X = np.random.default_rng(0).normal(size=(90, 2))
 
 
@@ -23,7 +25,6 @@ def fitted():
     return quick().fit(X)
 
 
-@pytest.mark.slow
 def test_scikit_learns_own_checks_pass(as_users_run_it):
     """Truth: scikit-learn's rules for its estimators; the names of the checks that fail."""
     checks = check_estimator(quick(), on_fail=None, on_skip=None)
@@ -52,7 +53,6 @@ def test_samples_are_those_of_the_model(fitted):
     np.testing.assert_array_equal(drawn, fitted.fitted_.sample(jax.random.key(seed), 5))
 
 
-@pytest.mark.slow
 def test_it_works_in_a_pipeline_under_cross_validation():
     pipeline = make_pipeline(StandardScaler(), quick())
     assert np.isfinite(cross_val_score(pipeline, X, cv=2)).all()

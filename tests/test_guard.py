@@ -13,8 +13,9 @@ SCALE = np.sqrt(1.01 / 2)  # of two modes at data std 0.1
 
 def by_hand(loss, std, sigma_fix, scale):
     """The rule step by step, at one step a record, for one run."""
-    for t in range(50, len(loss)):  # after step t there are t + 1 done
-        now, before = slice(t - 24, t + 1), slice(t - 49, t - 24)
+    for t in range(1, len(loss)):  # after step t there are t + 1 done
+        width = min(25, (t + 1) // 2)
+        now, before = slice(t + 1 - width, t + 1), slice(t + 1 - 2 * width, t + 1 - width)
         falls = all(np.mean(c[now]) < np.mean(c[before]) for c in (loss, std))
         if falls and std[t] < 0.05 * scale and sigma_fix == 0:
             return t + 1
@@ -70,9 +71,9 @@ def test_the_joint_sigma_is_that_of_its_docstring(module):
 def test_coarse_records_are_compared_one_with_the_last():
     loss, std = np.array([5.0, 4.0, 4.5, 6.0]), np.geomspace(1e-2, 1e-5, 4)
     assert guard.runaway_step(loss, std, 0.0, scale=1.0, record_every=80) == 160
-    assert guard.runaway_step(loss, std, 0.0, scale=1.0, record_every=20) == -1  # two a window
+    assert guard.runaway_step(loss, std, 0.0, scale=1.0, record_every=20) == 40  # one and one
     # of the last two the second is lower, but their mean is above that of the first two
-    lower = np.array([5.0, 4.0, 6.0, 5.5])
+    lower = np.array([5.0, 5.5, 6.0, 5.2])
     assert guard.runaway_step(lower, std, 0.0, scale=1.0, record_every=20) == -1
     for few in (1, 0):
         assert guard.runaway_step(loss[:few], std[:few], 0.0, scale=1.0, record_every=500) == -1
@@ -83,7 +84,7 @@ def test_a_std_that_is_small_and_rises_is_no_alarm():
     """It is so where the decoder starts far below the data's scale."""
     loss, std = -np.arange(100.0), np.geomspace(1e-6, 1e-3, 100)
     assert guard.runaway_step(loss, std, 0.0, scale=1.0, record_every=5) == -1
-    assert guard.runaway_step(loss, std[::-1], 0.0, scale=1.0, record_every=5) == 55
+    assert guard.runaway_step(loss, std[::-1], 0.0, scale=1.0, record_every=5) == 10
 
 
 def test_each_run_has_its_own_noise():
@@ -180,20 +181,21 @@ def watched_digits(noise, sigma_fix, network):
     rises = loss[..., 1:] - np.minimum.accumulate(loss, axis=-1)[..., :-1] > 10
     first_rise = np.where(rises.any(axis=-1), 2 + rises.argmax(axis=-1), np.inf)
     # as seldom as the command records 3,000 steps
-    every = runs.isel(step=slice(29, None, 30))
-    loss = loss[..., :990].reshape(*loss.shape[:-1], -1, 30).mean(axis=-1)
+    every = runs.isel(step=slice(9, None, 10))
+    loss = loss.reshape(*loss.shape[:-1], -1, 10).mean(axis=-1)
     noise_on_model = np.array(sigma_fix)[:, None]
     alarm = guard.runaway_step(
-        loss, every["joint_sigma"].values[..., :33], noise_on_model,
-        scale=guard.data_scale(x), record_every=30,
+        loss, every["joint_sigma"].values, noise_on_model,
+        scale=guard.data_scale(x), record_every=10,
     )  # fmt: skip
     return alarm, first_rise
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "latest"), [("linear", 0), ("mlp", 30), ("conv", 30)])
+@pytest.mark.parametrize(("network", "latest"), [("linear", 0), ("mlp", 0), ("conv", 10)])
 def test_the_alarm_leads_every_rise_on_digits_or_is_one_record_late(network, latest):
-    """Through a sigmoid the loss rises sooner, within a record of 30 steps before the alarm."""
+    """Truth: the first loss more than 10 nats above the smallest before it, 4 seeds. By a
+    convolution one of them rises at step 99, in the record that ends with the alarm."""
     alarm, first_rise = watched_digits(0.0, [0.0, 0.1], network)
     assert (alarm[0] > 0).all()
     assert (alarm[0] < first_rise[0] + latest).all()

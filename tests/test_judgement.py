@@ -44,6 +44,7 @@ def runs():
     return sweep(training, GRID, num_seeds=3, record_every=50, data=jnp.asarray(DATA.train))
 
 
+@pytest.mark.slow
 def test_a_model_without_encoder_and_decoder_is_trained_judged_and_sampled(runs):
     """Truths: the mean of the training data, within 5 standard errors of the last batches; the
     log-likelihood of the test part; and samples of N(mean, 1)."""

@@ -394,6 +394,7 @@ def test_the_importance_weighted_bound_of_the_exact_posterior_is_the_log_likelih
     np.testing.assert_allclose(bound, log_likelihood(y, covariance), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_spread_elbo_of_the_exact_posterior_is_the_log_likelihood_on_average():
     """Within 5 standard errors of the differences."""
     parts, covariance = linear_gaussian()

@@ -109,6 +109,7 @@ def test_structured_ica_step_is_brute_force_with_truncated_normals():
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_isotropic_ica_step_is_the_exact_posterior_of_many_samples():
     """One latent dimension: u = A⁺ y is sufficient, its noise is N(0, v/‖a‖²), and the posterior
     moments are those of the normal-Laplace law. Within 5 standard errors of 20,000 samples, whose

@@ -144,6 +144,7 @@ def test_the_gradient_at_singular_factors_is_that_of_float64():
         np.testing.assert_allclose(gradient[name], slopes, atol=1e-3 * max(1, abs(slopes).max()))
 
 
+@pytest.mark.slow
 def test_samples_have_the_moments_of_the_mixture():
     """Mean and covariance within 5 standard errors; of a single line its constant column exactly"""
     n = 20_000

@@ -129,6 +129,7 @@ def test_a_step_is_that_of_extreme_deconvolution(rows, kind):
     np.testing.assert_allclose(found.log_lik, likelihood, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.1, 0.8])
 def test_one_component_is_the_exact_maximum(sigma):
     """Truth: U max(Λ - σ², 0) Uᵀ of the sample covariance U Λ Uᵀ, as of probabilistic PCA."""
@@ -221,6 +222,7 @@ def test_without_flatness_and_with_little_noise_it_is_scikit_learns_fit():
     assert fit.bic[2] == pytest.approx(other.bic(y), abs=0.05)
 
 
+@pytest.mark.slow
 def test_samples_are_clean_and_exactly_flat():
     """Truth: of N(m, C) with C of the line (1, 2), mean and covariance within 5 standard errors."""
     mixture = GaussianMixture(

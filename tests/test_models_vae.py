@@ -166,6 +166,7 @@ def test_misspelt_choices_do_not_give_another_model(options, message):
         make_vae(4, **{"latent_dim": 1, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_images_are_decoded_into_pixels(network):
     """By hand: latents so large that a linear layer leaves [0, 1]; a sigmoid cannot."""

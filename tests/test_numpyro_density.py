@@ -8,6 +8,8 @@ from scipy import integrate, stats
 
 import spread_jax as sj
 
+pytestmark = pytest.mark.slow  # NumPyro's programs compile for seconds
+
 numpyro = pytest.importorskip("numpyro", reason="the extra numpyro is not installed")
 dist = numpyro.distributions
 
@@ -107,7 +109,6 @@ SPREADS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("law", LAWS)
 def test_a_gaussian_vector_is_scipys(law, spread, y):
@@ -125,7 +126,6 @@ def test_a_gaussian_vector_is_scipys(law, spread, y):
     )
 
 
-@pytest.mark.slow
 def test_a_traced_sigma_is_a_concrete_one(y):
     for law in LAWS.values():
         traced = jax.jit(
@@ -166,7 +166,6 @@ def test_what_has_no_closed_form_is_refused():
         sj.spread_density(dist.Normal(0.0, 1.0), 0.1)
 
 
-@pytest.mark.slow
 def test_nuts_on_a_constant_column_fails_without_the_spread_and_works_with_it():
     """Truths: the scale of the constant column is 0, of the other 1; the latter's posterior has a
     standard error of 1 / √2n. Without the spread the density is unbounded as the scale falls: the

@@ -138,6 +138,7 @@ def test_plain_elbo_is_the_textbooks_and_noise_free():
     np.testing.assert_allclose(terms.kl, kl, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_plain_bound_grows_without_limit_and_the_spread_bound_does_not():
     """On x_2 = 0 a hundredth of the variance is worth ln 10 nats, again and again; under a spread
     the bound at v = 1e-2k differs from its limit at v = 0 by v / 2 sigma² and less."""

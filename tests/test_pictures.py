@@ -11,6 +11,7 @@ RNG = np.random.default_rng(0)
 DATA = Dataset("by hand", *(RNG.normal(size=(n, 3)).astype(np.float32) for n in (5, 5, 9)))
 
 
+@pytest.mark.slow
 def test_pictures_of_the_linear_vae_are_known(linear_vae, runs_by_hand):
     """Truths: z W at z = 0.3 y₀ for reconstructions, and at -2 to 2 for the traversal; the samples
     of each of the four runs, whose W differ."""

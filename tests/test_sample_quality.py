@@ -90,6 +90,7 @@ def classifier():
     return train_classifier(jax.random.key(0), data.train, data.train_labels, 1500)
 
 
+@pytest.mark.slow
 def test_the_classifier_is_as_good_as_another_librarys(classifier):
     """Truth: scikit-learn's logistic regression on the same split, within 5 standard errors."""
     data = load_dataset("digits")

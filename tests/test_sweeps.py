@@ -431,7 +431,8 @@ def test_a_convolution_on_a_cpu_is_stepped_from_python(monkeypatch):
     assert told[-1] == 3 * 40
 
 
-@pytest.mark.parametrize("training", [pytest.param(pick, marks=pytest.mark.slow), convolve])
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [pick, convolve])
 def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(training, tmp_path):
     """Truth: the run without a break, bit for bit."""
     options = {"num_seeds": 3, "record_every": 2, "data": DATA}

@@ -186,6 +186,7 @@ def test_a_models_loss_is_its_negative_mean_bound_under_the_runs_own_noise(linea
         np.testing.assert_allclose(loss_of(largest), 0.3 * bound.kl.max(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_adam_trains_a_model_unless_told_otherwise(linear_vae):
     """Adam's first step is the learning rate in size, whatever the gradient; SGD's is not."""
     x = jax.random.normal(KEY, (16, 3))
