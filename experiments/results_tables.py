@@ -21,7 +21,7 @@ SETTINGS = {
     "wide-relu": "--hidden 64 64 --learning-rate 1e-2 --steps 5000 --initial-log-var 0 "
     "--no-zero-log-var-kernel",
 }
-"""The flags of README's table of settings."""
+"""The flags of the table of settings."""
 TOYS = {f"toy-{sigma_fix}": sigma_fix for sigma_fix in ("0.03", "0.1", "0.3", "0.5")}
 SAMPLES = {"Fréchet distance": "frechet", "precision": "precision", "recall": "recall"}
 INTERVAL = "[{frechet_fitted_latent_interval[0]:.2f}, {frechet_fitted_latent_interval[1]:.2f}]"
@@ -211,9 +211,9 @@ def scaling(sweep: Metrics) -> Iterator[str]:
 IN_README = ("vae", "spread_vae", "shared_variance", "fixed_variance", "dequantized", "recipe")
 
 TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
-    "toy": ("README.md", ["toy-0.1", *TOYS], toy),
-    "settings": ("README.md", list(SETTINGS), settings),
-    "bias": ("README.md", ["baselines"], bias),
+    "toy": ("docs/results.md", ["toy-0.1", *TOYS], toy),
+    "settings": ("docs/results.md", list(SETTINGS), settings),
+    "bias": ("docs/results.md", ["baselines"], bias),
     "arms": ("docs/results.md", ["baselines"], arms),
     "curves": ("docs/results.md", ["baselines"], curves),
     "digits": ("docs/images.md", ["digits"], fit),

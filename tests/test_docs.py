@@ -115,6 +115,21 @@ def test_links_between_documents_lead_somewhere():
 
 
 @pytest.mark.slow
+def test_the_same_vae_in_four_libraries(run_blocks, capsys):
+    """Truth: the ring; 4 seeds of each are near it, and nearer with the fitted prior."""
+    pytest.importorskip("equinox", reason="one of its four VAEs is Equinox's")
+    with jax.numpy_rank_promotion("allow"):  # x @ w + b
+        names = run_blocks("own_vae.md", {"num_steps=4000": "num_steps=1500"})
+    *distances, fitted = (
+        np.array(line.strip("[]").split(), float) for line in capsys.readouterr().out.splitlines()
+    )
+    assert [len(distance) for distance in distances] == [4] * 4
+    assert np.max(distances) < 0.3
+    assert fitted < 0.6 * np.median(distances[1])  # of the model of plain functions
+    assert np.isfinite(names["value"])
+
+
+@pytest.mark.slow
 def test_the_mixture_behind_noisy_rows(run_blocks):
     """Truth: the page's two lines; clean samples lie much nearer to them than the noise of 0.11."""
     names = run_blocks("mixtures.md", {}, slice(1))

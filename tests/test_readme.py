@@ -33,7 +33,7 @@ def test_the_examples_fit_and_sweep(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_recipe_beats_every_plain_and_spread_vae_of_the_next_example(monkeypatch, tmp_path):
-    """As they are printed: the recipe's distance from the ring beside that of 24 runs."""
+    """As they stand there: the recipe's distance from the ring beside that of 24 runs."""
     fit = "sj.fit(jax.random.key(1), x)"
     names = run_examples(monkeypatch, tmp_path, fit=fit, steps="num_steps=2000")
     samples = names["fitted"].sample(names["jax"].random.key(2), 500)
