@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: toy test wheel lint check format notebooks docs results clean
+.PHONY: toy test wheel lint check format notebooks docs docs-serve results everything clean
 
 toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
@@ -48,6 +48,14 @@ results: .venv/installed
 
 docs: .venv/installed-docs
 	$(BIN)/mkdocs build --strict
+
+# the site at an address that it prints, with its search
+docs-serve: .venv/installed-docs
+	$(BIN)/mkdocs serve
+
+# all extras: then no test but those of MNIST_DIR and of Chromium is skipped
+everything: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,data,docs]'
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

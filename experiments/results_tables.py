@@ -4,6 +4,7 @@ A row is its cells with " | " between them, and the first row holds the titles.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from experiments.baselines_report import arms as all_arms
@@ -101,18 +102,13 @@ def by_arm(cells: list[Metrics], key: str, title: str, template: str, truth: str
     yield row("*truth against truth*", truth, *columns.values())
 
 
-def arms(baselines: Metrics) -> Iterator[str]:
-    title = "std {data_std:g}: σ_x, found both, W2"
-    template = "{median_sigma_x:.4f}, {recovered_rate:.0%}, {median_wasserstein:.4f}"
-    truth = "{data_std:g}, , {wasserstein_truth:.4f}"
-    return by_arm(fresh(baselines), "data_std", title, template, truth)
+def arms(template: str, truth: str, baselines: Metrics) -> Iterator[str]:
+    return by_arm(fresh(baselines), "data_std", "std {data_std:g}", template, truth)
 
 
-def curves(baselines: Metrics) -> Iterator[str]:
+def curves(template: str, truth: str, baselines: Metrics) -> Iterator[str]:
     cells = [cell for cell in baselines["rows"] if cell["data"] in ("ring", "spiral")]
-    template = "{median_wasserstein:.3f}, {median_energy_distance:.3f}, {median_off_data:.3f}"
-    truth = "{wasserstein_truth:.3f}, {energy_distance_truth:.3f}, 0"
-    return by_arm(cells, "data", "{data}: W2, energy distance, off data", template, truth)
+    return by_arm(cells, "data", "{data}", template, truth)
 
 
 def fit(run: Metrics) -> Iterator[str]:
@@ -214,8 +210,22 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "toy": ("docs/results.md", ["toy-0.1", *TOYS], toy),
     "settings": ("docs/results.md", list(SETTINGS), settings),
     "bias": ("docs/results.md", ["baselines"], bias),
-    "arms": ("docs/results.md", ["baselines"], arms),
-    "curves": ("docs/results.md", ["baselines"], curves),
+    **{
+        name: ("docs/results.md", ["baselines"], partial(arms, *templates))
+        for name, templates in {
+            "width": ("{median_sigma_x:.4f}", "{data_std:g}"),
+            "found": ("{recovered_rate:.0%}", ""),
+            "w2": ("{median_wasserstein:.4f}", "{wasserstein_truth:.4f}"),
+        }.items()
+    },
+    **{
+        name: ("docs/results.md", ["baselines"], partial(curves, *templates))
+        for name, templates in {
+            "curve-w2": ("{median_wasserstein:.3f}", "{wasserstein_truth:.3f}"),
+            "curve-energy": ("{median_energy_distance:.3f}", "{energy_distance_truth:.3f}"),
+            "curve-distance": ("{median_off_data:.3f}", "0"),
+        }.items()
+    },
     "digits": ("docs/images.md", ["digits"], fit),
     "mnist": ("docs/images.md", ["mnist"], fit),
     "peers": ("docs/images.md", ["quality"], peers),

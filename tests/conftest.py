@@ -1,7 +1,12 @@
 """Strictness for all tests, and the one compiled toy run that they share."""
 
+import html
+import json
 import math
+import re
 import resource
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +82,49 @@ def best_cpu_seconds():
         return result, best
 
     return measure
+
+
+@pytest.fixture
+def laid_out(tmp_path):
+    """``(page, width) -> facts`` of a page in a window of headless Chromium: ``width`` of what it
+    lays out, ``wide``, what sticks out but for tables and code, and ``broken`` images.
+
+    The window is a frame, since headless Chromium has none narrower than 500 pixels.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if not chromium:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    script = """onload = () => setTimeout(() => {
+      const page = frame.contentDocument, found = document.createElement("pre");
+      const wide = [...page.querySelectorAll("body *")].filter(
+        e => e.getBoundingClientRect().right > WIDTH + 1 && e.closest("main")
+          && !e.closest("pre, table, [style*=overflow-x]"));
+      found.id = "found";
+      found.textContent = JSON.stringify({
+        width: page.documentElement.scrollWidth,
+        wide: wide.map(e => e.outerHTML.slice(0, 200)),
+        broken: [...page.images].filter(i => !i.naturalWidth).map(i => i.alt),
+      });
+      document.body.append(found);
+    }, 500)"""
+
+    def lay_out(page, width):
+        path = tmp_path / "frame.html"
+        path.write_text(
+            f'<iframe id="frame" src="file://{page}" style="width:{width}px;height:800px;border:0">'
+            f"</iframe><script>{script.replace('WIDTH', str(width))}</script>",
+            encoding="utf-8",
+        )
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+        flags += ["--virtual-time-budget=5000", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
+        done = subprocess.run(
+            [chromium, *flags, f"file://{path}"], capture_output=True, text=True, timeout=120
+        )
+        found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, flags=re.S)
+        assert found, done.stdout + done.stderr
+        return json.loads(html.unescape(found[1]))
+
+    return lay_out
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import results
 from experiments.results import FIGURES, RUNS, Command
-from experiments.results_tables import TABLES, fit, learned, linear, sigma, slopes
+from experiments.results_tables import SETTINGS, TABLES, fit, learned, linear, sigma, slopes
 from spread_jax.cli import command
 from spread_jax.cli.tables import fill, markdown
 
@@ -160,3 +160,108 @@ def test_tables_of_small_metrics():
         "recipe, 0.1 | - | - | - | 1.25 [1.00, 2.00] | 0.50 | 0.25 | 0.100 | 2.00",
         "held-out data |  |  |  | 1 | 0.50 | 0.25 | 0.100 | 2.00",
     ]
+
+
+def made(table, *metrics):
+    return list(TABLES[table][2](*metrics))
+
+
+def test_tables_of_the_toy():
+    """Truth: worked out by hand."""
+    arms = {
+        "vae": {
+            "recovered": [True, False],
+            "median_late_loss_std": 2.714,
+            "median_max_loss_rise": 96.6,
+        },
+        "spread_vae": {
+            "recovered": [True, True],
+            "median_late_loss_std": 0.0881,
+            "median_spread_kl": 0.00281,
+        },
+    }
+    run = {"arms": arms, "config": {"sigma_fix": 0.1}}
+    assert made("toy", run, run)[1:] == [
+        "0 (plain VAE) | 1 of 2 |  | 2.71",
+        "0.1 | 2 of 2 | 0.0028 | 0.088",
+    ]
+    rows = made("settings", *[run] * len(SETTINGS))
+    assert rows[1] == "(defaults) | 1 of 2 | 2.7 | 97 | 2 of 2"
+    assert rows[2].startswith("`--signed-latent` | 1 of 2")
+    assert len(rows) == 1 + len(SETTINGS)
+
+
+def test_tables_of_the_baselines():
+    """Truth: worked out by hand."""
+    numbers = {"median_sigma_x": 0.01234, "predicted_sigma_x": 0.05, "recovered_rate": 0.5}
+    numbers |= {"recovered_interval": [0.25, 0.75], "median_wasserstein": 0.1}
+    numbers |= {"wasserstein_truth": 0.0035, "median_energy_distance": 0.2, "median_off_data": 0.3}
+    numbers |= {"energy_distance_truth": 0.078}
+    modes = {"data": "two-modes", "data_size": 0, **numbers}
+    arms = ("variance_floor", "noise_only", "spread_vae", "annealed_spread")
+    rows = [{**modes, "arm": a, "data_std": std} for a in arms for std in (0.05, 0.1)]
+    rows.append({**rows[0], "data_size": 100})  # finite data are another experiment
+    rows += [{**numbers, "data": d, "arm": "vae", "data_std": None} for d in ("ring", "spiral")]
+    run = {"rows": rows}
+    assert made("bias", run)[3] == "spread (on both) | 0.0500 | 0.0123 | 50% [25%, 75%]"
+    assert made("width", run)[0] == " | std 0.05 | std 0.1"
+    assert made("width", run)[1] == "variance floor only | 0.0123 | 0.0123"
+    assert made("width", run)[-1] == "*truth against truth* | 0.05 | 0.1"
+    assert made("found", run)[-2:] == [
+        "annealed spread VAE | 50% | 50%",
+        "*truth against truth* |  | ",
+    ]
+    assert made("w2", run)[-1] == "*truth against truth* | 0.0035 | 0.0035"
+    assert made("curve-w2", run) == [
+        " | ring | spiral",
+        "plain VAE | 0.100 | 0.100",
+        "*truth against truth* | 0.004 | 0.004",
+    ]
+    assert made("curve-energy", run)[-1] == "*truth against truth* | 0.078 | 0.078"
+    assert made("curve-distance", run)[1] == "plain VAE | 0.300 | 0.300"
+
+
+def test_tables_of_images_and_peers():
+    """Truth: worked out by hand."""
+    arm = {"median_frechet": 104.2, "median_frechet_fitted_latent": 1.254}
+    names = ("vae", "spread_vae", "shared_variance", "fixed_variance", "dequantized", "recipe")
+    run = {"arms": dict.fromkeys(names, arm), "reference": {"frechet": 1.49}}
+    rows = made("images", run, run)
+    assert rows[1] == "digits: plain VAE | 104 | 1.25 | 1.49"
+    assert rows[-2:] == [
+        "digits: recipe | - | 1.25 | 1.49",
+        "MNIST, 20 epochs: recipe | - | 1.25 | 1.49",
+    ]
+    real = {"frechet": 4.94, "precision": 0.86, "recall": 0.851}
+    cell = {"contestant": "RAE", **{f"median_{name}": number for name, number in real.items()}}
+    assert made("peers", {"cells": [cell], "reference": real})[1:] == [
+        "RAE | 4.94 | 0.86 | 0.85",
+        "held-out data | 4.94 | 0.86 | 0.85",
+    ]
+
+
+def test_tables_of_speed():
+    """Truth: worked out by hand."""
+    sweep = {"ratio_to_loop": 47.31, "ratio_to_stacked": 4.4, "fraction_of_limit": 0.513}
+    assert made("ratios", sweep, {"ratio_to_faster": 1.249})[1:] == [
+        "64 runs, beside the PyTorch loop | 47.3",
+        "64 runs, beside PyTorch with stacked weights | 4.4",
+        "64 runs, beside the matrix-product limit | 0.51",
+        "one run of 784-400-20, beside the faster PyTorch | 1.25",
+    ]
+    rates = {"throughput": {"1024": 27_223.4}, "throughput_relative": {"1024": 1.02}}
+    assert made("throughput", rates | {"throughput_stacked": {"1024": 7251.2}})[1:] == [
+        "1,024 | 27,223 | 1.02 | 7,251"
+    ]
+    measured = {"value": 1024, "seconds_per_run_step": 3.67e-5, "seconds_per_multiply_add": 2.2e-11}
+    rows = [measured | {"bytes_per_run": 115_000.0}] * 2
+    assert made("scaling", {"scaling": {"runs": {"rows": rows}}})[1:] == [
+        "runs | 1,024 | 36.7 | 22.0 | 115",
+        " | 1,024 | 36.7 | 22.0 | 115",
+    ]
+
+
+def test_no_table_is_left_out_of_these_tests():
+    here = Path(__file__).read_text()
+    tested = {"digits", "mnist", "best", "sigma", "learned", "linear", "slopes"}  # called by name
+    assert {name for name in TABLES if f'made("{name}"' in here} | tested >= set(TABLES)
