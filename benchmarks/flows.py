@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -133,22 +134,18 @@ class Law(NamedTuple):
     def metrics(self) -> "list[Metric]":
         import spread_jax as sj
 
-        words = {
-            "off_curve": "mean distance from the curve",
-            "off_plane": "mean distance from the curve's plane",
-            "from_curve_in_plane": "mean distance from the curve, in its plane",
-        }
-        off = [
-            sj.Metric(
-                name,
-                "data units",
-                "lower",
-                lambda run, name=name: float(getattr(self, name)(run.samples).mean()),
-                long_name,
-            )
-            for name, long_name in words.items()
+        def of_samples(distance: Callable[[np.ndarray], np.ndarray], long_name: str) -> sj.Metric:
+            def mean(run: sj.Run) -> float:
+                return float(distance(run.samples).mean())
+
+            return sj.Metric(distance.__name__, "data units", "lower", mean, long_name)
+
+        return [
+            of_samples(self.off_curve, "mean distance from the curve"),
+            of_samples(self.off_plane, "mean distance from the curve's plane"),
+            of_samples(self.from_curve_in_plane, "mean distance from the curve, in its plane"),
+            sj.metrics.ENERGY_DISTANCE,
         ]
-        return [*off, sj.metrics.ENERGY_DISTANCE]
 
 
 def law(name: str) -> Law:
@@ -228,7 +225,10 @@ def train(settings: Settings, of: Law, model: "DensityModel") -> "Sweep":
         num_steps=settings.steps,
         optimizer=adam,
     )
-    grid = {"sigma_fix": [0.0, settings.sigma_fix], "learning_rate": settings.learning_rate}
+    grid: dict[str, Any] = {
+        "sigma_fix": [0.0, settings.sigma_fix],
+        "learning_rate": settings.learning_rate,
+    }
     with progress_bar(settings.quiet) as on_progress:
         return sj.sweep(
             training, grid, num_seeds=settings.seeds, seed=settings.seed, on_progress=on_progress
