@@ -73,9 +73,10 @@ def of_flows(cells: Cells) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
         yield f"{own[ARMS[0]]['title']}: {flow}", own
 
 
-def with_interval(name: str, digits: int) -> str:
-    low, high = (f"{{{name}_interval[{i}]:.{digits}f}}" for i in (0, 1))
-    return f"{{median_{name}:.{digits}f}} [{low}, {high}]"
+def with_interval(name: str, form: str = "") -> str:
+    """A template of a median and its interval; without a form a number has three digits."""
+    middle, low, high = f"median_{name}", f"{name}_interval[0]", f"{name}_interval[1]"
+    return f"{{{middle}:{form}}} [{{{low}:{form}}}, {{{high}:{form}}}]"
 
 
 def row(label: str, own: Mapping[str, dict[str, Any]], arms: tuple[str, ...], text: str) -> str:
@@ -84,7 +85,7 @@ def row(label: str, own: Mapping[str, dict[str, Any]], arms: tuple[str, ...], te
 
 def likelihood(cells: Cells, reference: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     titles = ["log p̃: {}", "largest rise of the loss: {}", "broke: {}"]
-    texts = [with_interval("test_bound", 2), "{median_max_loss_rise}", "{nonfinite}"]
+    texts = [with_interval("test_bound", ",.2f"), "{median_max_loss_rise}", "{nonfinite}"]
     titled = [title.format(arm.replace(" left on", "")) for title in titles for arm in DRAWN]
     yield " | ".join(["nats a point", *titled, "best possible"])
     for label, own in of_flows(cells):
@@ -96,19 +97,19 @@ def likelihood(cells: Cells, reference: Mapping[str, Mapping[str, float]]) -> It
 def distance(cells: Cells) -> Iterator[str]:
     yield " | ".join(["mean distance", *ARMS])
     for label, own in of_flows(cells):
-        yield row(label, own, ARMS, with_interval("off_curve", 4))
+        yield row(label, own, ARMS, with_interval("off_curve"))
         if own[ARMS[0]]["data"] == "repeated":
-            equal = with_interval("off_plane", 4)
+            equal = with_interval("off_plane")
             yield row(f"{label}, from equal copies", own, ARMS, equal)
-            mean = with_interval("from_curve_in_plane", 4)
+            mean = with_interval("from_curve_in_plane")
             yield row(f"{label}, the copies' mean from the ring", own, ARMS, mean)
 
 
 def energy(cells: Cells, reference: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     yield " | ".join(["energy distance", *ARMS, "true points"])
     for label, own in of_flows(cells):
-        shown = row(label, own, ARMS, with_interval("energy_distance", 3))
-        true = fill("{energy_distance:.3f}", reference[own[ARMS[0]]["data"]])
+        shown = row(label, own, ARMS, with_interval("energy_distance"))
+        true = fill("{energy_distance}", reference[own[ARMS[0]]["data"]])
         yield f"{shown} | {true}"
 
 
