@@ -141,6 +141,22 @@ def test_the_mixture_behind_noisy_rows(run_blocks):
 
 
 @pytest.mark.slow
+def test_a_flow_of_flowjax_is_trained_and_its_draws_are_cleaned(run_blocks):
+    """Truth: the page's ring. Cleaned draws lie nearer to it than the same draws with their noise,
+    and what is scattered about them is no nearer."""
+    pytest.importorskip("flowjax", reason="the extra flows is not installed")
+    with jax.numpy_rank_promotion("allow"):  # as flowjax does
+        names = run_blocks("flows.md", {"num_steps=3_000": "num_steps=1_000", "seeds=8": "seeds=2"})
+    distances = {
+        name: float(np.mean(names["ring"].distance(names[name])))
+        for name in ("noisy", "clean", "scattered")
+    }
+    assert names["clean"].shape == (500, 2)
+    assert distances["clean"] < 0.9 * distances["noisy"]
+    assert distances["clean"] < distances["scattered"]
+
+
+@pytest.mark.slow
 def test_the_site_of_numpyro(run_blocks):
     """Truth: scales of 1 and 0; the latter has a standard error of about 0.1 (4 / 200)^¼."""
     pytest.importorskip("numpyro", reason="the extra numpyro is not installed")

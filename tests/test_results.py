@@ -74,6 +74,7 @@ def test_every_command_of_the_pages_parses():
         ("digits", "docs/images.md"),
         ("mnist", "docs/images.md"),
         ("mnist-5k", "docs/images.md"),
+        ("flows", "docs/flows.md"),
         ("learned", "docs/noise_laws.md"),
         ("divergences", "docs/noise_laws.md"),
         ("linear", "docs/linear.md"),
