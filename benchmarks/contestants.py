@@ -131,7 +131,7 @@ def limit_contestant(device: "torch.device", quick: bool) -> Contestant:
             product()
         wait(device)
 
-    libraries: dict[str, Callable[[], Any]] = {"torch": lambda: torch.mm(a, b, out=out)}
+    libraries = {"torch": lambda: torch.mm(a, b, out=out)}
     if on_cpu:  # PyTorch's library is not the faster one on every make of processor
         libraries["numpy"] = lambda: np.matmul(a.numpy(), b.numpy(), out=out.numpy())
     run_steps = products * size**3 / multiply_adds(BASE)
