@@ -29,4 +29,4 @@ imported when it is first used, so that a command can print its help without wai
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = "0.1.0"
+__version__ = "0.2.0"
