@@ -91,7 +91,8 @@ def laid_out(tmp_path):
 
     The window is a frame, since headless Chromium has none narrower than 500 pixels.
     """
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if not chromium:
         pytest.skip("Chromium is not installed: apt install chromium")
     script = """onload = () => setTimeout(() => {
