@@ -1,5 +1,6 @@
 """Ready listeners of a sweep: a picture of the loss, and event files for TensorBoard."""
 
+import contextlib
 import time
 import warnings
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from spread_jax.sweeps import Records
 
 MOST_CELLS = 6  # that a picture tells apart
 MOST_POINTS = 400  # of a curve in the picture
-SHARE = 0.01  # of the time, that drawing may take
+SHARE = 0.005  # of the time, that drawing may take
 EVENTS_PER_CALL = 10  # of a curve in TensorBoard
 
 
@@ -19,8 +20,8 @@ class LossPicture:
     """A picture of the loss so far, made again while a sweep trains: for each grid point (up to
     six; else for all runs together) the median over the seeds, and the largest faint.
 
-    It is replaced as a whole, at most every ``seconds``, and more seldom where drawing would take
-    more than a hundredth of the time; and at the end. Where it cannot be written, a warning says so
+    It is replaced as a whole, at most every ``seconds``, more seldom where drawing would take more
+    than a two-hundredth of the time, and at the end. Where it cannot be written, a warning says so
     and the sweep goes on.
 
     Args:
@@ -47,13 +48,14 @@ class LossPicture:
         self._draw = figures.loss_so_far_figure
         self._path = Path(path)
         self._seconds = seconds
-        self._next = 0.0
+        self._next, self._gave_up = 0.0, False
 
     def __call__(self, records: Records, /) -> None:
         """As :class:`spread_jax.sweeps.OnRecord`."""
         now = time.perf_counter()
         is_last = records.done == records.total
-        if not len(records.steps) or not (is_last or (records.num_new and now >= self._next)):
+        is_due = is_last or (records.num_new > 0 and now >= self._next)
+        if self._gave_up or not is_due or not len(records.steps):
             return
         part = self._path.with_name(f".{self._path.name}.part")
         try:
@@ -62,7 +64,9 @@ class LossPicture:
             part.replace(self._path)
         except OSError as error:
             warnings.warn(f"{self._path} cannot be written: {error}", stacklevel=2)
-            self._seconds = np.inf
+            self._gave_up = True
+            with contextlib.suppress(OSError):
+                part.unlink()
         end = time.perf_counter()
         self._next = end + max(self._seconds, (end - now) / SHARE)
 

@@ -12,7 +12,8 @@ TWO = ["one", "two"]
 
 
 def identity(digest="0", num_steps=100, record_every=10, **told):
-    return Identity(digest, num_steps, record_every, {"number of steps": num_steps, **told})
+    told = {"number of steps": num_steps, "record_every": record_every, **told}
+    return Identity(digest, num_steps, record_every, told)
 
 
 def filled(folder, records=3, tree=TREE, names=TWO, **of_training):
@@ -69,6 +70,7 @@ def test_what_tells_runs_apart_is_their_seed_and_every_bit_of_their_numbers():
         ({}, {"digest": "1", "new": 1}, "new was None, is 1"),
         ({}, {"digest": "1"}, "what a step does differs: networks, loss"),
         ({}, {"digest": "1", "num_steps": 200}, "100, is 200; what a step does depends on it"),
+        ({"record_every": 1}, {"digest": "1", "record_every": 2}, "they go on with 1"),
         ({}, {"num_steps": 110}, "was 100, is 110; the last tenth of the steps"),
         ({}, {"num_steps": 20}, "was 100, is 20; the last tenth of the steps"),
     ],

@@ -233,6 +233,8 @@ def _differing(header: dict[str, Any], now: dict[str, Any], identity: Identity) 
         told.append("the last tenth of the steps, whose losses are told, has begun in them")
     elif names == [steps]:
         told.append("what a step does depends on it, as where a learning rate or a noise falls")
+    elif names == ["record_every"]:
+        told.append(f"its default follows the number of runs; they go on with {was[names[0]]}")
     return told or ["what a step does differs: networks, loss, batches, optimizer or schedule"]
 
 
