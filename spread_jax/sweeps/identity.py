@@ -20,8 +20,8 @@ class Identity(NamedTuple):
     """Of a training, all but its seeds and numbers.
 
     Attributes:
-      digest: of the program, the data, ``record_every`` and the version of JAX; not of the number
-        of steps, unless the program depends on it.
+      digest: of the program, the data, ``record_every``, the platform and the version of JAX; not
+        of the number of steps, unless the program depends on it.
       num_steps, record_every: of the whole run.
       told: by what a message tells it from another one.
     """
@@ -62,10 +62,10 @@ def identify(
         "number of steps": training.num_steps,
         "record_every": int(record_every),
         "data": data,
-        "device": jax.default_backend(),
+        "platform": jax.default_backend(),
         "version of JAX": jax.__version__,
     }
-    distinct = [*programs, data, jax.__version__, str(record_every)]
+    distinct = [*programs, *(str(told[name]) for name in told if name != "number of steps")]
     return Identity(digest(distinct), training.num_steps, int(record_every), told)
 
 
