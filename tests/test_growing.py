@@ -49,6 +49,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_more_seeds_and_more_values_train_what_is_missing(tmp_path):
     """Truth: training at once. What was there before stays as it is, and nothing is trained when
     all is there, or less is asked for."""
@@ -93,6 +94,7 @@ def with_rate(schedule, num_steps):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [50, 80, 100, 400])
 def test_more_steps_go_on_where_training_does_not_depend_on_their_number(num_steps, tmp_path):
     """Truth: training at once, its statistics of late steps and of the last nine tenths too."""
@@ -147,6 +149,7 @@ def test_more_steps_begin_anew_where_the_learning_rate_depends_on_their_number(t
     assert_same(longer, sweep(training=by_itself(80), grid=grid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "words"),
     [
@@ -165,6 +168,7 @@ def test_runs_of_another_training_are_named_kept_and_not_used(other, words, tmp_
     assert before.items() <= contents(tmp_path).items()
 
 
+@pytest.mark.slow
 def test_a_constant_that_the_training_closes_over_tells_it_apart(tmp_path):
     """As a data set that is no argument: nothing has to be told to see that it is another."""
     for data, trained in ((DATA, 6), (DATA + 1, 6), (DATA, 0)):
@@ -192,7 +196,8 @@ def stop_at(run_steps):
     return listener
 
 
-@pytest.mark.parametrize("training", [walk, pytest.param(convolve, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [walk, convolve])
 def test_a_sweep_that_grew_before_it_was_done_goes_on_part_by_part(training, tmp_path):
     """Truth: training at once; of convolutions too, whose groups are stepped from Python."""
     options = {"training": training()} | ({"data": DATA} if training is convolve else {})
@@ -212,6 +217,7 @@ def test_a_sweep_that_grew_before_it_was_done_goes_on_part_by_part(training, tmp
     assert told[-1].curves["loss"].shape == (3, 40)
 
 
+@pytest.mark.slow
 def test_sweeps_of_two_machines_are_merged_by_copying(tmp_path):
     """Truth: training at once."""
     sweep(tmp_path / "one", num_seeds=2, seed=0)
@@ -223,6 +229,7 @@ def test_sweeps_of_two_machines_are_merged_by_copying(tmp_path):
     assert_same(merged, sweep(num_seeds=4))
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_is_stored_as_it_is(tmp_path):
     """Truth: training at once."""
     grid = {"scale": [1.0, np.inf], "learning_rate": 0.1}
