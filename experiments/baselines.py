@@ -189,14 +189,14 @@ def train(
         name = f"{comparison.like.name}: {', '.join(program.arms)}"
         if not settings.quiet:
             print(f"{name}, {len(program.cells)} cells x {settings.seeds} seeds", file=sys.stderr)
-        with progress_bar(settings.quiet) as on_progress:
+        with progress_bar(settings.quiet) as show:
             runs = sj.sweep(
                 program.training,
                 program.cells,
                 num_seeds=settings.seeds,
                 seed=settings.seed,
                 record_every=steps // math.gcd(steps, 100),
-                on_progress=on_progress,
+                on_record=show,
             )
         model = program.model._replace(latent=comparison.like.evenly.latent)
         yield name, runs, judge(settings, comparison, model, runs, program.spread)

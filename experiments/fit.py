@@ -10,26 +10,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import spread_jax as sj
 from experiments import fit_report
-from spread_jax.cli.command import checkpoints, main, start_jax
+from spread_jax.cli.command import checkpoints, main, start_jax, watchers
 from spread_jax.cli.output import OutputFolder, already_done
 from spread_jax.cli.settings import (
     BadInputError,
-    TrainingSettings,
+    WatchedSettings,
     require,
     require_distinct,
     require_positive,
 )
-from spread_jax.progress import alarm_once, progress_bar, stage_line
+from spread_jax.progress import progress_bar, stage_line
 
 if TYPE_CHECKING:
     from spread_jax.comparison import Program
-    from spread_jax.sweeps import Checkpoints
 
-# what may differ between a fit and its resumption
-NOT_IDENTITY = {
-    *("out", "quiet", "save_params", "no_compilation_cache", "resume", "iw_samples"),
-    *("common_sigma", "latent_sizes"),
-}
+# how a fit talks, which its results do not depend on
+NOT_IDENTITY = {"out", "quiet", "save_params", "no_compilation_cache", "resume", "tensorboard"}
+# what a fit can have more of, or look at otherwise, and keep the runs that it has
+GROWS = {"arms", "sigma_fix", "seeds", "seed", "steps", "iw_samples", "common_sigma"}
+GROWS |= {"latent_sizes", "data_sha256"}
 MOST_RECORDS = 1000
 LEAST_RECORDS = 100
 WANTED_RECORD = 10  # steps: a loss may jump 10 steps after its alarm
@@ -40,7 +39,7 @@ NOT_HERE = ("wgan_gp", "clean_encoder", "optimal_variance")  # no posterior, or 
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(TrainingSettings):
+class Settings(WatchedSettings):
     """A plain VAE, a spread VAE, one of shared variance, and the recipe, on real data: images with
     pixels in [0, 1], or a table. Each is judged with z from N(0, I), and with z from a latent that
     is fitted to its aggregate posterior. Samples are judged in the features of a small classifier
@@ -83,9 +82,9 @@ class Settings(TrainingSettings):
     hidden: tuple[int, ...] = (400,)
     """Widths of the hidden layers of encoder and decoder."""
     out: Path = Path("outputs/fit")
-    """Folder for the results and, until the end, the checkpoints."""
+    """Folder for the results and the checkpoints of all runs, which are not trained again."""
     resume: bool = False
-    """Go on from the newest checkpoints under --out; start if there are none."""
+    """Do nothing where --out holds the results of these settings."""
 
     def check(self) -> None:
         super().check()
@@ -152,8 +151,8 @@ def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
     print(fit_report.describe(data))
     start_jax(settings)
-    programs, sweeps, stores = zip(*train(settings, data, identity), strict=True)
-    trained = list(zip(programs, sweeps, strict=True))
+    trained = list(train(settings, data, identity))
+    sweeps = [runs for _, runs in trained]
     with stage_line(settings.quiet) as on_stage:
         found = sj.data_comparison.compare_on_data(
             trained,
@@ -176,10 +175,8 @@ def run(settings: Settings) -> None:
             params = {f"{c['arm']}/{c['sigma_fix']:g}": runs.params(**c) for runs, c in cells}
             output.write_params("params.npz", params)
         fit_report.write_figures(output, data, found, metrics["suggested_sigma"])
+    metrics = {"trained_runs": sum(runs.trained_runs for runs in sweeps), **metrics}
     output.finish(config, sum(runs.compile_seconds for runs in sweeps), metrics)
-    for store in stores:
-        store.discard()
-        store.folder.parent.rmdir()
     fit_report.print_results(settings, metrics)
 
 
@@ -210,8 +207,8 @@ def load(settings: Settings) -> "sj.Dataset":
 
 def train(
     settings: Settings, data: "sj.Dataset", identity: dict[str, Any]
-) -> "Iterator[tuple[Program, sj.Sweep, Checkpoints]]":
-    """Program by program, one for each structure: what it is, its runs and their checkpoints."""
+) -> "Iterator[tuple[Program, sj.Sweep]]":
+    """Program by program, one for each structure: what it is, and its runs."""
     import numpy as np
 
     from spread_jax.recipe import suggest_latent_dim
@@ -239,10 +236,12 @@ def train(
             scale=sj.data_scale(data.train),
             record_every=settings.record_every,
         )
-        folder = settings.out / f"part-{'-'.join(program.arms)}"
+        # named by its structure's first arm, whichever arms are trained
+        like = (name for name, arm in sj.ARMS.items() if arm.structure == program.structure)
+        told = {name: value for name, value in identity.items() if name not in GROWS}
         with (
-            checkpoints(folder, identity, resume=settings.resume) as (store, stoppable),
-            progress_bar(settings.quiet) as show,
+            checkpoints(settings.out / "checkpoints" / next(like), told) as (store, stop_if_told),
+            progress_bar(settings.quiet, alarms, "The spread arm bounds it") as show,
         ):
             runs = sj.sweep(
                 program.training,
@@ -251,11 +250,11 @@ def train(
                 seed=settings.seed,
                 record_every=settings.record_every,
                 variables=sj.comparison.SIGMA_VARIABLES,
-                on_progress=stoppable(alarm_once(show, alarms, "The spread arm bounds it")),
+                on_record=[show, *watchers(settings), stop_if_told],
                 checkpoints=store,
                 data=data.train,
             )
-        yield program, runs, store
+        yield program, runs
 
 
 if __name__ == "__main__":

@@ -125,13 +125,13 @@ def judge_data(settings: Settings, name: str, sweeps: "dict[str, sj.Sweep]") -> 
     data, latent_dim = load(name)
     parts = []
     for label, color, model, training in arms(settings, data.train.shape[1], latent_dim):
-        with progress_bar(settings.quiet) as on_progress:
+        with progress_bar(settings.quiet) as show:
             runs = sj.sweep(
                 training,
                 [{"arm": label, "label": label, "color": color}],
                 num_seeds=settings.seeds,
                 seed=settings.seed,
-                on_progress=on_progress,
+                on_record=show,
                 data=data.train,
             )
         part = sj.judge(

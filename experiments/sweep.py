@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import spread_jax as sj
 from experiments import two_modes
-from spread_jax.cli.command import checkpoints, main, start_jax
+from spread_jax.cli.command import checkpoints, main, start_jax, watchers
 from spread_jax.cli.output import OutputFolder, already_done, digest
 from spread_jax.cli.settings import (
     DistributedSettings,
@@ -18,22 +18,25 @@ from spread_jax.cli.settings import (
     require_positive,
 )
 from spread_jax.cli.tables import fill, print_table
-from spread_jax.progress import progress_bar, stage_line
+from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# what may differ between a sweep and its resumption: how it talks, and who computes
+# what may differ between a sweep and its repetition: how it talks, and who computes
 NOT_IDENTITY = (
-    {"out", "quiet", "save_params", "no_compilation_cache", "resume"}
+    {"out", "quiet", "save_params", "no_compilation_cache", "resume", "tensorboard"}
     | {"distributed", "coordinator", "num_processes", "process_id"}
 )  # fmt: skip
+# what a sweep can have more of, or look at otherwise, and keep the runs that it has
+GROWS = {"sigma_fix", "learning_rate", "seeds", "seed", "reference_sigma", "record_every", "steps"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(DistributedSettings, two_modes.TwoModeSettings):
     """σ_fix × learning rate × seed on two modes of a line, as one program on every core and
-    device. σ_fix 0 is the plain VAE. Stopped at any moment, it goes on with --resume."""
+    device. σ_fix 0 is the plain VAE. Runs that are under --out already are not trained again:
+    stopped at any moment it goes on, and with more σ_fix, rates or seeds it grows."""
 
     sigma_fix: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
     """Standard deviations of the noise added to data and model, in data units."""
@@ -44,9 +47,9 @@ class Settings(DistributedSettings, two_modes.TwoModeSettings):
     record_every: int | None = None
     """Steps per point of the curves; None: about 1,000 points, fewer from 1,000 runs on."""
     out: Path = Path("outputs/sweep")
-    """Folder for the results and, until the end, the checkpoints."""
+    """Folder for the results and the checkpoints of all runs."""
     resume: bool = False
-    """Go on from the newest checkpoint under --out; start if there is none."""
+    """Do nothing where --out holds the results of these settings."""
 
     def check(self) -> None:
         super().check()
@@ -75,22 +78,19 @@ def run(settings: Settings) -> None:
 
     is_writer = jax.process_index() == 0
     output = OutputFolder(settings.out) if is_writer else None
-    with (
-        checkpoints(settings.out, identity, resume=settings.resume) as (store, stoppable),
-        progress_bar(settings.quiet or not is_writer) as show,
-    ):
+    told = {name: value for name, value in identity.items() if name not in GROWS}
+    with checkpoints(settings.out / "checkpoints", told) as (store, stop_if_told):
         runs = two_modes.train(
             settings,
             settings.sigma_fix,
             settings.learning_rate,
             cure="--sigma-fix above 0",
-            on_progress=stoppable(show),
+            listeners=[*(watchers(settings) if is_writer else ()), stop_if_told],
             record_every=settings.record_every,
             checkpoints=store,
         )
     if output is not None:
         report(settings, output, runs)
-        store.discard()
 
 
 def report(settings: Settings, output: OutputFolder, runs: "sj.Sweep") -> None:
@@ -111,7 +111,8 @@ def report(settings: Settings, output: OutputFolder, runs: "sj.Sweep") -> None:
         at_reference = {"spread_kl_at_reference": cell["median_spread_kl_at_reference"]}
         cells.append({"sigma_fix": sigma, "learning_rate": rate, **cell, **at_reference})
     results = {
-        "run_steps_per_second": len(cells) * settings.seeds * settings.steps / runs.train_seconds,
+        "trained_runs": runs.trained_runs,
+        "run_steps_per_second": runs.trained_run_steps / runs.train_seconds,
         "compile_seconds": runs.compile_seconds,
         "wall_seconds": time.perf_counter() - output.started,
         "devices": jax.device_count(),

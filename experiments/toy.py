@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import spread_jax as sj
 from experiments import two_modes
-from spread_jax.cli.command import main, start_jax
+from spread_jax.cli.command import main, start_jax, watchers
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.settings import require_non_negative, require_positive
 from spread_jax.cli.tables import fill, print_table
-from spread_jax.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,10 +43,9 @@ def run(settings: Settings) -> None:
     import jax
 
     cure = f"see the arm with --sigma-fix {sigma:g}" if sigma else "--sigma-fix above 0"
-    with progress_bar(settings.quiet) as show:
-        runs = two_modes.train(
-            settings, (0.0, sigma), settings.learning_rate, cure=cure, on_progress=show
-        )
+    runs = two_modes.train(
+        settings, (0.0, sigma), settings.learning_rate, cure=cure, listeners=watchers(settings)
+    )
     data = sj.problems.two_modes(data_std).dataset(jax.random.key(settings.seed), 2000)
     judged = two_modes.judge(settings, runs, ARMS, sigma_fix=sigma)
     model = two_modes.make_model(settings)
@@ -67,7 +65,8 @@ def run(settings: Settings) -> None:
     output.write_figure("loss.png", figures.loss_figure(judged, floor))
     output.write_figure("samples.png", figures.samples_figure(x, judged, sj.over_seeds(judged)))
     output.write_figure("sigma.png", figures.sigma_figure(judged, data_std, sigma))
-    output.finish(settings, runs.compile_seconds, {"floor": floor, "arms": arms})
+    results = {"trained_runs": runs.trained_runs, "floor": floor, "arms": arms}
+    output.finish(settings, runs.compile_seconds, results)
     print_arms(settings, arms)
 
 

@@ -1,24 +1,24 @@
 """What the toy and the sweep share: the failure case's flags, its runs, and how they are judged."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import spread_jax as sj
-from spread_jax.cli.settings import TrainingSettings, require, require_positive
-from spread_jax.progress import alarm_once, warn
+from spread_jax.cli.settings import WatchedSettings, require, require_positive
+from spread_jax.progress import progress_bar, warn
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from spread_jax.sweeps import Checkpoints, Progress
+    from spread_jax.sweeps import Checkpoints, OnRecord
 
 MIN_POWER = 0.03  # nats; at 0.05 (sigma_fix 0.7) 95 % of seeds find both modes, at 0.01 (1.0) 2 %
 FLOAT32_STEP = 2.0**-23  # spacing of float32 at the modes, |x| = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoModeSettings(TrainingSettings):
+class TwoModeSettings(WatchedSettings):
     """The failure case's data and model."""
 
     data_std: float = 0.1
@@ -103,7 +103,7 @@ def train(
     learning_rate: "float | Sequence[float]",
     *,
     cure: str,
-    on_progress: "Callable[[Progress], None]",
+    listeners: "Sequence[OnRecord]" = (),
     record_every: int | None = None,
     checkpoints: "Checkpoints | None" = None,
 ) -> "sj.Sweep":
@@ -115,20 +115,20 @@ def train(
 
     noise = np.repeat(sigma_fix, np.size(learning_rate) * settings.seeds)
     record_every = record_every or sj.sweeps.default_record_every(settings.steps, len(noise))
-    if jax.process_index() == 0:
-        scale = two_mode_scale(settings.data_std)
-        alarms = sj.guard.watch_runaway("std", noise, scale=scale, record_every=record_every)
-        on_progress = alarm_once(on_progress, alarms, f"A spread bounds it: {cure}")
-    return sj.sweep(
-        make_training(settings),
-        {"sigma_fix": sigma_fix, "learning_rate": learning_rate, "data_std": settings.data_std},
-        num_seeds=settings.seeds,
-        seed=settings.seed,
-        record_every=record_every,
-        variables=VARIABLES,
-        on_progress=on_progress,
-        checkpoints=checkpoints,
-    )
+    scale, tells = two_mode_scale(settings.data_std), jax.process_index() == 0
+    alarms = sj.guard.watch_runaway("std", noise, scale=scale, record_every=record_every)
+    quiet = settings.quiet or not tells
+    with progress_bar(quiet, alarms if tells else None, f"A spread bounds it: {cure}") as show:
+        return sj.sweep(
+            make_training(settings),
+            {"sigma_fix": sigma_fix, "learning_rate": learning_rate, "data_std": settings.data_std},
+            num_seeds=settings.seeds,
+            seed=settings.seed,
+            record_every=record_every,
+            variables=VARIABLES,
+            on_record=[show, *listeners],
+            checkpoints=checkpoints,
+        )
 
 
 def judge(

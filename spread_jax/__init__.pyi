@@ -18,6 +18,7 @@ from . import lanczos as lanczos
 from . import latents as latents
 from . import linear_comparison as linear_comparison
 from . import linear_models as linear_models
+from . import listeners as listeners
 from . import low_rank_spreads as low_rank_spreads
 from . import metrics as metrics
 from . import mixture_fit as mixture_fit
@@ -65,6 +66,8 @@ from .latents import Latent as Latent
 from .latents import bernoulli_latent as bernoulli_latent
 from .latents import gaussian_latent as gaussian_latent
 from .latents import mixture_latent as mixture_latent
+from .listeners import LossPicture as LossPicture
+from .listeners import TensorBoardListener as TensorBoardListener
 from .low_rank_spreads import fixed_volume_spread as fixed_volume_spread
 from .low_rank_spreads import low_rank_spread as low_rank_spread
 from .mixture_fit import fit_mixture as fit_mixture

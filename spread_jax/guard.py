@@ -1,7 +1,8 @@
 """A guard while training: when has a likelihood run away?"""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,10 +107,24 @@ def _falls(curve: NDArray[np.float64], width: int) -> NDArray[np.bool_]:
     return falls
 
 
-def watch_runaway(
-    std: str, noise: ArrayLike | float, *, scale: float, record_every: int
-) -> Callable[[Mapping[str, np.ndarray]], NDArray[np.int32]]:
-    """``(curves so far) -> the step of alarm of every run``, to be asked while runs train.
+@runtime_checkable
+class Alarms(Protocol):
+    """What watches runs while they train."""
+
+    def __call__(
+        self, curves: Mapping[str, np.ndarray], runs: Any = slice(None), first: int = 0
+    ) -> NDArray[np.int32]:
+        """``(curves so far) -> [run]``, the step of alarm of every run, -1 where there is none.
+
+        Args:
+          curves: name → ``[run, record, ...]``.
+          runs: which of the runs that the watch was made for these are.
+          first: the first record whose alarm is asked for.
+        """
+
+
+def watch_runaway(std: str, noise: ArrayLike | float, *, scale: float, record_every: int) -> Alarms:
+    """A watch by :func:`runaway_step`, to be asked while runs train.
 
     Args:
       std: name of what is recorded: joint σ's ``[run, record]``, or standard deviations ``[run,
@@ -121,14 +136,20 @@ def watch_runaway(
     """
     noise = np.asarray(noise, np.float64)
 
-    def alarms(history: Mapping[str, np.ndarray]) -> NDArray[np.int32]:
-        loss = history["loss"]
-        if std not in history:
-            return np.full(len(loss), NEVER, np.int32)
-        seen = history[std]
+    def alarms(
+        curves: Mapping[str, np.ndarray], runs: Any = slice(None), first: int = 0
+    ) -> NDArray[np.int32]:
+        num_runs, end = curves["loss"].shape
+        if std not in curves:
+            return np.full(num_runs, NEVER, np.int32)
+        # an alarm looks back over twice the window, which holds the warm-up too
+        start = max(0, first - 2 * math.ceil(WINDOW / record_every))
+        loss, seen = curves["loss"][:, start:], curves[std][:, start:]
         if seen.ndim > loss.ndim:
             seen = joint_sigma(seen).reshape(*loss.shape, -1).min(axis=-1)
-        in_force = noise[:, : loss.shape[1]] if noise.ndim == loss.ndim else noise
-        return runaway_step(loss, seen, in_force, scale=scale, record_every=record_every)
+        in_force = noise[runs] if noise.ndim else noise
+        in_force = in_force[:, start:end] if noise.ndim == loss.ndim else in_force
+        steps = runaway_step(loss, seen, in_force, scale=scale, record_every=record_every)
+        return np.where(steps == NEVER, NEVER, steps + start * record_every).astype(np.int32)
 
     return alarms

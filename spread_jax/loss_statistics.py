@@ -1,8 +1,9 @@
 """Running statistics of the training loss, and the step at which it broke."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 NEVER = -1
@@ -60,3 +61,28 @@ def update_statistics(
         + jnp.where(late, deviation * (loss - late_mean), 0),
         first_nonfinite_step=jnp.where(is_first_nonfinite, step, statistics.first_nonfinite_step),
     )
+
+
+def can_be_lengthened(done: int, num_steps: int, record_every: int) -> bool:
+    """Whether :func:`lengthened` knows the statistics of ``num_steps`` after ``done`` of them: the
+    late steps are still to come, and the last nine tenths begin between two records or later."""
+    start, late = num_steps // 10, num_steps - max(1, num_steps // 10)
+    return done <= late and (start >= done or start % record_every == 0)
+
+
+def lengthened(
+    statistics: LossStatistics, loss_rise: np.ndarray, num_steps: int, record_every: int
+) -> LossStatistics:
+    """The statistics that runs so far would have as parts of runs of ``num_steps``.
+
+    Args:
+      statistics: leaves ``[run]``, of runs of another length.
+      loss_rise: of every record so far, ``[run, record]``, see :meth:`spread_jax.Training.run`.
+    """
+    counted = loss_rise[:, -(-(num_steps // 10) // record_every) :]
+    zero = np.zeros_like(statistics.late_count)
+    changed: dict[str, Any] = {
+        "max_rise": counted.max(axis=1, initial=-np.inf).astype(statistics.max_rise.dtype),
+        **dict.fromkeys(("late_count", "late_mean", "late_sum_squares"), zero),
+    }
+    return statistics._replace(**changed)

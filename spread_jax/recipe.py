@@ -1,6 +1,5 @@
 """The recipe: from data to a trained model and clean samples, with one call and no σ to choose."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +90,8 @@ def fit(
       num_steps: of the optimizer; by default 20 epochs, but at least 3,000 and at most 10,000.
       num_seeds: independent runs, trained together.
       batch_size, learning_rate: of Adam.
-      checkpoints: a folder; a call that was stopped goes on from there when it is made again.
+      checkpoints: a folder that keeps the runs; a call that was stopped goes on from there when it
+        is made again, and one with more seeds trains those that are missing.
       quiet: whether to show no progress on stderr.
 
     Raises:
@@ -147,7 +147,6 @@ def fit(
     sizes = {"num_steps": num_steps, "batch_size": batch_size, "num_seeds": num_seeds}
     seed_key, latent_key = jax.random.split(key)
     first_seed = _seed_of(seed_key)
-    identity = {**architecture, **sizes, "data": hashlib.sha256(data.train.tobytes()).hexdigest()}
     training = model_training(
         model,
         sample_batch=rows(batch_size),
@@ -157,7 +156,7 @@ def fit(
     )
     folder = None
     if checkpoints is not None:
-        folder = Checkpoints(checkpoints, identity, resume=True)
+        folder = Checkpoints(checkpoints, {**architecture, "batch_size": batch_size})
     with progress_bar(quiet) as show:
         runs = sweep(
             training,
@@ -165,7 +164,7 @@ def fit(
             num_seeds=num_seeds,
             seed=first_seed,
             record_every=_record_every(num_steps),
-            on_progress=show,
+            on_record=show,
             checkpoints=folder,
             data=data.train,
         )

@@ -115,19 +115,23 @@ class Training(NamedTuple):
     ) -> tuple[TrainState, dict[str, Array]]:
         """``(state, history)`` after a scan of ``train_step``.
 
-        Each leaf of history has a leading axis ``num_steps // record_every``: the mean ``loss`` and
-        the largest ``loss_max`` over the steps of the record, and ``observe(params)`` after them.
+        Each leaf of history has a leading axis ``num_steps // record_every``: over the steps of the
+        record the mean ``loss``, the largest ``loss_max``, and ``loss_rise``, the largest rise
+        above the minimum before; and ``observe(params)`` after them.
 
         Raises:
           ValueError: if record_every does not divide num_steps, or observe returns a ``loss``.
         """
 
+        def step(state: TrainState, _: None) -> tuple[TrainState, tuple[Array, Array]]:
+            lowest = state.loss_statistics.min_loss
+            state, metrics = self.train_step(state)
+            return state, (metrics["loss"], lowest)
+
         def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-            state, metrics = jax.lax.scan(
-                lambda state, _: self.train_step(state), state, length=record_every
-            )
-            loss = metrics["loss"]
-            losses = {"loss": loss.mean(), "loss_max": loss.max()}
+            state, (loss, lowest) = jax.lax.scan(step, state, length=record_every)
+            rise = (loss - lowest).max()
+            losses = {"loss": loss.mean(), "loss_max": loss.max(), "loss_rise": rise}
             observed = self.observe(state.params)
             if taken := losses.keys() & observed.keys():
                 raise ValueError(f"observe must use other names than {sorted(taken)}")

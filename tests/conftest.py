@@ -40,8 +40,8 @@ def _judged_two_modes(sigma_fix, num_seeds, steps=10_000, judged_at=None):
     run's own."""
     from experiments import two_modes
 
-    settings = two_modes.TwoModeSettings(steps=steps, seeds=num_seeds)
-    runs = two_modes.train(settings, sigma_fix, 1e-3, cure="", on_progress=lambda progress: None)
+    settings = two_modes.TwoModeSettings(steps=steps, seeds=num_seeds, quiet=True)
+    runs = two_modes.train(settings, sigma_fix, 1e-3, cure="")
     arms = ["spread_vae" if sigma else "vae" for sigma in sigma_fix]
     return two_modes.judge(settings, runs, arms, sigma_fix=judged_at)
 

@@ -253,8 +253,9 @@ def sweep(training=None, grid=GRID, **others):
     ("others", "error", "words"),
     [
         ({"training": MODEL}, TypeError, "what model_training or make_training returns, got an ob"),
-        ({"checkpoints": "here"}, TypeError, "checkpoints must be Checkpoints(folder"),
-        ({"on_progress": True}, TypeError, "on_progress must be a function"),
+        ({"checkpoints": 3}, TypeError, "checkpoints must be a folder, got 3"),
+        ({"on_record": True}, TypeError, "on_record must be a function"),
+        ({"on_record": [print, 3]}, TypeError, "on_record must be a function"),
         ({"num_seeds": 3.0}, ValueError, "num_seeds must be a whole number >= 1, got 3.0"),
         ({"num_seeds": "100"}, ValueError, "num_seeds must be a whole number >= 1, got '100'"),
         ({"seed": KEY}, ValueError, "seed must be a whole number from 0 to 2^32 - num_seeds, got"),

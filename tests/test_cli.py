@@ -14,7 +14,7 @@ import pytest
 from spread_jax import sweeps
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder, already_done
-from spread_jax.progress import alarm_once
+from spread_jax.progress import progress_bar
 
 
 def test_no_module_brings_jax():
@@ -138,12 +138,13 @@ def test_a_stop_is_heard_after_the_chunk_and_checkpoints_stay(tmp_path, monkeypa
     before, told = signal.getsignal(signal.SIGTERM), []
 
     def work():
-        with command.checkpoints(tmp_path, {}, resume=False) as (_, stoppable):
-            on_progress = stoppable(told.append)
-            on_progress("first")
+        with command.checkpoints(tmp_path / "c", {}) as (_, stop_if_told):
+            stop_if_told("first")
+            told.append("first")
             signal.raise_signal(signal.SIGTERM)
             assert signal.getsignal(signal.SIGTERM) is before
-            on_progress("second")
+            told.append("second")
+            stop_if_told("second")
             told.append("not reached")
 
     with pytest.raises(SystemExit) as exit:
@@ -177,17 +178,51 @@ def test_what_is_done_is_left_as_it_is_only_with_the_same_settings(tmp_path, cap
     assert not already_done(tmp_path, settings)
 
 
+def records(loss, **others):
+    """Of runs ``[run, record]``."""
+    told = {"done": loss.size, "total": 12, "num_nonfinite": 0, "num_new": loss.shape[1]}
+    return sweeps.Records(
+        **{**told, **others},
+        runs=np.arange(len(loss)),
+        labels={"seed": np.arange(len(loss))},
+        steps=np.arange(1, loss.shape[1] + 1),
+        curves={"loss": loss, "loss_max": loss} if loss.size else {},
+    )
+
+
 def test_the_alarm_is_told_once_at_the_chunk_that_shows_it(capsys):
-    seen = []
-    answers = iter([np.array([-1, -1, -1]), np.array([-1, 240, 700])])  # never asked a third time
-    watch = alarm_once(seen.append, lambda history: next(answers), "Do this")
-    # a chunk of several groups is told after each of them, and asked about once
-    for num_records in (0, 2, 2, 2, 4, 4, 6):
-        history = {"loss": np.zeros((3, num_records))} if num_records else {}
-        watch(sweeps.Progress(done=1, total=2, num_nonfinite=0, history=history))
+    asked = []
+    answers = iter([[-1, -1, -1], [-1, 240, 700], [300, -1, 500]])
+
+    def alarms(curves, runs, first):
+        asked.append(first)
+        return np.array(next(answers))
+
+    with progress_bar(True, alarms, "Do this") as show:
+        # a chunk of several groups is told after each of them, and asked about once
+        for num_records in (0, 2, 2, 2, 4, 4, 6):
+            show(records(np.zeros((3, num_records))))
     error = capsys.readouterr().err
-    assert len(seen) == 7
+    assert asked == [0, 2, 4]  # only about the newest records
     assert error.count("\n") == 1
     assert error.startswith("warning: the likelihood is running away in 2 of 3 runs")
     assert "step 240" in error
     assert error.endswith("Do this\n")
+
+
+def test_the_progress_line_shows_the_middle_and_the_worst_loss_and_the_alarms(capsys, monkeypatch):
+    """Truth, by hand: of 1, 2, 9 and a broken run, which is the worst, half of 2 + 9; runs 0 and 2
+    have had an alarm."""
+    monkeypatch.setattr("spread_jax.progress.SECONDS_BETWEEN_LINES", -1.0)
+    answers = iter([[30, -1, -1, -1], [-1, -1, 40, -1]])
+    with progress_bar(False, lambda *_: np.array(next(answers)), "Do this") as show:
+        show(records(np.zeros((4, 0)), total=16))
+        show(records(np.ones((4, 1)), total=16))
+        loss = np.array([[1.0, 2.0], [1.0, 1.0], [1.0, 9.0], [1.0, np.nan]])
+        show(records(loss, total=16, num_new=1, num_nonfinite=1))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "compiling ..."
+    assert lines[1].startswith("compiled in ")
+    assert ", loss 1, worst 1, alarms 1" in lines[-2]
+    assert lines[-1].startswith(" 50%  8 run-steps, ")
+    assert lines[-1].endswith(", loss 5.5, worst 9, alarms 2, 1 non-finite")

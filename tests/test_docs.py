@@ -1,6 +1,8 @@
 """What the documents show must work as it stands there."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -39,10 +41,14 @@ def test_what_a_command_does_is_ten_lines_of_python(page, place):
 
 
 @pytest.mark.slow
-def test_the_failure_case_from_python(run_blocks, tmp_path):
+def test_the_failure_case_from_python(run_blocks, tmp_path, monkeypatch, capsys):
     """Truth: the plain VAE's loss is a saw, the spread VAE's is quiet, and no loss of a spread
     falls below the entropy of the spread data, -0.7276 nats."""
     shorter = {"num_steps=10_000": "num_steps=4_000", "num_seeds=16": "num_seeds=4"}
+    logged = []
+    board = types.SimpleNamespace(log=lambda told, step: logged.append((step, told["median"])))
+    stand_in = types.SimpleNamespace(init=lambda project: board)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
     names = run_blocks("sweeps.md", shorter)
     plain, spread = names["judged"]["late_loss_std"].values
     assert spread.max() < plain.min()
@@ -50,7 +56,10 @@ def test_the_failure_case_from_python(run_blocks, tmp_path):
     late = names["judged"]["loss"].isel(sigma_fix=1, step=slice(-100, None)).mean("step")
     assert (late > names["floor"]).all()
     assert (tmp_path / "loss.png").exists()
-    assert not (tmp_path / "outputs/mine").exists()  # discarded at the end
+    assert len(list((tmp_path / "outputs/mine").iterdir())) == 2  # what was begun, and grown
+    assert "\n8\n" in capsys.readouterr().out
+    assert (tmp_path / "so_far.png").exists()
+    assert [step for step, _ in logged] == names["judged"]["step"].values.tolist()
     assert names["params"]["decoder"]
 
 

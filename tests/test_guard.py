@@ -124,6 +124,26 @@ def test_runs_are_watched_as_they_train():
     assert watch({"loss": loss[:, :1], "std": std[:, :1]}).tolist() == [-1, -1]
 
 
+def test_a_watch_looks_only_at_the_records_it_is_asked_about():
+    """Truth: the watch of the whole curves, asked again after every record of rising and falling
+    curves; the runs are picked from those that the watch was made for."""
+    rng = np.random.default_rng(0)
+    curves = {name: np.cumsum(rng.normal(-0.2, 1, (6, 60)), axis=1) for name in ("loss", "std")}
+    curves["std"] = np.exp(0.2 * curves["std"] - 3)
+    noise = np.array([0.1, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0])
+    watch = guard.watch_runaway("std", noise, scale=1.0, record_every=10)
+    runs = np.array([1, 2, 4, 5, 6, 0])
+    whole = guard.runaway_step(**curves, sigma_fix=noise[runs], scale=1.0, record_every=10)
+    assert (whole > 300).any()
+    assert whole[-1] == -1
+    first = np.full(6, -1)
+    for end in range(1, 61):
+        so_far = {name: curve[:, :end] for name, curve in curves.items()}
+        steps = watch(so_far, runs, end - 1)
+        first = np.where((first < 0) & (steps >= 0), steps, first)
+    np.testing.assert_array_equal(first, whole)
+
+
 def train(num_seeds, sigma_fix, sample_batch):
     vae = two_modes(0.1).vae()
     training = model_training(

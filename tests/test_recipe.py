@@ -532,9 +532,9 @@ def test_a_call_that_was_stopped_goes_on_and_loses_nothing(tmp_path, monkeypatch
     saves = []
     save = sj.sweeps.Checkpoints.save
 
-    def save_twice(self, chunks_done, *tree):
-        save(self, chunks_done, *tree)
-        saves.append(chunks_done)
+    def save_twice(self, identity, names, records, tree):
+        save(self, identity, names, records, tree)
+        saves.append(records)
         if len(saves) == 2:
             self.wait()
             raise KeyboardInterrupt
@@ -544,21 +544,31 @@ def test_a_call_that_was_stopped_goes_on_and_loses_nothing(tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             sj.fit(KEY, PLAIN, checkpoints=tmp_path / "c", **arguments)
     restored = []
-    restore = sj.sweeps.Checkpoints.restore
+    load = sj.sweeps.Checkpoints.load
     monkeypatch.setattr(
         sj.sweeps.Checkpoints,
-        "restore",
-        lambda self, *like: (restored.append(self.latest()), restore(self, *like))[1],
+        "load",
+        lambda self, stored, *others: (
+            restored.extend(stored.records.tolist()),
+            load(self, stored, *others),
+        )[1],
     )
     again = sj.fit(KEY, PLAIN, checkpoints=tmp_path / "c", **arguments)
-    assert restored == [saves[-1]]
+    assert set(restored) == {saves[-1]}
     assert_same(again, whole)
 
 
-def test_checkpoints_of_other_data_are_refused(tmp_path):
-    sj.sweeps.Checkpoints(tmp_path / "c", {"data": "others"}, resume=False)
-    with pytest.raises(sj.sweeps.CheckpointError, match="data was others, is"):
-        sj.fit(KEY, PLAIN, checkpoints=tmp_path / "c", sigma_fix=0.3, latent_dim=1, **QUICK)
+@pytest.mark.slow
+def test_checkpoints_of_other_data_are_named_and_kept(tmp_path):
+    """Truth: the call without checkpoints."""
+    arguments = {**QUICK, "sigma_fix": 0.3, "latent_dim": 1, "latent_sizes": ()}
+    sj.fit(KEY, PLAIN**3, checkpoints=tmp_path / "c", **arguments)
+    (before,) = (tmp_path / "c").iterdir()
+    kept = before.read_bytes()
+    with pytest.warns(UserWarning, match="they stay there.* data was float32"):
+        fitted = sj.fit(KEY, PLAIN, checkpoints=tmp_path / "c", **arguments)
+    assert_same(fitted, sj.fit(KEY, PLAIN, **arguments))
+    assert before.read_bytes() == kept
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def finish(out, *arguments):
 
 def wait_for_checkpoint(process, out):
     deadline = time.monotonic() + 120
-    while not (out / "checkpoints" / "checkpoint").exists():
+    while not list((out / "checkpoints").glob("*.checkpoint")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -66,7 +66,8 @@ def test_the_command_keeps_the_contract_of_its_files(whole):
     assert {"recovery.png", "distance.png", "stability.png", "price.png", "loss_fan.png"} < {
         path.name for path in out.iterdir()
     }
-    assert not (out / "checkpoints").exists()
+    assert (out / "loss_so_far.png").exists()
+    assert metrics["trained_runs"] == 4
     keys = {"run_steps_per_second", "compile_seconds", "wall_seconds", "devices", "processes"}
     assert keys | {"digest", "cells", "config", "environment"} <= set(metrics)
     assert [(c["sigma_fix"], c["learning_rate"]) for c in metrics["cells"]] == [
@@ -130,22 +131,30 @@ def killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_resuming_with_other_settings_is_refused_by_name(killed):
-    status, error = run(killed, "--resume", "--batch-size", "64", "--seed", "3")
-    assert status == 2
-    assert error.count("\n") == 1
-    assert "batch_size was 128, is 64; seed was 0, is 3" in error
+def test_runs_of_other_settings_are_named_and_kept(killed):
+    (path,) = (killed / "checkpoints").glob("*.checkpoint")
+    before = path.read_bytes()
+    status, error = run(killed, "--quiet", "--batch-size", "64", "--sigma-fix", "0", "0.1", "0.3")
+    assert status == 0, error
+    (told,) = (line for line in error.splitlines() if "checkpoints" in line)
+    assert "has 4 of these runs as another training left them" in told
+    assert "batch_size was 128, is 64" in told
+    assert path.read_bytes() == before
+    assert json.loads((killed / "metrics.json").read_text())["trained_runs"] == 6
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_gets_one_message(killed):
-    path = killed / "checkpoints" / "checkpoint"
+def test_a_damaged_checkpoint_gets_one_message(whole, killed):
+    """And without the file its runs are trained again."""
+    (path,) = (killed / "checkpoints").glob("*.checkpoint")
     path.write_bytes(path.read_bytes()[:-10])
     status, error = run(killed, "--resume", "--quiet")
     assert status == 2
-    assert "cannot be read" in error
+    assert f"{path}: cannot be read" in error
     assert "Traceback" not in error
     assert error.count("\n") == 1
+    path.unlink()
+    assert finish(killed, "--resume")["digest"] == whole[0]["digest"]
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from spread_jax import make_training, sweeps
-from spread_jax.sweeps import CheckpointError, Checkpoints, compiler, groups
+from spread_jax.sweeps import compiler, groups
 
 
 def walk(num_steps=40, loss_fn=None, width=2, **others):
@@ -117,18 +117,22 @@ def test_progress_counts_run_steps_and_broken_runs():
     told = []
     grid = {"scale": [1.0, np.inf], "learning_rate": 0.1}
     with pytest.warns(UserWarning, match="3 of 6 runs broke"):
-        result = sweeps.sweep(walk(), grid, num_seeds=3, on_progress=told.append)
-    done = [progress.done for progress in told]
+        result = sweeps.sweep(walk(), grid, num_seeds=3, seed=5, on_record=[told.append])
+    done = [records.done for records in told]
     assert done[0] == 0
     assert done == sorted(done)
-    assert told[-1]._replace(history={}) == sweeps.Progress(
-        done=6 * 40, total=6 * 40, num_nonfinite=3, history={}
-    )
-    assert told[0].history == {}
-    np.testing.assert_array_equal(
-        told[-1].history["loss"].reshape(2, 3, 40), result.dataset["loss"]
-    )
-    assert len(told) == 1 + sweeps.NUM_CHUNKS
+    last = told[-1]
+    assert (last.done, last.total, last.num_nonfinite) == (6 * 40, 6 * 40, 3)
+    assert told[0].curves["loss"].shape == (6, 0)
+    assert [records.num_new for records in told] == [0, *[2] * sweeps.NUM_CHUNKS]
+    np.testing.assert_array_equal(last.curves["loss"].reshape(2, 3, 40), result.dataset["loss"])
+    np.testing.assert_array_equal(last.steps, result.dataset["step"])
+    np.testing.assert_array_equal(last.runs, np.arange(6))
+    assert {name: values.tolist() for name, values in last.labels.items()} == {
+        "seed": [5, 6, 7] * 2,
+        "scale": [1.0] * 3 + [np.inf] * 3,
+        "learning_rate": [np.float32(0.1)] * 6,
+    }
 
 
 @pytest.mark.parametrize("num_steps", [1, 7, 41])
@@ -422,7 +426,7 @@ def test_a_convolution_on_a_cpu_is_stepped_from_python(monkeypatch):
     told = []
     options = {"num_seeds": 1, "record_every": 4, "data": DATA}
     steps = sweeps.sweep(
-        convolve(), GRID, **options, on_progress=lambda progress: told.append(progress.done)
+        convolve(), GRID, **options, on_record=lambda records: told.append(records.done)
     )
     monkeypatch.undo()
     scan = sweeps.sweep(pick(), GRID, **options)
@@ -441,58 +445,18 @@ def test_shared_data_are_no_part_of_a_checkpoint_and_resuming_changes_nothing(tr
     class StoppedError(Exception):
         pass
 
-    def stop(progress):
-        if progress.done > 100:
+    def stop(records):
+        if records.num_new and records.done > 100:
             raise StoppedError
 
-    store = Checkpoints(tmp_path / "checkpoints", {}, resume=False)
+    options["checkpoints"] = tmp_path
     with pytest.raises(StoppedError):
-        sweeps.sweep(training(), GRID, **options, checkpoints=store, on_progress=stop)
-    store = Checkpoints(tmp_path / "checkpoints", {}, resume=True)
-    assert store.latest()
-    resumed = sweeps.sweep(training(), GRID, **options, checkpoints=store)
+        sweeps.sweep(training(), GRID, **options, on_record=stop)
+    resumed = sweeps.sweep(training(), GRID, **options)
     same(resumed, whole, rtol=0, atol=0)
+    assert 0 < resumed.trained_run_steps < 9 * 40 - 100
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size < 100_000
-
-
-@pytest.mark.slow
-def test_a_sweep_goes_on_from_no_other_sweeps_checkpoint(tmp_path):
-    """Truth: what was begun; its checkpoint is left as it is."""
-
-    def sweep(grid=GRID, num_steps=20, num_seeds=2, seed=0, folder="long", width=2):
-        store = Checkpoints(tmp_path / folder, {}, resume=True)
-        return sweeps.sweep(
-            walk(num_steps, width=width),
-            grid,
-            num_seeds=num_seeds,
-            seed=seed,
-            record_every=max(1, num_steps // 20),
-            checkpoints=store,
-        )
-
-    begun = sweep()
-    for other, words in (
-        ({"grid": {**GRID, "scale": [0.5, 2.0, 8.0]}}, "scale was 0.5, 2, 7, is 0.5, 2, 8"),
-        ({"grid": {**GRID, "scale": [0.5, 2.0]}}, "scale was 0.5, 2, 7, is 0.5, 2; number of"),
-        ({"grid": {**GRID, "scale": [7.0, 2.0, 0.5]}}, "these in another order"),
-        ({"seed": 1}, "seed was 0, 1, is 1, 2;"),
-        ({"num_steps": 40}, "number of steps was 20, is 40; record_every was 1, is 2;"),
-        ({"num_seeds": 3}, "seed was 0, 1, is 0, 1, 2; number of runs was 6, is 9;"),
-        (
-            {"num_seeds": 20},
-            "seed was 0, 1, is 0, 1, ..., 19 (20 values); number of runs was 6, is 60",
-        ),
-        ({"width": 3}, ".params was float32 (6, 2), is float32 (6, 3)"),
-    ):
-        with pytest.raises(CheckpointError, match="was begun with other settings") as told:
-            sweep(**other)
-        assert words in str(told.value)
-        assert "remove" not in str(told.value)  # it is whole
-    xr.testing.assert_identical(sweep().dataset, begun.dataset)
-    sweep(num_steps=4, folder="short")  # a chunk for each step
-    with pytest.raises(CheckpointError, match="number of steps was 4, is 8"):
-        sweep(num_steps=8, folder="short")
 
 
 @pytest.mark.parametrize("name", ["scale", "seed", "first_nonfinite_step"])

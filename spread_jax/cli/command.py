@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from spread_jax.cli.settings import BadInputError, CacheSettings, DistributedSettings, Settings
+from spread_jax.cli.settings import (
+    BadInputError,
+    CacheSettings,
+    DistributedSettings,
+    Settings,
+    WatchedSettings,
+)
 
 if TYPE_CHECKING:
-    from spread_jax.sweeps import Checkpoints, Progress
-
-    OnProgress = Callable[[Progress], None]
+    from spread_jax.sweeps import Checkpoints, OnRecord
 
 HEARTBEAT_SECONDS = 30  # a process that hears nothing of another for so long stops
 
@@ -116,19 +120,33 @@ def start_jax(settings: CacheSettings) -> None:
         raise BadInputError("--distributed", "", accepted) from None
 
 
+def watchers(settings: WatchedSettings) -> list["OnRecord"]:
+    """Listeners of a sweep: the picture of its loss so far, and event files where they are asked
+    for."""
+    from spread_jax.listeners import LossPicture, TensorBoardListener
+
+    listeners: list[OnRecord] = [LossPicture(settings.out / "loss_so_far.png")]
+    if settings.tensorboard:
+        try:
+            listeners.append(TensorBoardListener(settings.out / "tensorboard"))
+        except ImportError as error:
+            raise BadInputError("--tensorboard", "", f"used with its extra ({error})") from None
+    return listeners
+
+
 class _StoppedError(Exception):
     """Ctrl-C or SIGTERM came; it is raised between two calls of the compiled program."""
 
 
 @contextlib.contextmanager
 def checkpoints(
-    out: Path, settings: dict[str, Any], *, resume: bool
-) -> Iterator[tuple["Checkpoints", Callable[["OnProgress"], "OnProgress"]]]:
-    """Yields checkpoints under ``out``, and a wrapper of ``on_progress`` with which a signal stops
-    the sweep at the next report of progress.
+    folder: Path, settings: dict[str, Any]
+) -> Iterator[tuple["Checkpoints", Callable[[object], None]]]:
+    """Yields the checkpoints in a folder, and an ``on_record`` with which a signal stops the sweep
+    at the next report of its records; to be the last listener.
 
-    The signals are Ctrl-C (status 130) and SIGTERM (143). They leave the newest checkpoint whole,
-    and the command that goes on from it is printed; a second Ctrl-C stops at once. A checkpoint
+    The signals are Ctrl-C (status 130) and SIGTERM (143). They leave the checkpoints whole, and the
+    command that goes on from them is printed; a second Ctrl-C stops at once. A checkpoint
     that cannot be used is bad input.
     """
     from spread_jax.sweeps import CheckpointError, Checkpoints
@@ -140,17 +158,13 @@ def checkpoints(
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def stoppable(on_progress: "OnProgress") -> "OnProgress":
-        def stop_if_told(progress: "Progress") -> None:
-            on_progress(progress)
-            if heard:
-                raise _StoppedError
-
-        return stop_if_told
+    def stop_if_told(records: object) -> None:
+        if heard:
+            raise _StoppedError
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield Checkpoints(out / "checkpoints", settings, resume=resume), stoppable
+        yield Checkpoints(folder, settings), stop_if_told
     except _StoppedError:
         arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
         again = shlex.join(["python", "-m", _module(), *arguments, "--resume"])
@@ -159,7 +173,7 @@ def checkpoints(
         raise SystemExit(128 + heard[0]) from None
     except CheckpointError as error:
         accepted = f"a folder that checkpoints can use: {error}"
-        raise BadInputError("--out", out, accepted) from None
+        raise BadInputError("--out", folder.parent, accepted) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -103,6 +103,14 @@ class TrainingSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class WatchedSettings(TrainingSettings):
+    """Flags of a command whose runs can be watched."""
+
+    tensorboard: bool = False
+    """Write event files for TensorBoard, OUT/tensorboard; needs the extra tensorboard."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DistributedSettings(TrainingSettings):
     """Flags of a command that can run on several processes."""
 

@@ -39,7 +39,12 @@ from spread_jax.figures.sweep import (
 )
 from spread_jax.figures.throughput import quality_figure, throughput_figure
 from spread_jax.figures.toy import data_figure, samples_figure
-from spread_jax.figures.training import arms_sigma_figure, loss_figure, sigma_figure
+from spread_jax.figures.training import (
+    arms_sigma_figure,
+    loss_figure,
+    loss_so_far_figure,
+    sigma_figure,
+)
 
 __all__ = [
     "arms_sigma_figure",
@@ -58,6 +63,7 @@ __all__ = [
     "learned_figure",
     "loss_fan_figure",
     "loss_figure",
+    "loss_so_far_figure",
     "mosaics_figure",
     "pairs_beside_samples_figure",
     "price_figure",

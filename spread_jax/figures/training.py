@@ -1,6 +1,7 @@
 """Figures of training: the loss, and the decoder's σ, over the steps of the runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -44,6 +45,27 @@ def loss_figure(dataset: xr.Dataset, floor: float | None = None) -> Figure:
             line = axes.axhline(own, color=style.FLOOR_COLOR, linestyle="--")
             axes.legend([line], ["floor, $H(\\tilde p_d)$"], loc="upper right")
     panels[-1].set_xlabel("optimizer steps")
+    return figure
+
+
+@style.styled
+def loss_so_far_figure(
+    steps: np.ndarray, cells: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> Figure:
+    """Training loss over the steps so far: the middle of the runs strong, the worst of them faint.
+
+    Args:
+      steps: optimizer steps done, ``[record]``.
+      cells: name → median and largest loss of its runs, ``[record]`` each, in nats.
+    """
+    figure = Figure((style.PAGE, 3.0))
+    axes = figure.subplots()
+    for (name, (middle, worst)), color in zip(cells.items(), cycle(style.CYCLE), strict=False):
+        axes.plot(steps, worst, color=color, linewidth=0.5, alpha=0.5)
+        axes.plot(steps, middle, color=color, label=name, **style.one_record(steps))
+    axes.set(xlabel="optimizer steps", ylabel="loss (nats)", title="median and worst of the runs")
+    axes.set_ylim(style.loss_limits(*(curve for pair in cells.values() for curve in pair)))
+    style.legend_below(figure, np.array([axes]), columns=3)
     return figure
 
 

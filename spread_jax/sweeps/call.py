@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import PyTree
 from spread_jax.arguments import described, is_whole, require_function, require_whole
 from spread_jax.sweeps.breaks import what_broke
 from spread_jax.sweeps.checkpoints import Checkpoints
-from spread_jax.sweeps.engine import Progress, train_runs
+from spread_jax.sweeps.engine import train_runs
 from spread_jax.sweeps.inputs import checked_data
 from spread_jax.sweeps.labels import (
     Grid,
@@ -24,6 +25,7 @@ from spread_jax.sweeps.labels import (
     lay_out,
     select,
 )
+from spread_jax.sweeps.records import OnRecords
 from spread_jax.training import Training
 
 
@@ -40,6 +42,8 @@ class Sweep(NamedTuple):
       compile_seconds, train_seconds: spent before the first step, and in the steps.
       what_broke: a sentence on the runs that broke: how many, the first step, and what was not
         finite first; "" if none did.
+      trained_runs, trained_run_steps: how many runs this call trained, at least in part, and their
+        steps added up; the rest was stored.
     """
 
     dataset: xr.Dataset
@@ -48,6 +52,8 @@ class Sweep(NamedTuple):
     compile_seconds: float
     train_seconds: float
     what_broke: str = ""
+    trained_runs: int = 0
+    trained_run_steps: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -77,8 +83,8 @@ def sweep(
     seed: int = 0,
     record_every: int | None = None,
     variables: Mapping[str, Variable] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    checkpoints: Checkpoints | None = None,
+    on_record: OnRecords = (),
+    checkpoints: Checkpoints | Path | str | None = None,
     data: PyTree = None,
 ) -> Sweep:
     """Trains every point of ``grid`` from ``num_seeds`` seeds, as one compiled program.
@@ -98,9 +104,11 @@ def sweep(
       record_every: steps per point of the recorded curves; must divide ``training.num_steps``.
         By default the curves have 1,000 points or a little more, fewer from 1,000 runs on.
       variables: labels of what ``training.observe`` returns.
-      on_progress: called once all is compiled, and after every chunk of every group of runs, about
-        20 times for each group.
-      checkpoints: where to save after every chunk, and what to go on from.
+      on_record: a function, or several, that hear the newest :class:`Records` once all is compiled,
+        and after every chunk of every group of runs, about 20 times for each group.
+      checkpoints: a folder where all runs are kept. Those that are there are not trained again, be
+        they from this sweep, a smaller one, or one of fewer steps whose training does not depend on
+        the number of steps; those that are there in part go on.
       data: arrays, a data set that all runs share in place of the one that ``training`` would
         make. Each device holds it once, and checkpoints do not contain it. Of a DataFrame or a list
         of rows, the numbers that it holds.
@@ -110,12 +118,13 @@ def sweep(
         or has the name of another, cells differ in their names, the training reads a name that the
         grid does not give or does not read one that it gives, ``record_every`` does not divide, or
         ``data`` hold something else than finite numbers.
-      TypeError: if ``training``, ``on_progress`` or ``checkpoints`` is something else.
-      CheckpointError: if a checkpoint cannot be read or written, or is of other runs; it says what
-        differs.
+      TypeError: if ``training``, ``on_record`` or ``checkpoints`` is something else.
+      CheckpointError: if a checkpoint cannot be read or written.
 
     Warns:
-      UserWarning: if columns of the data differ in scale by more than 10,000, or runs broke.
+      UserWarning: if columns of the data differ in scale by more than 10,000, runs broke, or the
+        checkpoints have runs of these seeds and numbers that were trained in another way: it says
+        what differs, and they stay there.
 
     Examples:
       >>> training = sj.make_training(
@@ -134,10 +143,12 @@ def sweep(
     if not isinstance(training, Training):
         wanted = "what model_training or make_training returns"
         raise TypeError(f"training must be {wanted}, got {described(training)}")
-    require_function("on_progress", on_progress, "print")
-    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
-        wanted = "Checkpoints(folder, settings, resume=True)"
-        raise TypeError(f"checkpoints must be {wanted}, got {described(checkpoints)}")
+    for listener in on_record if isinstance(on_record, list | tuple) else [on_record]:
+        require_function("on_record", listener, "print")
+    if isinstance(checkpoints, str | Path):
+        checkpoints = Checkpoints(checkpoints)
+    elif not isinstance(checkpoints, Checkpoints | None):
+        raise TypeError(f"checkpoints must be a folder, got {described(checkpoints)}")
     require_whole("num_seeds", num_seeds)
     if not (is_whole(seed, least=0) and seed <= 2**32 - num_seeds):
         raise ValueError(
@@ -149,24 +160,37 @@ def sweep(
     if record_every is None:
         record_every = default_record_every(training.num_steps, math.prod(layout.shape))
     seed_of_run = np.broadcast_to(seeds, layout.shape).ravel()
-    state, history, compile_seconds, train_seconds = train_runs(
+    trained = train_runs(
         training,
         seed_of_run,
         {name: numbers.ravel() for name, numbers in layout.hyper.items()},
         record_every=record_every,
-        on_progress=on_progress,
+        on_record=on_record,
         checkpoints=checkpoints,
         data=data,
     )
+    state = trained.states
     broke = what_broke(training, state, seed_of_run, data, lambda run: _name(layout, run))
     if broke and jax.process_index() == 0:
         warnings.warn(broke, stacklevel=2)
+    # what a longer run needs of a shorter one, and no one else
+    shown = {name: curve for name, curve in trained.curves.items() if name != "loss_rise"}
     params, statistics, curves = jax.tree.map(
         lambda leaf: leaf.reshape(*layout.shape, *leaf.shape[1:]),
-        (state.params, state.loss_statistics, history),
+        (state.params, state.loss_statistics, shown),
     )
     dataset = label(layout, curves, statistics, record_every, variables or {})
-    return Sweep(dataset, params, layout.hyper, compile_seconds, train_seconds, broke)
+    steps = training.num_steps - trained.steps_before
+    return Sweep(
+        dataset,
+        params,
+        layout.hyper,
+        trained.compile_seconds,
+        trained.train_seconds,
+        broke,
+        trained_runs=int((steps > 0).sum()),
+        trained_run_steps=int(steps.sum()),
+    )
 
 
 def _name(layout: Layout, run: int) -> str:

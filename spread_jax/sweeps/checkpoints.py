@@ -1,100 +1,150 @@
-"""Where a sweep keeps all that it needs to go on after a crash; only process 0 touches the disk."""
+"""Where a sweep keeps its runs, the finished ones and those on their way; only process 0 touches
+the disk."""
 
 import json
+import math
 import os
-import shutil
 import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-IDENTITY = "sweep.json"
-FILE = "checkpoint"
+from spread_jax.loss_statistics import can_be_lengthened
+from spread_jax.sweeps.identity import Identity, digest
+
+NAME = "runs-{}.checkpoint"
 CRC_BYTES = 4
-FEW = 6  # values that a message shows
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be read, written or used; the message says which and why."""
 
 
-class Checkpoints:
-    """A folder that holds the newest checkpoint of one sweep.
+class Stored(NamedTuple):
+    """What a folder has of the runs of a sweep.
 
-    It is one file, replaced as a whole: a line of JSON (chunks of steps done, layout of the
-    arrays), the bytes of all arrays, and the CRC-32 of both, which detects damage, though not
-    forgery, in less than half the time of SHA-256. Each method raises CheckpointError where it
-    cannot read or write, or where the write that :meth:`save` began has failed.
+    Attributes:
+      records: ``[run]``, how many records each is far; 0 where it is not there.
+      num_steps: ``[run]``, the length of the whole run that it was stored as.
+      places: of each run that is there, the file and the place in it; only on process 0.
+      unused: a sentence on runs of these seeds and numbers that are there and cannot be used, "" if
+        there are none.
     """
 
-    def __init__(self, folder: Path | str, settings: dict[str, Any], *, resume: bool) -> None:
-        """Opens the folder; without ``resume``, an earlier checkpoint in it is forgotten.
+    records: np.ndarray
+    num_steps: np.ndarray
+    places: dict[int, tuple[Path, int]]
+    unused: str
+
+
+class Checkpoints:
+    """A folder of runs: whoever trains one of them again goes on from what is there.
+
+    A file holds runs that were trained together, with their curves: those of one sweep, or those
+    that a sweep which grew had to add. Its name and its first line say by a digest which runs they
+    are and how far; so sweeps can share a folder, and folders are merged by copying their files.
+    It is replaced as a whole after every chunk of steps until its runs are finished, and never
+    again: a line of JSON behind its CRC-32, the bytes of all arrays, and the CRC-32 of everything,
+    which detects damage, though not forgery, in less than half the time of SHA-256. Each method
+    raises CheckpointError where it cannot read or write, or where the write that :meth:`save` began
+    has failed.
+    """
+
+    def __init__(self, folder: Path | str, settings: dict[str, Any] | None = None) -> None:
+        """Opens the folder.
 
         Args:
           folder: where; made if missing.
-          settings: JSON values that a resumed sweep must share with the one that began it: all
-            that its numbers and seeds do not tell, such as networks, loss and data.
-          resume: go on from the checkpoint, if there is one.
+          settings: JSON values by which a message tells this training from others in the folder,
+            such as ``{"hidden": 64}``. Nothing depends on them.
 
         Raises:
-          CheckpointError: if the folder holds something else, was begun with other settings
-            (their names and both values are given), or cannot be read or written.
+          CheckpointError: if the folder holds other files and no runs, or cannot be made.
         """
         self.folder = Path(folder).absolute()
-        self._file = self.folder / FILE
+        self._settings = json.loads(json.dumps(settings or {}, default=str))
         self._is_writer = jax.process_index() == 0
         self._thread = ThreadPoolExecutor(max_workers=1)  # the disk is slow, and training goes on
         self._saving: Future | None = None
         if self._is_writer:
             try:
-                _claim(self.folder, json.loads(json.dumps(settings)), resume)
-            except (OSError, ValueError) as error:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                is_others = any(self.folder.iterdir()) and not any(self.folder.glob("runs-*"))
+            except OSError as error:
                 raise CheckpointError(f"{self.folder}: {error}") from error
+            if is_others:
+                what = f"holds files but no {NAME.format('...')}"
+                raise CheckpointError(f"{self.folder}: {what}: it is no sweep's checkpoint folder")
 
-    def latest(self, runs: dict[str, list] | None = None) -> int | None:
-        """Chunks done at the checkpoint, None if there is none; agreed by all processes.
+    def find(self, identity: Identity, names: Sequence[str]) -> Stored:
+        """What is there of the runs with these names, each as far as possible; agreed by all
+        processes."""
+        self.wait()
+        records = np.zeros(len(names), np.int32)
+        num_steps = np.full(len(names), identity.num_steps, np.int32)
+        places: dict[int, tuple[Path, int]] = {}
+        others: list[tuple[int, dict[str, Any]]] = []
+        runs_of = defaultdict(list)  # of the same numbers there can be several
+        for run, name in enumerate(names):
+            runs_of[name].append(run)
+        for path, header in self._headers() if self._is_writer else ():
+            there = enumerate(header["runs"])
+            mine = [(place, run) for place, name in there for run in runs_of.get(name, ())]
+            if mine and not _goes_on(header, identity):
+                others.append((len(mine), header))
+                continue
+            # of two that are as far the one of this length needs no other statistics
+            ahead = header["records"], header["num_steps"] == identity.num_steps
+            for place, run in mine:
+                if ahead > (records[run], num_steps[run] == identity.num_steps):
+                    records[run], num_steps[run] = header["records"], header["num_steps"]
+                    places[run] = path, place
+        records, num_steps = _from_process_zero((records, num_steps))
+        all_there = (records * identity.record_every == identity.num_steps).all()
+        unused = "" if all_there else self._unused(identity, others)
+        return Stored(records, num_steps, places, unused)
+
+    def load(self, stored: Stored, runs: np.ndarray, like: PyTree) -> PyTree:
+        """NumPy leaves ``[run, ...]`` of some runs, on every process.
 
         Args:
-          runs: names of what tells the runs apart, each with its JSON values. If the checkpoint is
-            of others, CheckpointError says which were and which are.
+          like: shapes and dtypes of one run's leaves, as :meth:`save` was given them.
         """
-        self.wait()
-        there = self._is_writer and self._file.exists()
-        header: dict[str, Any] = self._read()[0] if there else {}
-        before = header.get("runs")
-        if before and runs and (differing := _differing(before, runs)):
-            raise self.of_other_runs("; ".join(differing))
-        chunks_done = header.get("chunks_done", 0)
-        return int(_from_process_zero(np.int32(chunks_done))) or None
-
-    def restore(self, like: PyTree) -> PyTree:
-        """The checkpoint's NumPy leaves, on every process.
-
-        Args:
-          like: NumPy leaves with the shapes and dtypes of what was saved.
-        """
+        tree = jax.tree.map(lambda leaf: np.empty((len(runs), *leaf.shape), leaf.dtype), like)
         if self._is_writer:
-            header, body = self._read()
-            was, now = header["layout"], _layout(like)
-            if list(was.items()) != list(now.items()):
-                other = [name for name in was | now if was.get(name) != now.get(name)] or ["order"]
-                texts = f"{other[0]} was {was.get(other[0])}, is {now.get(other[0])}"
-                raise self.of_other_runs(f"the model has other arrays: {texts}")
-            like = _unpack(body, like)
-        return _from_process_zero(like)
+            of_file = defaultdict(list)
+            for into, run in enumerate(runs.tolist()):
+                path, place = stored.places[run]
+                of_file[path].append((into, place))
+            for path, pairs in of_file.items():
+                where, places = map(list, zip(*pairs, strict=True))
+                leaves = jax.tree.leaves(tree)
+                for leaf, there in zip(leaves, self._read(path, leaves), strict=True):
+                    leaf[where] = there[places]
+        return _from_process_zero(tree)
 
-    def save(self, chunks_done: int, tree: PyTree, runs: dict[str, list] | None = None) -> None:
-        """Begins to replace the checkpoint by NumPy leaves, which must not change meanwhile; with
-        what :meth:`latest` is to compare."""
+    def save(self, identity: Identity, names: Sequence[str], records: int, tree: PyTree) -> None:
+        """Begins to replace the file of these runs by NumPy leaves ``[run, ...]``, which must not
+        change meanwhile."""
         self.wait()
         if self._is_writer:
-            header = {"chunks_done": chunks_done, "runs": runs, "layout": _layout(tree)}
-            self._saving = self._thread.submit(self._write, header, tree)
+            header = {
+                "identity": identity.digest,
+                "num_steps": identity.num_steps,
+                "records": records,
+                "told": {**self._settings, **identity.told},
+                "runs": list(names),
+            }
+            own = digest([identity.digest, str(identity.num_steps), *names])
+            path = self.folder / NAME.format(own)
+            self._saving = self._thread.submit(self._write, path, header, tree)
 
     def wait(self) -> None:
         """Waits until all is written."""
@@ -102,9 +152,10 @@ class Checkpoints:
         if saving:
             saving.result()
 
-    def _write(self, header: dict[str, Any], tree: PyTree) -> None:
-        part = self.folder / f"{FILE}.part"
-        contents: list[bytes | memoryview] = [(json.dumps(header) + "\n").encode()]
+    def _write(self, path: Path, header: dict[str, Any], tree: PyTree) -> None:
+        part = path.with_suffix(".part")
+        line = json.dumps(header).encode()
+        contents: list[bytes | memoryview] = [f"{zlib.crc32(line):08x} ".encode() + line + b"\n"]
         contents += [np.ravel(leaf).view(np.uint8).data for leaf in jax.tree.leaves(tree)]
         crc = 0
         try:
@@ -115,101 +166,81 @@ class Checkpoints:
                 file.write(crc.to_bytes(CRC_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self._file)
+            part.replace(path)
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot be written ({error})") from error
 
-    def discard(self) -> None:
-        """Removes the folder: the sweep is finished."""
-        self.wait()
-        if self._is_writer:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def _headers(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in sorted(self.folder.glob(NAME.format("*"))):
+            try:
+                with path.open("rb") as file:
+                    crc, _, line = file.readline().removesuffix(b"\n").partition(b" ")
+            except OSError as error:
+                raise _cannot_read(path, str(error)) from error
+            if f"{zlib.crc32(line):08x}".encode() != crc:
+                raise _cannot_read(path, "its first line is not what was written")
+            yield path, json.loads(line)
 
-    def _read(self) -> tuple[dict[str, Any], memoryview]:
-        """The header, and the bytes of the arrays."""
+    def _read(self, path: Path, like: list[np.ndarray]) -> list[np.ndarray]:
+        """Leaves ``[run, ...]`` of all runs in a file, like those of other runs."""
         try:
-            content = self._file.read_bytes()
+            content = path.read_bytes()
         except OSError as error:
-            raise self._cannot_read(str(error)) from error
+            raise _cannot_read(path, str(error)) from error
         whole, crc = memoryview(content)[:-CRC_BYTES], content[-CRC_BYTES:]
-        if not whole or zlib.crc32(whole).to_bytes(CRC_BYTES) != crc:
-            raise self._cannot_read("its digest is not that of its content")
+        if zlib.crc32(whole).to_bytes(CRC_BYTES) != crc:
+            raise _cannot_read(path, "its digest is not that of its content")
         start = content.index(b"\n") + 1
-        return json.loads(content[:start]), whole[start:]
+        num_runs = len(json.loads(content[:start].partition(b" ")[2])["runs"])
+        leaves = []
+        for leaf in like:
+            shape = num_runs, *leaf.shape[1:]
+            there = np.frombuffer(whole, leaf.dtype, math.prod(shape), start)
+            leaves.append(there.reshape(shape))
+            start += there.nbytes
+        return leaves
 
-    def _cannot_read(self, why: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self._file}: cannot be read, it is damaged; remove the folder to start again ({why})"
+    def _unused(self, identity: Identity, others: list[tuple[int, dict[str, Any]]]) -> str:
+        """A sentence on runs of other trainings: how many, and the header of their file."""
+        if not others:
+            return ""
+        now = {**self._settings, **identity.told}
+        ways = {header["identity"]: _differing(header, now, identity) for _, header in others}
+        nearest = min(ways.values(), key=len)
+        also = f" (and {len(ways) - 1} other ways)" if len(ways) > 1 else ""
+        return (
+            f"{self.folder} has {sum(count for count, _ in others)} of these runs as another "
+            f"training left them; they stay there, and new ones are trained beside them: "
+            f"{'; '.join(nearest)}{also}"
         )
 
-    def of_other_runs(self, what: str) -> CheckpointError:
-        """The error for a checkpoint that is whole, and of other runs: ``what`` differs."""
-        return CheckpointError(
-            f"{self.folder}: was begun with other settings: {what}; go on with those, or take "
-            "another folder"
-        )
+
+def _goes_on(header: dict[str, Any], identity: Identity) -> bool:
+    """Whether runs of a file are the first steps of runs of this identity, or are these runs."""
+    done = header["records"] * identity.record_every
+    is_longer = header["num_steps"] != identity.num_steps
+    return header["identity"] == identity.digest and not (
+        is_longer and not can_be_lengthened(done, identity.num_steps, identity.record_every)
+    )
 
 
-def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
-    identity = folder / IDENTITY
-    if folder.exists() and any(folder.iterdir()) and not identity.exists():
-        raise ValueError(f"holds files but no {IDENTITY}: it is no sweep's checkpoint folder")
-    if identity.exists() and resume:
-        try:
-            before = dict(json.loads(identity.read_text()))
-        except (ValueError, TypeError):
-            raise ValueError(f"its {IDENTITY} is not a sweep's: remove the folder") from None
-        differing = [
-            f"{name} was {before.get(name)}, is {settings.get(name)}"
-            for name in sorted(before.keys() | settings.keys())
-            if before.get(name) != settings.get(name)
-        ]
-        if differing:
-            raise ValueError("was begun with other settings: " + "; ".join(differing))
-        return
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    identity.write_text(json.dumps(settings, indent=1) + "\n")
+def _differing(header: dict[str, Any], now: dict[str, Any], identity: Identity) -> list[str]:
+    """``batch_size was 128, is 64``, and so on."""
+    was, steps = header["told"], "number of steps"
+    names = [name for name in sorted(was | now) if was.get(name) != now.get(name)]
+    told = [f"{name} was {was.get(name)}, is {now.get(name)}" for name in names]
+    if header["identity"] == identity.digest:
+        told.append("the last tenth of the steps, whose losses are told, has begun in them")
+    elif names == [steps]:
+        told.append("what a step does depends on it, as where a learning rate or a noise falls")
+    elif names == ["record_every"]:
+        told.append(f"its default follows the number of runs; they go on with {was[names[0]]}")
+    return told or ["what a step does differs: networks, loss, batches, optimizer or schedule"]
 
 
-def _differing(was: dict[str, list], now: dict[str, list]) -> list[str]:
-    """``sigma_fix was 0, 0.1, is 0, 0.1, 0.3``, for every name that differs."""
-    told = []
-    for name in was | now:
-        before, after = was.get(name, []), now.get(name, [])
-        if before == after:
-            continue
-        texts = f"{name} was {_text(before)}, is {_text(after)}"
-        gone, new = (
-            [value for value in one if value not in other]
-            for one, other in ((before, after), (after, before))
-        )
-        if max(len(before), len(after)) > FEW and len(gone) + len(new) <= FEW:
-            parts = {"without": gone, "with": new}
-            changes = [f"now {word} {_text(values)}" for word, values in parts.items() if values]
-            texts = f"{name} is {' and '.join(changes)}" if changes else texts
-        told.append(texts)
-    return told
-
-
-def _text(values: list) -> str:
-    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
-    if len(texts) > FEW:
-        texts = [*texts[:2], "...", f"{texts[-1]} ({len(texts)} values)"]
-    return ", ".join(texts) or "not there"
-
-
-def _layout(tree: PyTree) -> dict[str, str]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path): f"{leaf.dtype} {leaf.shape}" for path, leaf in leaves}
-
-
-def _unpack(body: memoryview, like: PyTree) -> PyTree:
-    leaves, structure = jax.tree.flatten(like)
-    parts = np.split(np.frombuffer(body, np.uint8), np.cumsum([leaf.nbytes for leaf in leaves]))
-    views = [x.view(leaf.dtype).reshape(leaf.shape) for x, leaf in zip(parts, leaves, strict=False)]
-    return jax.tree.unflatten(structure, views)
+def _cannot_read(path: Path, why: str) -> CheckpointError:
+    anew = "without this file its runs alone are trained again"
+    return CheckpointError(f"{path}: cannot be read, it is damaged ({why}); {anew}")
 
 
 def _from_process_zero(tree: PyTree) -> PyTree:

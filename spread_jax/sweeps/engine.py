@@ -1,9 +1,9 @@
-"""The loop over chunks of steps: it trains runs on all devices, reports progress, and saves."""
+"""The loop over chunks of steps: it trains runs on all devices, tells of them, and saves them."""
 
 import math
 import time
-import zlib
-from collections.abc import Callable, Mapping
+import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,25 +19,29 @@ from spread_jax.sweeps.groups import (
     stepper,
     trace,
 )
+from spread_jax.sweeps.identity import identify, names_of_runs
+from spread_jax.sweeps.parts import Keeper, Part, make_parts, together
+from spread_jax.sweeps.records import OnRecords, Records
 from spread_jax.training import Training, TrainState, count_records
 
 NUM_CHUNKS = 20
 
 
-class Progress(NamedTuple):
-    """Where a sweep stands, told once it is compiled and after every chunk of every group.
+class TrainedRuns(NamedTuple):
+    """What :func:`train_runs` returns.
 
     Attributes:
-      done, total: run-steps, the steps of all runs added up.
-      num_nonfinite: runs that have stopped, at a loss that is not finite.
-      history: the curves of the chunks that all runs have done, ``[run, record, ...]``; empty
-        before the first.
+      states: the last states, whose ``key`` is raw data, NumPy leaves ``[run, ...]``.
+      curves: name → ``[run, record, ...]``.
+      compile_seconds, train_seconds: spent before the first step, and in the steps.
+      steps_before: ``[run]``, steps that were stored, and not trained by this call.
     """
 
-    done: int
-    total: int
-    num_nonfinite: int
-    history: Mapping[str, np.ndarray]
+    states: TrainState
+    curves: dict[str, np.ndarray]
+    compile_seconds: float
+    train_seconds: float
+    steps_before: np.ndarray
 
 
 def train_runs(
@@ -46,25 +50,22 @@ def train_runs(
     hyper: PyTree,
     *,
     record_every: int = 1,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_record: OnRecords = (),
     checkpoints: Checkpoints | None = None,
     data: PyTree = None,
-) -> tuple[TrainState, dict[str, np.ndarray], float, float]:
+) -> TrainedRuns:
     """Trains run i from ``key(seeds[i])`` with the i-th numbers of ``hyper``, for all i at once.
 
     The runs are spread over all devices of all processes, in groups small enough for the cache;
     the last group is padded. Python calls the steps in chunks, so that progress can be told, and a
-    checkpoint saved, after each chunk.
+    checkpoint saved, after each chunk. Runs that were stored equally far train together, and those
+    of another step after them, in groups of the size that all runs together have.
 
     Args:
-      training, record_every, on_progress, checkpoints, data: as in :func:`spread_jax.sweep`, whose
+      training, record_every, on_record, checkpoints, data: as in :func:`spread_jax.sweep`, whose
         errors are raised here too.
       seeds: ``[run]``, integers from 0.
       hyper: leaves ``[run]``.
-
-    Returns:
-      The last states, whose ``key`` is raw data, and the curves, NumPy leaves with a leading axis
-      of runs; the seconds of compiling and of training.
     """
     start = time.perf_counter()
     num_runs, num_records = len(seeds), count_records(training.num_steps, record_every)
@@ -77,98 +78,82 @@ def train_runs(
         if has_convolution and jax.default_backend() == "cpu"
         else Groups(num_runs, bytes_per_run(init_run, runs))
     )
+    keeper, records_before = None, np.zeros(num_runs, np.int32)
+    if checkpoints:
+        # asked before compiling, while processes are still in step: here they wait for each other
+        identity = identify(training, init_run, step, runs, data, record_every)
+        keeper = Keeper(checkpoints, identity, names_of_runs(*runs))
+        records_before = keeper.stored.records
+        if keeper.stored.unused and jax.process_index() == 0:
+            warnings.warn(keeper.stored.unused, stacklevel=3)
+    parts = make_parts(records_before, num_records, record)
+    for part in parts:
+        if keeper and part.records:
+            keeper.load(part, jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs)))
+            if part.records < num_records:
+                part.states = groups.to_devices(part.states)
+        else:
+            of_part = jax.tree.map(lambda leaf, part=part: leaf[part.runs], runs)
+            inputs = groups.to_devices(of_part)
+            init = groups.compile(init_run, inputs[0])
+            part.states = [init(group) for group in inputs]
+    unfinished = [part for part in parts if part.records < num_records]
     longest = math.ceil(num_records / NUM_CHUNKS)
-    chunks = [min(longest, num_records - first) for first in range(0, num_records, longest)]
-    # asked before compiling, while the processes are still in step: here they wait for each other
-    told_apart = _told_apart(training, seeds, hyper, record_every, data) if checkpoints else {}
-    done = (checkpoints and checkpoints.latest(told_apart)) or 0
-
-    inputs = groups.to_devices(runs)
-    init = groups.compile(init_run, inputs[0])
-    states = [init(group) for group in inputs]
+    chunks = [
+        [min(longest, num_records - first) for first in range(part.records, num_records, longest)]
+        for part in unfinished
+    ]
     shared = groups.to_every_device(data)
-    run = {
-        length: groups.compile_records(training, states[0], shared, length, record_every)
-        for length in set(chunks)
-    }
-    # the whole curves at once: to append chunk by chunk would hold them twice
-    whole = {
-        name: np.empty((num_runs, num_records, *number.shape), number.dtype)
-        for name, number in record.items()
-    }
-    records = sum(chunks[:done])
-
-    def history() -> dict[str, np.ndarray]:
-        return {name: curve[:, :records] for name, curve in whole.items() if records}
-
-    length_of_run = np.array([training.num_steps, record_every])
-    if checkpoints and done:
-        begun = groups.to_host(states)
-        saved, curves, saved_length = checkpoints.restore((begun, history(), length_of_run))
-        same = jax.tree.map(
-            np.array_equal,
-            (saved.hyper, saved.key, saved_length),
-            (begun.hyper, begun.key, length_of_run),
+    program = {
+        length: groups.compile_records(
+            training, unfinished[0].states[0], shared, length, record_every
         )
-        if not all(jax.tree.leaves(same)):
-            raise checkpoints.of_other_runs("its seeds and numbers are these in another order")
-        states = groups.to_devices(saved)
-        for name, curve in history().items():
-            curve[...] = curves[name]
+        for length in {length for lengths in chunks for length in lengths}
+    }
     compile_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
+    listeners = [on_record] if callable(on_record) else on_record
+    labels = _labels(seeds, hyper)
 
-    def tell(records_ahead: int = 0) -> None:
-        curves = history()
-        # a run that has stopped has a loss of NaN from then on
-        num_nonfinite = int(np.isnan(curves["loss"][:, -1]).sum()) if curves else 0
-        run_steps = (num_runs * records + records_ahead) * record_every
-        on_progress(Progress(run_steps, num_runs * training.num_steps, num_nonfinite, curves))
+    def tell(part: Part, num_new: int = 0, records_ahead: int = 0) -> None:
+        done = sum(len(each.runs) * each.records for each in parts) + records_ahead
+        records = Records(
+            done=done * record_every,
+            total=num_runs * training.num_steps,
+            num_nonfinite=sum(each.num_nonfinite() for each in parts),
+            runs=part.runs,
+            labels={name: values[part.runs] for name, values in labels.items()},
+            steps=record_every * np.arange(1, part.records + 1),
+            curves=part.so_far(),
+            num_new=num_new,
+        )
+        for listener in listeners:
+            listener(records)
 
     try:
-        tell()
-        for chunk, length in list(enumerate(chunks, start=1))[done:]:
-            parts = []
-            for i in range(len(states)):
-                states[i], part = run[length](states[i], shared)
-                parts.append(jax.block_until_ready(part))
-                if i + 1 < len(states):
-                    tell((i + 1) * groups.size * length)
-            for name, curve in groups.to_host(parts).items():
-                whole[name][:, records : records + length] = curve
-            records += length
-            if checkpoints:
-                checkpoints.save(
-                    chunk, (groups.to_host(states), history(), length_of_run), told_apart
-                )
-            tell()  # a stop is heard here, when the chunk is saved
+        tell((unfinished or parts)[0])
+        for part, lengths in zip(unfinished, chunks, strict=True):
+            for length in lengths:
+                on_group = partial(tell, part, 0)
+                part.advance(groups, program[length], shared, length, on_group)
+                if keeper:
+                    keeper.save(part, groups.to_host(part.states, len(part.runs)))
+                tell(part, num_new=length)  # a stop is heard here, when the chunk is saved
+            part.states = groups.to_host(part.states, len(part.runs))
     finally:
-        if checkpoints:
-            checkpoints.wait()
+        if keeper:
+            keeper.wait()
     train_seconds = time.perf_counter() - start
-    return groups.to_host(states), whole, compile_seconds, train_seconds
+    states, curves = together(parts)
+    steps_before = records_before * record_every
+    return TrainedRuns(states, curves, compile_seconds, train_seconds, steps_before)
 
 
-def _told_apart(
-    training: Training, seeds: np.ndarray, hyper: PyTree, record_every: int, data: PyTree
-) -> dict[str, list]:
-    """What a checkpoint of other runs differs in: names and JSON values."""
-    paths = jax.tree_util.tree_flatten_with_path(hyper)[0]
-    numbers = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.unique(leaf).tolist()
-        for path, leaf in paths
-    }
-    crc, shapes = 0, []
-    for leaf in jax.tree.leaves(data):
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-            crc = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, crc)
-            shapes.append(f"{leaf.dtype} {list(leaf.shape)}")
-    return {
-        "number of steps": [training.num_steps],
-        "record_every": [int(record_every)],
-        "seed": np.unique(seeds).tolist(),
-        **numbers,
-        "number of runs": [len(seeds)],
-        "data": [*shapes, f"of CRC-32 {crc:08x}"] if shapes else [],
-    }
+def _labels(seeds: np.ndarray, hyper: PyTree) -> dict[str, np.ndarray]:
+    """``seed`` and the numbers of the runs by their names; what is no number is left out."""
+    labels = {"seed": seeds}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(hyper)[0]:
+        if leaf.ndim == 1:
+            labels[jax.tree_util.keystr(path, simple=True, separator="/")] = leaf
+    return labels

@@ -101,7 +101,7 @@ def trace(
         observed = training.observe(state.params)
         if taken := observed.keys() & {*names, *RESERVED}:
             raise ValueError(f"observe must use other names than {sorted(taken)}, which are taken")
-        return {"loss": loss, "loss_max": loss, **observed}
+        return {"loss": loss, "loss_max": loss, "loss_rise": loss, **observed}
 
     # as printed, a step names its operations at every depth
     return jax.eval_shape(record, *one_step.out_info), "conv_general_dilated" in str(go_on)
@@ -138,9 +138,6 @@ class Groups:
         self.num_devices = len(devices)
         self.size = min(most, math.ceil(num_runs / self.num_devices)) * self.num_devices
         self._num_runs = num_runs
-        # the padding repeats the first runs, and is dropped by to_host
-        padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
-        self._members = padded.reshape(-1, self.size)
         # not by make_mesh: vmapped training fails on Explicit axes, its default
         mesh = Mesh(devices, ("run",))
         self._by_run = NamedSharding(mesh, PartitionSpec("run"))
@@ -174,22 +171,29 @@ class Groups:
         return jax.device_put(data, self._everywhere)
 
     def to_devices(self, runs: PyTree) -> list[PyTree]:
-        """NumPy leaves ``[run, ...]`` → for each group, arrays spread over the devices."""
+        """NumPy leaves ``[run, ...]`` → for each group, arrays spread over the devices.
+
+        They may be fewer runs than those of the sweep: their groups have the same size.
+        """
+        num_runs = len(jax.tree.leaves(runs)[0])
+        # the padding repeats the first runs, and is dropped by to_host
+        padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
 
         def place(leaf: np.ndarray) -> jax.Array:
             return jax.make_array_from_callback(leaf.shape, self._by_run, lambda index: leaf[index])
 
         return [
             jax.tree.map(lambda leaf, member=member: place(leaf[member]), runs)
-            for member in self._members
+            for member in padded.reshape(-1, self.size)
         ]
 
-    def to_host(self, groups: list[PyTree]) -> PyTree:
-        """The inverse of :meth:`to_devices`, on every process."""
+    def to_host(self, groups: list[PyTree], num_runs: int | None = None) -> PyTree:
+        """The inverse of :meth:`to_devices`, on every process; by default of all runs."""
+        num_runs = num_runs or self._num_runs
         if jax.process_count() > 1:
             groups = [multihost_utils.process_allgather(group, tiled=True) for group in groups]
         return jax.tree.map(
-            lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: self._num_runs],
+            lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:num_runs],
             *groups,
         )
 
@@ -205,7 +209,6 @@ class OneRunPerDevice:
         """Groups for so many runs, on the devices of this process; ``step`` is a stepper."""
         self._devices = jax.local_devices()[:num_runs]
         self.size = len(self._devices)
-        self._num_runs = num_runs
         self._step = step
 
     def compile(self, function: Callable, example: list) -> Callable[[list], list]:
@@ -237,10 +240,11 @@ class OneRunPerDevice:
                     # the devices work at the same time: a call returns before its step is done
                     for i, state in enumerate(states):
                         states[i], loss = step(state, shared[i])
-                        losses[i].append(loss)
+                        losses[i].append((loss, state.loss_statistics.min_loss))
                 for i, state in enumerate(states):
-                    loss = np.array(losses[i])
-                    record = {"loss": loss.mean(), "loss_max": loss.max()}
+                    loss, lowest = np.array(losses[i]).T
+                    rise = (loss - lowest).max()
+                    record = {"loss": loss.mean(), "loss_max": loss.max(), "loss_rise": rise}
                     histories[i].append({**record, **observe(self._on_first(state.params))})
             return states, [jax.tree.map(lambda *x: np.stack(x), *history) for history in histories]
 
@@ -248,16 +252,17 @@ class OneRunPerDevice:
 
     def to_devices(self, runs: PyTree) -> list[list]:
         """NumPy leaves ``[run, ...]`` → for each group, a run for each device."""
+        num_runs = len(jax.tree.leaves(runs)[0])
         placed = [
             jax.device_put(jax.tree.map(lambda leaf, run=run: leaf[run], runs), device)
-            for run, device in zip(range(self._num_runs), cycle(self._devices), strict=False)
+            for run, device in zip(range(num_runs), cycle(self._devices), strict=False)
         ]
-        return [placed[first : first + self.size] for first in range(0, self._num_runs, self.size)]
+        return [placed[first : first + self.size] for first in range(0, num_runs, self.size)]
 
     def to_every_device(self, data: PyTree) -> list:
         return [jax.device_put(data, device) for device in self._devices]
 
-    def to_host(self, groups: list[list]) -> PyTree:
-        """The inverse of :meth:`to_devices`."""
+    def to_host(self, groups: list[list], num_runs: int | None = None) -> PyTree:
+        """The inverse of :meth:`to_devices`, whose runs need no padding."""
         runs = [run for group in groups for run in group]
         return jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *runs)

@@ -46,7 +46,7 @@ _LOSS_VARIABLES = {
 }
 
 
-RESERVED = {"seed", "step", "cell", *_LOSS_VARIABLES}
+RESERVED = {"seed", "step", "cell", "loss_rise", *_LOSS_VARIABLES}
 """Names that the results use for themselves."""
 
 
