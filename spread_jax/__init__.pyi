@@ -17,6 +17,7 @@ from . import guard as guard
 from . import judgement as judgement
 from . import lanczos as lanczos
 from . import latents as latents
+from . import learned_comparison as learned_comparison
 from . import linear_comparison as linear_comparison
 from . import linear_models as linear_models
 from . import low_rank_spreads as low_rank_spreads

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import results
 from experiments.results import FIGURES, RUNS, Command
-from experiments.results_tables import TABLES, fit, learned, linear, sigma, slopes
+from experiments.results_tables import TABLES, delta_mnist, fit, learned, linear, sigma, slopes
 from spread_jax.cli import command
 from spread_jax.cli.tables import fill, markdown
 
@@ -75,6 +75,7 @@ def test_every_command_of_the_pages_parses():
         ("mnist", "docs/images.md"),
         ("mnist-5k", "docs/images.md"),
         ("learned", "docs/noise_laws.md"),
+        ("delta-mnist", "docs/paper.md"),
         ("divergences", "docs/noise_laws.md"),
         ("linear", "docs/linear.md"),
         ("benchmark-sweep", "docs/benchmarks.md"),
@@ -116,13 +117,19 @@ def test_tables_of_small_metrics():
         name: {
             "energy_distance": distances,
             "median_energy_distance": sorted(distances)[1],
-            "seeds_better": wins,
+            "energy_distance_seeds_better": wins,
         }
         for name, (distances, wins) in found.items()
     }
     assert list(learned({"data": {"ring": arms}})) == [
         " | fixed | covariance | mean",
         "ring in R^20 | 0.200 | 0.200, 2 of 3 | 0.400, 0 of 3",
+    ]
+
+    names = ("frechet", "frechet_fitted_latent", "energy_distance")
+    arm = {name: [100.0 + i, None] for i, name in enumerate(names)}
+    assert list(delta_mnist({"data": {"mnist": {"fixed": arm}}}))[1:] == [
+        "fixed | 100, - | 101, - | 102, -"
     ]
 
     errors = {f"median_{name}_error": [0.2] for name in ("em", "spread_em", "eigen")}
