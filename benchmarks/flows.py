@@ -230,9 +230,9 @@ def train(settings: Settings, of: Law, model: "DensityModel") -> "Sweep":
         "sigma_fix": [0.0, settings.sigma_fix],
         "learning_rate": settings.learning_rate,
     }
-    with progress_bar(settings.quiet) as on_progress:
+    with progress_bar(settings.quiet) as on_record:
         return sj.sweep(
-            training, grid, num_seeds=settings.seeds, seed=settings.seed, on_progress=on_progress
+            training, grid, num_seeds=settings.seeds, seed=settings.seed, on_record=on_record
         )
 
 

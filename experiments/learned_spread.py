@@ -1,56 +1,62 @@
-"""Spreads that learn: noise that maximises the bound's loss while the model minimises it."""
+"""Spreads that learn: noise that maximises the spread KL while the model minimises it."""
 
 import dataclasses
-import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import spread_jax as sj
 from spread_jax.cli.command import main, start_jax
 from spread_jax.cli.output import OutputFolder
-from spread_jax.cli.settings import TrainingSettings, require, require_positive
+from spread_jax.cli.settings import TrainingSettings, require, require_distinct, require_positive
 from spread_jax.cli.tables import fill, print_table
 from spread_jax.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
 
-TITLES = {"ring": "ring in R^20", "spiral": "spiral in R^20", "digits": "digits"}
-NUM_JUDGED = 1000  # clean samples, and held-out points where there are so many
+TITLES = {"ring": "ring in R^20", "spiral": "spiral in R^20", "digits": "digits", "mnist": "MNIST"}
 MANIFOLD_DIM = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(TrainingSettings):
     """Does a learned spread beat a fixed one? A VAE with a deterministic decoder on manifolds in
-    R^20 and on digits; its noise is fixed, or has a covariance or an injective mean that is learned
-    to maximise the loss, k model steps to one noise step, at an equal number of steps in all."""
+    R^20 and on images; its noise is fixed, falls, or has a covariance or an injective mean that
+    learns to maximise the spread KL, k model steps to one noise step, equally many steps in all."""
 
     steps: int = 3_000
     """Optimizer steps of a run, of model and noise together."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of encoder and decoder."""
-    data: tuple[Literal["ring", "spiral", "digits"], ...] = ("ring", "spiral", "digits")
-    """Which data."""
+    data: tuple[Literal["ring", "spiral", "digits", "mnist"], ...] = ("ring", "spiral", "digits")
+    """Which data; mnist needs the environment variable MNIST_DIR."""
+    latent_dim: int | None = None
+    """Dimension of z; by default 2 on the curves, 8 on images."""
     sigma_fix: float = 0.1
     """Standard deviation of the fixed noise, in data units; the learned have its volume."""
+    noise_end: float = 1.0
+    """Last noise, a share of the first: below 1 it falls in steps, beside a fixed one."""
     learning_rate: float = 1e-3
     """Adam's learning rate of the model."""
-    noise_learning_rate: float = 1e-3
-    """Adam's learning rate of the noise."""
+    noise_learning_rate: tuple[float, ...] = (1e-3,)
+    """Adam's learning rates of the noise, an arm each."""
+    entropy_share: tuple[float, ...] = (1.0,)
+    """1: the noise climbs the spread KL, without the entropy of the spread data; 0: -ELBO."""
     model_steps: int = 5
     """Model steps to one noise step."""
+    latent_sizes: tuple[int, ...] = ()
+    """Judge also with z from a mixture fitted afterwards, of one of these numbers of components."""
     out: Path = Path("outputs/learned_spread")
     """Folder for the results."""
 
     def check(self) -> None:
         super().check()
-        once = len(self.data) > 0 and len(set(self.data)) == len(self.data)
-        require(once, "--data", " ".join(self.data), "one name or more, each once")
+        require_distinct("--data", self.data)
         require_positive("--sigma-fix", self.sigma_fix, "data units")
+        require(0 < self.noise_end <= 1, "--noise-end", self.noise_end, "above 0, at most 1")
         require_positive("--learning-rate", self.learning_rate)
-        require_positive("--noise-learning-rate", self.noise_learning_rate)
+        for rate in self.noise_learning_rate:
+            require_positive("--noise-learning-rate", rate)
         require(self.model_steps >= 1, "--model-steps", self.model_steps, "at least 1")
 
 
@@ -60,11 +66,11 @@ def load(name: str) -> "tuple[sj.Dataset, int]":
     import jax.numpy as jnp
     import numpy as np
 
-    if name == "digits":
-        return sj.load_dataset("digits"), 8
+    if name in ("digits", "mnist"):
+        return sj.load_dataset(name), 8
     problem = {"ring": sj.problems.ring, "spiral": sj.problems.spiral}[name]()
     rotation_key, data_key = jax.random.split(jax.random.key(0))
-    plane = problem.dataset(data_key, held_out=NUM_JUDGED)
+    plane = problem.dataset(data_key, held_out=1000)
     train, validation, test = (
         np.asarray(sj.embed(rotation_key, jnp.asarray(x), MANIFOLD_DIM))
         for x in (plane.train, plane.validation, plane.test)
@@ -72,47 +78,18 @@ def load(name: str) -> "tuple[sj.Dataset, int]":
     return plane._replace(train=train, validation=validation, test=test), 2
 
 
-def arms(
-    settings: Settings, dim: int, latent_dim: int
-) -> "Iterator[tuple[str, str, sj.Model, sj.Training]]":
-    """Each arm's label, colour, model and training."""
-    import optax
-
-    from spread_jax.models import learned_spread as learned
-
-    vae = sj.make_vae(dim, latent_dim=latent_dim, hidden=settings.hidden, variance="none")
-    sigma, rates = settings.sigma_fix, (settings.learning_rate, settings.noise_learning_rate)
-    fixed, min_max = optax.adam(rates[0]), learned.min_max_adam(*rates, settings.model_steps)
-    models: list[tuple[str, str, sj.Model, Any]] = [
-        ("fixed N(0, σ² I)", "#666666", vae, fixed),
-        ("learned covariance", "#0072B2", learned.learned_covariance_vae(vae, dim, sigma), min_max),
-        ("learned mean", "#009E73", learned.learned_mean_vae(vae, dim, sigma), min_max),
-    ]
-    for label, color, model, optimizer in models:
-        training = sj.model_training(
-            model,
-            sample_batch=sj.rows(settings.batch_size),
-            num_steps=settings.steps,
-            spread=lambda hyper: sj.gaussian_spread(sigma),
-            optimizer=functools.partial(lambda of_arm, hyper: of_arm, optimizer),
-        )
-        yield label, color, model, training
-
-
 def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
     start_jax(settings)
-    import xarray as xr
-
     sweeps: dict[str, sj.Sweep] = {}
-    judged = [judge_data(settings, name, sweeps) for name in settings.data]
-    output.write_dataset("results.nc", xr.concat(judged, "data", combine_attrs="drop"))
-    summaries = [sj.over_seeds(dataset) for dataset in judged]
-    output.write_figure("learned.png", sj.figures.learned_figure(judged, summaries))
+    judged = {str(name): judge_data(settings, name, sweeps) for name in settings.data}
+    for name, dataset in judged.items():
+        output.write_dataset(f"{name}.nc", dataset)
+    summaries = [sj.over_seeds(dataset) for dataset in judged.values()]
+    output.write_figure("learned.png", sj.figures.learned_figure([*judged.values()], summaries))
     if settings.save_params:
-        params = {name: runs.stacked_params for name, runs in sweeps.items()}
-        output.write_params("params.npz", params)
-    results: dict[str, Any] = dict(zip(settings.data, map(as_json, judged), strict=True))
+        output.write_params("params.npz", {n: runs.stacked_params for n, runs in sweeps.items()})
+    results = {name: as_json(dataset) for name, dataset in judged.items()}
     compile_seconds = sum(runs.compile_seconds for runs in sweeps.values())
     output.finish(settings, compile_seconds, {"data": results})
     print_results(settings, results)
@@ -120,56 +97,57 @@ def run(settings: Settings) -> None:
 
 def judge_data(settings: Settings, name: str, sweeps: "dict[str, sj.Sweep]") -> "xr.Dataset":
     """The judged arms; their runs are added to ``sweeps``."""
-    import xarray as xr
-
     data, latent_dim = load(name)
-    parts = []
-    for label, color, model, training in arms(settings, data.train.shape[1], latent_dim):
+    options = "batch_size sigma_fix noise_end learning_rate noise_learning_rate entropy_share"
+    programs = sj.learned_comparison.noise_programs(
+        data,
+        latent_dim=settings.latent_dim or latent_dim,
+        hidden=settings.hidden,
+        num_steps=settings.steps,
+        model_steps=settings.model_steps,
+        **{option: getattr(settings, option) for option in options.split()},
+    )
+    trained = []
+    for program in programs:
         with progress_bar(settings.quiet) as show:
             runs = sj.sweep(
-                training,
-                [{"arm": label, "label": label, "color": color}],
+                *(program.training, program.cells),
                 num_seeds=settings.seeds,
                 seed=settings.seed,
                 on_record=show,
                 data=data.train,
             )
-        part = sj.judge(
-            model,
-            runs,
-            data,
-            [sj.metrics.ENERGY_DISTANCE],
-            spread=lambda hyper: sj.gaussian_spread(settings.sigma_fix),
-            num_samples=min(NUM_JUDGED, len(data.test)),
-            seed=settings.seed,
-        )
-        parts.append(part)
-        sweeps[f"{name}/{label}"] = runs
-    return xr.concat(parts, "cell").assign_attrs(data=TITLES[name])
+        trained.append((program, runs))
+        sweeps[f"{name}/{program.cells[0]['label']}"] = runs
+    return sj.learned_comparison.judge_noise(
+        trained,
+        data,
+        num_samples=min(sj.judgement.MAX_SAMPLES, len(data.test)),
+        latent_sizes=settings.latent_sizes,
+        seed=settings.seed,
+    ).assign_attrs(data=TITLES[name])
 
 
 def as_json(dataset: "xr.Dataset") -> dict[str, Any]:
-    """Each arm's numbers, and on how many seeds it beats the fixed noise."""
-    distance = sj.aggregate.with_worst(dataset["energy_distance"])
-    beats = (distance < distance.isel(cell=0)).sum("seed").values.tolist()
+    """Each arm's numbers, and on how many seeds it beats the noise that does not learn."""
+    better = sj.learned_comparison.seeds_better(dataset)
     found = {}
-    for i, better in enumerate(beats):
+    for i, label in enumerate(dataset["label"].values.tolist()):
         cell = dataset.isel(cell=i)
         numbers = {**sj.aggregate.per_seed_json(cell), **sj.aggregate.over_seeds_json(cell)}
-        found[cell["label"].item()] = {**numbers, "seeds_better": better}
+        found[label] = numbers | {str(name): int(of[i]) for name, of in better.items()}
     return found
 
 
 def print_results(settings: Settings, results: dict[str, Any]) -> None:
-    labels = list(next(iter(results.values())))
     text = (
         "{median_energy_distance} [{energy_distance_interval[0]}, {energy_distance_interval[1]}]; "
-        f"{{seeds_better}} of {settings.seeds}"
+        f"{{energy_distance_seeds_better}} of {settings.seeds}"
     )
     print_table(
         f"energy distance of clean samples to test points, {settings.seeds} seeds, "
         f"{settings.steps:,} steps, sigma_fix {settings.sigma_fix:g}",
-        ["", *labels],
+        ["", *next(iter(results.values()))],
         [[TITLES[name], *(fill(text, a) for a in arms.values())] for name, arms in results.items()],
         caption="median and its 95 % interval, data units; seeds that beat the fixed noise",
         width=120,

@@ -48,7 +48,13 @@ RUNS = {
     ),
     "quality": Command("benchmarks.quality --data mnist --seeds 1", needs="pythae"),
     "flows": Command("benchmarks.flows", needs="flowjax"),
-    "learned": Command("experiments.learned_spread"),
+    "learned": Command("experiments.learned_spread --entropy-share 0"),
+    "delta-mnist": Command(
+        "experiments.learned_spread --data mnist --steps 1500 --seeds 2 --sigma-fix 0.5 "
+        "--noise-end 0.2 --learning-rate 1e-4 --noise-learning-rate 1e-3 --latent-dim 100 "
+        "--hidden 200 --batch-size 100 --latent-sizes 10",
+        needs="MNIST_DIR",
+    ),
     "divergences": Command("experiments.divergences"),
     "linear": Command("experiments.linear"),
     "baselines": Command("experiments.baselines"),

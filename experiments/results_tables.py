@@ -49,6 +49,11 @@ SLOPES = {
     "total variation": "tv",
     "squared Hellinger": "hellinger",
 }
+DELTA_COLUMNS = {
+    "Fréchet, z from N(0, I)": "frechet",
+    "Fréchet, fitted latent": "frechet_fitted_latent",
+    "energy distance, z from N(0, I)": "energy_distance",
+}
 RATIOS = {
     "64 runs, beside the PyTorch loop": "{ratio_to_loop:.1f}",
     "64 runs, beside PyTorch with stacked weights": "{ratio_to_stacked:.1f}",
@@ -160,7 +165,17 @@ def learned(run: Metrics) -> Iterator[str]:
     for data, cells in run["data"].items():
         fixed, *others = ({**c, "seeds": len(c["energy_distance"])} for c in cells.values())
         label = row(TITLES[data], "{median_energy_distance:.3f}", fixed)
-        yield row(label, "{median_energy_distance:.3f}, {seeds_better} of {seeds}", *others)
+        yield row(
+            label,
+            "{median_energy_distance:.3f}, {energy_distance_seeds_better} of {seeds}",
+            *others,
+        )
+
+
+def delta_mnist(run: Metrics) -> Iterator[str]:
+    yield " | ".join(["both seeds", *DELTA_COLUMNS])
+    template = " | ".join(f"{{{n}[0]:.3g}}, {{{n}[1]:.3g}}" for n in DELTA_COLUMNS.values())
+    yield from (row(label, template, cell) for label, cell in run["data"]["mnist"].items())
 
 
 def slopes(divergences: Metrics) -> Iterator[str]:
@@ -236,6 +251,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "flows-distance": ("docs/flows.md", ["flows"], lambda run: run["tables"]["distance"]),
     "flows-energy": ("docs/flows.md", ["flows"], lambda run: run["tables"]["energy"]),
     "learned": ("docs/noise_laws.md", ["learned"], learned),
+    "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
     "linear": ("docs/linear.md", ["linear"], linear),
     "ratios": ("docs/benchmarks.md", ["benchmark-sweep", "benchmark-fit"], ratios),

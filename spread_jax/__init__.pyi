@@ -5,6 +5,7 @@ from . import data as data
 from . import data_comparison as data_comparison
 from . import deconvolution as deconvolution
 from . import denoising as denoising
+from . import discrete_spreads as discrete_spreads
 from . import divergences as divergences
 from . import entropy as entropy
 from . import figures as figures
@@ -16,12 +17,14 @@ from . import guard as guard
 from . import judgement as judgement
 from . import lanczos as lanczos
 from . import latents as latents
+from . import learned_comparison as learned_comparison
 from . import linear_comparison as linear_comparison
 from . import linear_models as linear_models
 from . import listeners as listeners
 from . import low_rank_spreads as low_rank_spreads
 from . import metrics as metrics
 from . import mixture_fit as mixture_fit
+from . import mmd as mmd
 from . import models as models
 from . import normal_laplace as normal_laplace
 from . import numpyro_density as numpyro_density
@@ -52,6 +55,7 @@ from .denoising import denoise_by_decoder as denoise_by_decoder
 from .denoising import denoising_posterior as denoising_posterior
 from .denoising import noise_covariance as noise_covariance
 from .denoising import tweedie as tweedie
+from .discrete_spreads import discrete_spread as discrete_spread
 from .divergences import point_divergence as point_divergence
 from .divergences import spread_divergence as spread_divergence
 from .estimator import SpreadDensity as SpreadDensity
@@ -71,6 +75,8 @@ from .listeners import TensorBoardListener as TensorBoardListener
 from .low_rank_spreads import fixed_volume_spread as fixed_volume_spread
 from .low_rank_spreads import low_rank_spread as low_rank_spread
 from .mixture_fit import fit_mixture as fit_mixture
+from .mmd import mmd_squared as mmd_squared
+from .mmd import squared_l2_distance as squared_l2_distance
 from .models.density import density_model as density_model
 from .models.fitted_latent import aggregate_latent as aggregate_latent
 from .models.mixture import mixture_model as mixture_model

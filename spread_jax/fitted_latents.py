@@ -52,7 +52,7 @@ def with_fitted_latents(
     mixtures = []
     for index in np.ndindex(*lead):
         params = jax.tree.map(lambda leaf, index=index: leaf[index], runs.stacked_params)
-        hyper = {name: numbers[index] for name, numbers in runs.hyper.items()}
+        hyper = jax.tree.map(lambda numbers, index=index: numbers[index], runs.hyper)
         draw_of_run = functools.partial(draw_batch, params, hyper)
         z = posterior_draws(fit_key, draw_of_run, data.train)
         held_out = posterior_draws(choose_key, draw_of_run, data.validation)

@@ -176,3 +176,10 @@ def test_the_site_of_numpyro(run_blocks):
     scale = names["scale"]
     assert abs(scale[0] - names["x"][:, 0].std()) < 5 / np.sqrt(400)
     assert scale[1] < 0.08
+
+
+def test_the_papers_discrete_spread(run_blocks, capsys):
+    """By hand: 0.9 log(0.9 / 0.2) + 0.1 log(0.1 / 0.8)."""
+    run_blocks("paper.md", {})
+    expected = 0.9 * np.log(4.5) + 0.1 * np.log(1 / 8)
+    assert float(capsys.readouterr().out) == pytest.approx(expected, abs=1e-4)

@@ -6,7 +6,16 @@ import pytest
 
 from experiments import results
 from experiments.results import FIGURES, RUNS, Command
-from experiments.results_tables import SETTINGS, TABLES, fit, learned, linear, sigma, slopes
+from experiments.results_tables import (
+    SETTINGS,
+    TABLES,
+    delta_mnist,
+    fit,
+    learned,
+    linear,
+    sigma,
+    slopes,
+)
 from spread_jax.cli import command
 from spread_jax.cli.tables import fill, markdown
 
@@ -76,6 +85,7 @@ def test_every_command_of_the_pages_parses():
         ("mnist-5k", "docs/images.md"),
         ("flows", "docs/flows.md"),
         ("learned", "docs/noise_laws.md"),
+        ("delta-mnist", "docs/paper.md"),
         ("divergences", "docs/noise_laws.md"),
         ("linear", "docs/linear.md"),
         ("benchmark-sweep", "docs/benchmarks.md"),
@@ -117,13 +127,19 @@ def test_tables_of_small_metrics():
         name: {
             "energy_distance": distances,
             "median_energy_distance": sorted(distances)[1],
-            "seeds_better": wins,
+            "energy_distance_seeds_better": wins,
         }
         for name, (distances, wins) in found.items()
     }
     assert list(learned({"data": {"ring": arms}})) == [
         " | fixed | covariance | mean",
         "ring in R^20 | 0.200 | 0.200, 2 of 3 | 0.400, 0 of 3",
+    ]
+
+    names = ("frechet", "frechet_fitted_latent", "energy_distance")
+    arm = {name: [100.0 + i, None] for i, name in enumerate(names)}
+    assert list(delta_mnist({"data": {"mnist": {"fixed": arm}}}))[1:] == [
+        "fixed | 100, - | 101, - | 102, -"
     ]
 
     errors = {f"median_{name}_error": [0.2] for name in ("em", "spread_em", "eigen")}
@@ -264,5 +280,7 @@ def test_tables_of_speed():
 
 def test_no_table_is_left_out_of_these_tests():
     here = Path(__file__).read_text()
-    tested = {"digits", "mnist", "best", "sigma", "learned", "linear", "slopes"}  # called by name
-    assert {name for name in TABLES if f'made("{name}"' in here} | tested >= set(TABLES)
+    called = {"digits", "mnist", "best", "sigma", "learned", "linear", "slopes", "delta-mnist"}
+    of_flows = {"flows-likelihood", "flows-distance", "flows-energy"}  # tests/test_benchmark_flows
+    made_here = {name for name in TABLES if f'made("{name}"' in here}
+    assert made_here | called | of_flows == set(TABLES)

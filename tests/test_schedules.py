@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from spread_jax import annealed_noise, make_training
-from spread_jax.schedules import at_the_end, settling_adam
+from spread_jax.schedules import at_the_end, settling_adam, stepped_noise
 
 
 def sigma_at(schedule, step, noise_end=0.05, sigma_fix=0.5):
@@ -100,3 +100,16 @@ def test_a_run_sees_the_noise_of_its_schedule():
     loss = jax.jit(training.train)(jax.random.key(0), hyper)[1]["loss"]
     t = np.minimum(np.arange(10) / 8, 1)
     np.testing.assert_allclose(loss, 0.5 * 0.1 ** ((1 - np.cos(np.pi * t)) / 2), rtol=1e-5)
+
+
+def test_stepped_noise_falls_as_published():
+    """By hand, on 2,500 epochs of one step: 0.5, times 0.9 at 500 and every 100 after, down to 0.1,
+    which 16 falls reach, at 2,000."""
+    schedule = stepped_noise(num_steps=2500)
+    hyper = {"sigma_fix": 0.5, "noise_end": 0.2}
+    sigma = [float(schedule(jnp.int32(step), hyper)["sigma_fix"]) for step in range(2500)]
+    expected = [max(0.1, 0.5 * 0.9 ** max(0, (step - 400) // 100)) for step in range(2500)]
+    np.testing.assert_allclose(sigma, expected, rtol=1e-5)
+    assert sigma[499] == 0.5
+    assert sigma[1999] > 0.1
+    assert sigma[2000] == pytest.approx(0.1)
