@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from spread_jax.cli.output import OutputFolder, jax_environment
-from spread_jax.cli.tables import number_text, print_table
+from spread_jax.cli.tables import fill, number_text, print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,13 +30,25 @@ def as_metrics(
         cells.append({**labels, **per_seed_json(cell), **over_seeds_json(cell)})
     parts = {part: len(getattr(data, part)) for part in ("train", "validation", "test")}
     facts = {"name": data.name, "dim": data.train.shape[1], **parts}
+    tables = {"peers": list(peer_rows(cells, judge.reference))} if "frechet" in found else {}
     return {
         "data": {**facts, "classifier_accuracy": judge.accuracy},
+        "tables": tables,
         "threads": found.attrs["threads"],
         "reference": judge.reference,
         "cells": cells,
         "seconds_to_target": seconds_to(target, cells) if "frechet" in found else None,
     }
+
+
+def peer_rows(cells: list[dict[str, Any]], reference: dict[str, float]) -> Iterator[str]:
+    """The table of all contestants on images, its cells with " | " between them, titles first."""
+    yield "contestant | epochs | Fréchet distance | precision | recall"
+    numbers = "{median_frechet:.2f} | {median_precision:.2f} | {median_recall:.2f}"
+    for cell in cells:
+        yield f"{cell['contestant']} | {cell['epochs']} | {fill(numbers, cell)}"
+    of_data = fill("{frechet:.2f} | {precision:.2f} | {recall:.2f}", reference)
+    yield f"held-out data |  | {of_data}"
 
 
 def seconds_to(target: float, cells: list[dict[str, Any]]) -> dict[str, float | None]:

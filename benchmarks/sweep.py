@@ -1,7 +1,7 @@
 """How fast a sweep trains, beside PyTorch and beside what the machine can multiply."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import contestants, scaling, timing
 from benchmarks.contestants import BASE
 from benchmarks.timing import BATCH, HYPER, Measured, Rates, Say, ratio
-from experiments import results_tables
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.settings import require
@@ -123,7 +122,7 @@ def summarise(
     """Medians over the rounds; a ratio is taken within each round, where both met the same load."""
     reference = f"sweep of {REFERENCE}"
     throughput = {n: median(rates[f"sweep of {n}"]) for n in counts}
-    return {
+    results: dict[str, Any] = {
         "ratio_to_loop": ratio(rates, reference, "loop"),
         "ratio_to_stacked": ratio(rates, reference, f"stacked of {REFERENCE}"),
         "fraction_of_limit": ratio(rates, reference, "limit"),
@@ -141,6 +140,28 @@ def summarise(
             for axis, of_axis in rows.items()
         },
     }
+    tables = {"throughput": throughput_rows(results), "scaling": scaling_rows(results)}
+    return {**results, "tables": {name: list(rows) for name, rows in tables.items()}}
+
+
+def throughput_rows(results: Mapping[str, Any]) -> Iterator[str]:
+    """The table of run-steps per second, its cells with " | " between them, titles first."""
+    yield "runs | this sweep, run-steps/s | of that at 64 | PyTorch, stacked"
+    relative, stacked = results["throughput_relative"], results["throughput_stacked"]
+    for n, here in results["throughput"].items():
+        yield f"{n:,} | {here:,.0f} | {relative[n]:.2f} | {stacked[n]:,.0f}"
+
+
+def scaling_rows(results: Mapping[str, Any]) -> Iterator[str]:
+    """The table of time and memory, as :func:`throughput_rows`."""
+    yield "varied | value | µs per run-step | ps per multiply-add | kB per run"
+    for axis, of_axis in results["scaling"].items():
+        for i, r in enumerate(of_axis["rows"]):
+            time, work = 1e6 * r["seconds_per_run_step"], 1e12 * r["seconds_per_multiply_add"]
+            numbers = (
+                f"{r['value']:,} | {time:,.1f} | {work:,.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
+            )
+            yield f"{'' if i else axis} | {numbers}"
 
 
 def report(output: OutputFolder, measured: Measured) -> None:
@@ -154,7 +175,7 @@ def report(output: OutputFolder, measured: Measured) -> None:
         "PyTorch, loop": dict.fromkeys(throughput, results["throughput_loop"]),
     }
     output.write_figure("throughput.png", figures.throughput_figure(rates, results["limit"]))
-    _, *rows = results_tables.throughput(results)
+    _, *rows = results["tables"]["throughput"]
     print_table(
         "run-steps per second, medians over the rounds",
         ["runs", "this sweep", "of that at 64", "PyTorch, stacked", "threads"],
@@ -175,7 +196,7 @@ def report(output: OutputFolder, measured: Measured) -> None:
         f"{results['fraction_of_limit']:.0%} of the limit"
     )
     base = ", ".join(f"{name} {value:,}" for name, value in BASE.items())
-    (_, *titles), *lines = (row.split(" | ") for row in results_tables.scaling(results))
+    (_, *titles), *lines = (row.split(" | ") for row in results["tables"]["scaling"])
     print_table(
         f"time and memory, one thing varied at a time from {base}",
         ["", *titles],

@@ -29,12 +29,10 @@ NOT_IDENTITY = {"out", "quiet", "save_params", "no_compilation_cache", "resume",
 # what a fit can have more of, or look at otherwise, and keep the runs that it has
 GROWS = {"arms", "sigma_fix", "seeds", "seed", "steps", "iw_samples", "common_sigma"}
 GROWS |= {"latent_sizes", "data_sha256"}
-MOST_RECORDS = 1000
-LEAST_RECORDS = 100
+LEAST_RECORDS, MOST_RECORDS = 100, 1000  # points of a curve
 WANTED_RECORD = 10  # steps: a loss may jump 10 steps after its alarm
-NUM_PICTURES = 32
+NUM_ROWS, NUM_PICTURES = 500, 32  # drawn of a table, and of images
 UNITS = "pixels in [0, 1], or standard deviations of a column"
-NUM_ROWS = 500  # of a table that are drawn
 NOT_HERE = ("wgan_gp", "clean_encoder", "optimal_variance")  # no posterior, or a decoder of its own
 
 
@@ -92,19 +90,20 @@ class Settings(WatchedSettings):
             require_positive("--sigma-fix", sigma, f"{UNITS}; the plain arm has none")
         require_distinct("--sigma-fix", self.sigma_fix)
         require_distinct("--arms", self.arms)
-        for flag, value in (("--latent-dim", self.latent_dim), *self._sizes()):
-            require(value is None or value >= 1, flag, value, "at least 1")
+        for size in self.latent_sizes:
+            require(size >= 1, "--latent-sizes", size, "at least 1")
+        dim = self.latent_dim
+        require(dim is None or dim >= 1, "--latent-dim", dim, "at least 1")
         if self.anneal_from is not None:
             require_positive("--anneal-from", self.anneal_from, UNITS)
         require_positive("--common-sigma", self.common_sigma, UNITS)
         require(self.iw_samples >= 1, "--iw-samples", self.iw_samples, "at least 1")
         require_positive("--learning-rate", self.learning_rate)
-        records = self.steps // self.record_every
         accepted = (
             f"a number with a divisor that leaves at most {MOST_RECORDS} points of a curve, such "
             f"as {round(self.steps, -2)}"
         )
-        few = records <= MOST_RECORDS or self.steps <= MOST_RECORDS
+        few = min(self.steps, self.steps // self.record_every) <= MOST_RECORDS
         require(few, "--steps", self.steps, accepted)
         here = arms_here()  # last, since it brings JAX
         for name in self.arms:
@@ -118,9 +117,6 @@ class Settings(WatchedSettings):
         wanted = max(WANTED_RECORD, math.ceil(self.steps / MOST_RECORDS))
         return next((n for n in divisors if n >= wanted), divisors[-1])
 
-    def _sizes(self) -> "list[tuple[str, int]]":
-        return [("--latent-sizes", size) for size in self.latent_sizes]
-
     @property
     def chosen_arms(self) -> "dict[str, sj.Arm]":
         """In the order of the table of arms."""
@@ -128,12 +124,8 @@ class Settings(WatchedSettings):
 
     def arms_of(self, data: "sj.Dataset") -> "dict[str, sj.Arm]":
         """Those that the data have: a table has no grey levels."""
-        has_levels = data.shape is not None
-        return {
-            name: arm
-            for name, arm in self.chosen_arms.items()
-            if has_levels or not arm.structure.dequantizes
-        }
+        chosen = self.chosen_arms.items()
+        return {name: arm for name, arm in chosen if data.shape or not arm.structure.dequantizes}
 
 
 def arms_here() -> "dict[str, sj.Arm]":
@@ -195,13 +187,10 @@ def load(settings: Settings) -> "sj.Dataset":
     most = largest_sigma(data.train.shape[1])
     unit = "standard deviations of a column" if data.shape is None else "pixels in [0, 1]"
     accepted = f"a number above 0, up to {most:.3g} ({unit})"
-    for flag, sigmas in (
-        ("--sigma-fix", settings.sigma_fix),
-        ("--anneal-from", [settings.anneal_from or 0.0]),
-        ("--common-sigma", [settings.common_sigma]),
-    ):
-        for sigma in sigmas:
-            require(sigma <= most, flag, f"{sigma:g}", accepted)
+    flags = [("--sigma-fix", sigma) for sigma in settings.sigma_fix]
+    flags += [("--anneal-from", settings.anneal_from or 0.0)]
+    for flag, sigma in (*flags, ("--common-sigma", settings.common_sigma)):
+        require(sigma <= most, flag, f"{sigma:g}", accepted)
     return data
 
 

@@ -144,14 +144,6 @@ def images(digits: Metrics, mnist: Metrics) -> Iterator[str]:
             yield row(f"{name}: {all_arms()[arm].label}", template, numbers)
 
 
-def peers(run: Metrics) -> Iterator[str]:
-    yield "MNIST, 20 epochs | Fréchet distance | precision | recall"
-    numbers = "{median_frechet:.2f} | {median_precision:.2f} | {median_recall:.2f}"
-    for cell in run["cells"]:
-        yield row(cell["contestant"], numbers, cell)
-    yield row("held-out data", "{frechet:.2f} | {precision:.2f} | {recall:.2f}", run["reference"])
-
-
 def sigma(run: Metrics) -> Iterator[str]:
     yield row("σ_fix", "{sigma_fix:g}", *(c for c in run["cells"] if c["arm"] == "spread_vae"))
     for label, arm in (("spread", "spread_vae"), ("fixed variance", "fixed_variance")):
@@ -201,22 +193,9 @@ def ratios(sweep: Metrics, fit: Metrics) -> Iterator[str]:
     yield from (row(label, template, {**fit, **sweep}) for label, template in RATIOS.items())
 
 
-def throughput(sweep: Metrics) -> Iterator[str]:
-    yield "runs | this sweep, run-steps/s | of that at 64 | PyTorch, stacked"
-    relative, stacked = sweep["throughput_relative"], sweep["throughput_stacked"]
-    for n, here in sweep["throughput"].items():
-        yield f"{int(n):,} | {here:,.0f} | {relative[n]:.2f} | {stacked[n]:,.0f}"
-
-
-def scaling(sweep: Metrics) -> Iterator[str]:
-    yield "varied | value | µs per run-step | ps per multiply-add | kB per run"
-    for axis, of_axis in sweep["scaling"].items():
-        for i, r in enumerate(of_axis["rows"]):
-            time, work = 1e6 * r["seconds_per_run_step"], 1e12 * r["seconds_per_multiply_add"]
-            numbers = (
-                f"{r['value']:,} | {time:,.1f} | {work:,.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
-            )
-            yield f"{'' if i else axis} | {numbers}"
+def made_by_the_run(name: str) -> Callable[[Metrics], list[str]]:
+    """A table whose rows stand in the metrics of its run, as the benchmarks write them."""
+    return lambda run: run["tables"][name]
 
 
 IN_README = ("vae", "spread_vae", "shared_variance", "fixed_variance", "dequantized", "recipe")
@@ -243,19 +222,22 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     },
     "digits": ("docs/images.md", ["digits"], fit),
     "mnist": ("docs/images.md", ["mnist"], fit),
-    "peers": ("docs/images.md", ["quality"], peers),
+    "peers": ("docs/images.md", ["quality"], made_by_the_run("peers")),
     "images": ("README.md", ["digits", "mnist"], images),
     "sigma": ("docs/images.md", ["mnist-5k"], sigma),
     "best": ("docs/images.md", ["mnist-5k"], fit),
-    "flows-likelihood": ("docs/flows.md", ["flows"], lambda run: run["tables"]["likelihood"]),
-    "flows-distance": ("docs/flows.md", ["flows"], lambda run: run["tables"]["distance"]),
-    "flows-energy": ("docs/flows.md", ["flows"], lambda run: run["tables"]["energy"]),
+    **{
+        f"flows-{name}": ("docs/flows.md", ["flows"], made_by_the_run(name))
+        for name in ("likelihood", "distance", "energy")
+    },
     "learned": ("docs/noise_laws.md", ["learned"], learned),
     "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
     "linear": ("docs/linear.md", ["linear"], linear),
     "ratios": ("docs/benchmarks.md", ["benchmark-sweep", "benchmark-fit"], ratios),
-    "throughput": ("docs/benchmarks.md", ["benchmark-sweep"], throughput),
-    "scaling": ("docs/benchmarks.md", ["benchmark-sweep"], scaling),
+    **{
+        name: ("docs/benchmarks.md", ["benchmark-sweep"], made_by_the_run(name))
+        for name in ("throughput", "scaling")
+    },
 }
 """Between ``<!-- NAME -->`` and ``<!-- end -->`` of a page: the page, the runs, what makes rows."""

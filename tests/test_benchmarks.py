@@ -331,3 +331,26 @@ def test_bad_values_of_quality_are_named(flags, accepted, monkeypatch, capsys, t
     assert error.startswith(f"error: {' '.join(flags)}: must be")
     assert accepted in error
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_the_tables_of_the_pages():
+    """Truth: worked out by hand."""
+    from benchmarks import quality_report, sweep
+
+    rates = {"throughput": {1024: 27_223.4}, "throughput_relative": {1024: 1.02}}
+    assert list(sweep.throughput_rows(rates | {"throughput_stacked": {1024: 7251.2}}))[1:] == [
+        "1,024 | 27,223 | 1.02 | 7,251"
+    ]
+    measured = {"value": 1024, "seconds_per_run_step": 3.67e-5, "seconds_per_multiply_add": 2.2e-11}
+    rows = [measured | {"bytes_per_run": 115_000.0}] * 2
+    assert list(sweep.scaling_rows({"scaling": {"runs": {"rows": rows}}}))[1:] == [
+        "runs | 1,024 | 36.7 | 22.0 | 115",
+        " | 1,024 | 36.7 | 22.0 | 115",
+    ]
+    real = {"frechet": 4.94, "precision": 0.86, "recall": 0.851}
+    cell = {"contestant": "RAE", "epochs": 20}
+    cell |= {f"median_{name}": number for name, number in real.items()}
+    assert list(quality_report.peer_rows([cell], real))[1:] == [
+        "RAE | 20 | 4.94 | 0.86 | 0.85",
+        "held-out data |  | 4.94 | 0.86 | 0.85",
+    ]
