@@ -23,24 +23,24 @@ MANIFOLD_DIM = 20
 
 @dataclasses.dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """Does a learned spread beat a fixed one? A VAE with a deterministic decoder on manifolds in
-    R^20 and on digits; its noise is fixed, or has a covariance or an injective mean that is learned
-    to maximise the loss, k model steps to one noise step, at an equal number of steps in all."""
+    """Compares learned noise with fixed noise, for a VAE with a deterministic decoder on curves in
+    R^20 and on digits. The learned noise has a covariance or an injective mean that maximises the
+    loss, with one noise step for k model steps. All arms take the same number of steps."""
 
     steps: int = 3_000
-    """Optimizer steps of a run, of model and noise together."""
+    """Optimizer steps of a run: those of the model plus those of the noise."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of encoder and decoder."""
     data: tuple[Literal["ring", "spiral", "digits"], ...] = ("ring", "spiral", "digits")
-    """Which data."""
+    """Data to train on."""
     sigma_fix: float = 0.1
-    """Standard deviation of the fixed noise, in data units; the learned have its volume."""
+    """Standard deviation of the fixed noise, in data units. Learned noise has the same volume."""
     learning_rate: float = 1e-3
-    """Adam's learning rate of the model."""
+    """Adam's learning rate for the model."""
     noise_learning_rate: float = 1e-3
-    """Adam's learning rate of the noise."""
+    """Adam's learning rate for the noise."""
     model_steps: int = 5
-    """Model steps to one noise step."""
+    """Number of model steps for each noise step."""
     out: Path = Path("outputs/learned_spread")
     """Folder for the results."""
 
