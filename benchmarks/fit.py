@@ -27,8 +27,8 @@ STEPS_AT_ONCE = 100
 @dataclasses.dataclass(frozen=True)
 class Settings(timing.BenchmarkSettings):
     """Times training steps of one spread VAE (784-400-20, a variance for every pixel, batch 128,
-    Adam) side by side and in turns: this package, PyTorch eager and PyTorch compiled. Each gathers
-    its batches from 60,000 images on the device and uses all cores, or one where that is faster."""
+    Adam), in alternation in this package, eager PyTorch and compiled PyTorch. Each gathers its
+    batches from 60,000 images on the device. Each uses all cores, or one if that is faster."""
 
     out: Path = Path("outputs/benchmark-fit")
     """Folder for the results."""

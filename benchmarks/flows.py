@@ -40,10 +40,10 @@ ENTROPY_DRAWS = 20_000  # for an error of 0.7 / √20,000 = 0.005 nats on a curv
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Trains normalising flows on curves, which have no density, by maximum likelihood: without
-    noise, and with noise that is then left on their draws, or taken off by Tweedie's formula or by
-    clean_samples. All seeds of both trainings are one program. Data are drawn afresh at each
-    step."""
+    """Trains normalising flows by maximum likelihood on curves, which have no density, without
+    noise and with it. With noise, the draws are judged with the noise left on, cleaned by Tweedie's
+    formula, and cleaned by clean_samples. All seeds of both trainings are one program. Data are
+    drawn afresh at each step."""
 
     data: tuple[Literal["ring", "spiral", "ring20", "spiral20", "repeated"], ...] = (
         "ring",
@@ -52,11 +52,11 @@ class Settings:
         "spiral20",
         "repeated",
     )
-    """Which data: curves of the plane; the same in R^20; a ring each of whose two columns is there
-    twelve times."""
+    """Data: curves in the plane, the same curves in R^20, or a ring with twelve copies of each of
+    its two columns."""
     flows: tuple[Literal["small", "flowjax"], ...] = ("small", "flowjax")
-    """Which flows: the RealNVP of docs/extending.md for any dimension; flowjax's coupling flow,
-    with tanh for its activation, which has second derivatives."""
+    """Flows: the RealNVP of docs/extending.md for any dimension, or flowjax's coupling flow with
+    tanh for its activation, which has second derivatives."""
     sigma_fix: float = 0.03
     """Standard deviation of the noise in every column, in data units."""
     steps: int = 3_000
@@ -64,7 +64,7 @@ class Settings:
     batch_size: int = 128
     """Data points per step."""
     learning_rate: float = 3e-3
-    """Adam's learning rate at the first step; it falls to 0 along a half cosine."""
+    """Adam's learning rate at the first step. It falls to 0 along a half cosine."""
     seeds: int = 16
     """Number of seeds: independent runs of each flow with each noise."""
     seed: int = 0

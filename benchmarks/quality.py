@@ -33,38 +33,40 @@ SECONDS = ("train_seconds", "sample_seconds", "seconds")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Trains this package's recipe and its peers on the same data, and judges the samples of all by
-    the same metrics. Images: pythae's VAE, beta-VAE and RAE of the same widths (400-20), batches
-    and epochs, each with its own samplers. A table: ctgan's TVAE and a Gaussian mixture chosen by
-    BIC. Seconds are of training and of sampling, compilation with them."""
+    """Trains this package's recipe and other packages' models on the same data, and judges all
+    samples by the same metrics. For images these are pythae's VAE, beta-VAE and RAE of the same
+    widths (400-20), batches and epochs, each with its own samplers. For a table they are ctgan's
+    TVAE and a Gaussian mixture chosen by BIC. Seconds include training, sampling and compilation.
+    """
 
     data: str = "digits"
-    """Images with labels: digits, mnist-5k, mnist (the folder MNIST_DIR), or a path."""
+    """Images with labels: digits, mnist-5k, mnist (in the folder MNIST_DIR), or a path."""
     table: str = ""
-    """A table in place of images: three-clusters, which is built in, or a .csv, .parquet or .npy
-    file. Its columns are standardized."""
+    """A table in place of images: three-clusters, which is built in, or the path of a .csv,
+    .parquet or .npy file. Its columns are standardized."""
     epochs: int = 0
-    """Passes over the training data; 0: 20 of images, and TVAE's own 300 of a table."""
+    """Passes over the training data. 0 means 20 for images, and TVAE's own 300 for a table."""
     curve: bool = False
-    """Train also for 1/20, 1/10, 1/4 and 1/2 of the epochs, each from the start."""
+    """Also train for 1/20, 1/10, 1/4 and 1/2 of the epochs, each from the start."""
     components: int = 100
-    """Gaussians of the mixture that is fitted to the latents of images."""
+    """Number of Gaussians in the mixture that is fitted to the latents of images."""
     learning_rate: float = 1e-3
     """Adam's learning rate, for images."""
     seeds: int = 3
-    """Number of seeds: independent runs of everyone."""
+    """Number of seeds: independent runs of every model."""
     seed: int = 0
     """The first seed."""
     target: float = 10.0
-    """Fréchet distance of which is told after how many seconds it was reached."""
+    """The command says after how many seconds this Fréchet distance was reached."""
     quick: bool = False
-    """2 epochs, 2 seeds, 10 components: shows that all works, but the numbers mean little."""
+    """Take 2 epochs, 2 seeds and 10 components, to show that everything works. The numbers mean
+    little."""
     out: Path = Path("outputs/benchmark-quality")
     """Folder for the results."""
     quiet: bool = False
     """Show no progress."""
     no_compilation_cache: bool = False
-    """Do not keep compiled programs in the user's cache folder: their compilation is timed too."""
+    """Do not keep compiled programs in the user's cache folder. Then compilation is timed too."""
 
     def check(self) -> None:
         require(self.epochs >= 0, "--epochs", self.epochs, "at least 1, or 0 for the default")

@@ -24,11 +24,11 @@ MODES, WIDTH = 1.0, 0.1  # of the column of two modes: where they are, and their
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Fits a ring, a spiral, and a table with a summed, a constant, a rounded, a 0/1 and a two-mode
-    column by the recipe, and compares 500 clean samples with as many true ones."""
+    """Fits the recipe to a ring, a spiral, and a table with a summed, a constant, a rounded, a 0/1
+    and a two-mode column. Compares 500 clean samples of each with 500 true samples."""
 
     seeds: int = 5
-    """Number of fits of each, every one of its own data."""
+    """Number of fits of each, every fit with data of its own."""
     seed: int = 0
     """The first seed."""
     out: Path = Path("outputs/recipe")

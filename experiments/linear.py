@@ -24,9 +24,9 @@ RECORDS = 50  # as spread_jax.linear_comparison has, whose import would bring JA
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Deterministic linear models x = A z by EM: PCA (z Gaussian) and ICA (z Laplace). Ordinary EM,
-    spread EM with isotropic noise, and spread EM with noise of covariance sigma^2 A A^T, which
-    follows the model; the error of A as the observation noise gamma goes to 0."""
+    """Fits deterministic linear models x = A z by EM: PCA (z Gaussian) and ICA (z Laplace). It
+    compares ordinary EM, spread EM with isotropic noise, and spread EM with noise of covariance
+    sigma^2 A A^T, which follows the model, as the observation noise gamma goes to 0."""
 
     points: int = 20_000
     """Data points of a run."""
@@ -37,19 +37,20 @@ class Settings:
     gamma: tuple[float, ...] = (1.0, 0.3, 0.1, 0.01, 0.001, 0.0)
     """Standard deviations of the observation noise, in data units."""
     iterations: int = 500
-    """EM iterations of every method, a multiple of 50."""
+    """EM iterations of every method. The number must be a multiple of 50."""
     sigma: float = 1.0
     """Standard deviation of the isotropic spread, in data units."""
     structured_sigma: float = 0.5
-    """Standard deviation of the structured spread, in units of z; halved for the last 8 %."""
+    """Standard deviation of the structured spread, in units of z. It is halved for the last 8 % of
+    the iterations."""
     batch_size: int = 500
-    """Points per iteration of the methods that sample z (ICA, ordinary and isotropic)."""
+    """Points per iteration for the methods that sample z: ICA by ordinary and by isotropic EM."""
     samples: int = 20
     """Importance samples of z per point."""
     seeds: int = 16
     """Number of seeds: independent runs (A, data, start, noise)."""
     seed: int = 0
-    """The first seed; run i starts from key(seed + i)."""
+    """The first seed. Run i starts from key(seed + i)."""
     out: Path = Path("outputs/linear")
     """Folder for the results."""
     quiet: bool = False

@@ -77,15 +77,15 @@ FIGURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Remakes the tables and figures that README and docs show, from their commands, and says which
-    numbers moved. All of them take more than an hour on two cores."""
+    """Remakes the tables and figures of README and docs by their commands, and says which numbers
+    changed. All of them together take more than an hour on two cores."""
 
     only: tuple[str, ...] = ()
-    """Runs to make; none: all that are shown."""
+    """Names of the runs to make. By default all runs are made."""
     keep: bool = False
     """Do not repeat a run whose results are already under --out."""
     update: bool = False
-    """Write what was made into README and docs."""
+    """Write the new tables and figures into README and docs."""
     out: Path = Path("outputs/results")
     """Folder for the results, one folder per run."""
 

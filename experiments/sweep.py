@@ -34,18 +34,19 @@ GROWS = {"sigma_fix", "learning_rate", "seeds", "seed", "reference_sigma", "reco
 
 @dataclasses.dataclass(frozen=True)
 class Settings(DistributedSettings, two_modes.TwoModeSettings):
-    """σ_fix × learning rate × seed on two modes of a line, as one program on every core and
-    device. σ_fix 0 is the plain VAE. Runs that are under --out already are not trained again:
-    stopped at any moment it goes on, and with more σ_fix, rates or seeds it grows."""
+    """Trains every combination of σ_fix, learning rate and seed on two modes of a line, as one
+    program on all cores and devices. σ_fix 0 is the plain VAE. Runs that are under --out already
+    are not trained again, so the command goes on after a stop, and grows with more values."""
 
     sigma_fix: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
-    """Standard deviations of the noise added to data and model, in data units."""
+    """Standard deviations of the noise on data and model, in data units."""
     learning_rate: tuple[float, ...] = (1e-3,)
-    """Adam's learning rates; each falls to half over the last three tenths of the steps."""
+    """Adam's learning rates. Each falls to half over the last three tenths of the steps."""
     reference_sigma: float = 0.1
-    """The one sigma_fix at which the spread KL of all cells is compared, in data units."""
+    """The sigma_fix at which the spread KL of all cells is compared, in data units."""
     record_every: int | None = None
-    """Steps per point of the curves; None: about 1,000 points, fewer from 1,000 runs on."""
+    """Steps per point of the curves. By default a curve has about 1,000 points, and fewer if there
+    are 1,000 runs or more."""
     out: Path = Path("outputs/sweep")
     """Folder for the results and the checkpoints of all runs."""
     resume: bool = False

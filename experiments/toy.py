@@ -19,13 +19,13 @@ ARMS = ("vae", "spread_vae")
 
 @dataclasses.dataclass(frozen=True)
 class Settings(two_modes.TwoModeSettings):
-    """The failure case and its cure: a plain VAE (sigma_fix = 0) and a spread VAE on two modes of
-    a line in the plane, all seeds of both in one compiled program."""
+    """Shows the failure case and its cure: trains a plain VAE (sigma_fix = 0) and a spread VAE on
+    two modes of a line in the plane. All seeds of both are one compiled program."""
 
     sigma_fix: float = 0.1
-    """Standard deviation of the noise added to data and model, in data units."""
+    """Standard deviation of the noise on data and model, in data units."""
     learning_rate: float = 1e-3
-    """Adam's learning rate; over the last three tenths of the steps it falls to half."""
+    """Adam's learning rate. It falls to half over the last three tenths of the steps."""
     out: Path = Path("outputs/toy")
     """Folder for the results."""
 

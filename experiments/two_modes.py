@@ -24,15 +24,17 @@ class TwoModeSettings(WatchedSettings):
     data_std: float = 0.1
     """Standard deviation of a mode of the data, in data units."""
     data_size: int | None = None
-    """Points of a finite data set, drawn once a seed; None: fresh data at every step."""
+    """Number of points of a data set that is drawn once for each seed. By default data are drawn
+    afresh at every step."""
     activation: Literal["relu", "tanh"] = "relu"
-    """Of the hidden layers."""
+    """Activation of the hidden layers."""
     initial_log_var: float = -3.0
-    """Where the decoder's log-variance starts, log of data units squared."""
+    """Log-variance of the decoder at the first step, in log of data units squared."""
     no_zero_log_var_kernel: bool = False
-    """Start the log-variance head's kernel as any other layer's, not at zero."""
+    """Initialise the kernel of the log-variance layer like that of any other layer. By default it
+    starts at zero."""
     signed_latent: bool = False
-    """Show z to the decoder as -1 / +1 instead of 0 / 1."""
+    """Show z to the decoder as -1 and +1 in place of 0 and 1."""
 
     def check(self) -> None:
         super().check()

@@ -19,8 +19,8 @@ def main() -> None:
         return tyro.extras.subcommand_cli_from_dict(
             {name: module.Settings for name, module in commands.items()},
             prog="spread-jax",
-            description="Models of a user's own data that do not break on thin sets, and clean "
-            "rows.",
+            description="Fit a model to your own data, also if the data are degenerate, and draw "
+            "clean rows from it.",
             config=(tyro.conf.FlagCreatePairsOff,),
         )
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Settings(ReadingSettings):
-    """Is this data degenerate, will a learned-variance likelihood run away on it, and which
-    sigma_fix to start from?"""
+    """Says whether data are degenerate, so that a likelihood with a learned variance runs away on
+    them, and with which sigma_fix to start."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
-    """A table: .csv, .tsv (also .gz), .parquet, .npy. Images, uint8 or floats in [0, 1]: .npy [n,
-    height, width], .npz, IDX, a folder of MNIST's files. Or a name: digits, mnist-5k, mnist."""
+    """A table (.csv, .tsv, also .gz, .parquet, .npy); images, uint8 or floats in [0, 1] (.npy [n,
+    height, width], .npz, IDX, a folder of MNIST's files); or a name (digits, mnist-5k, mnist)."""
     json: bool = False
     """Print one JSON object instead of a table."""
     out: Path = Path("outputs/diagnose")

@@ -26,35 +26,37 @@ HELD_OUT, MOST_HELD_OUT = 0.1, 3_000
 
 @dataclasses.dataclass(frozen=True)
 class Settings(ReadingSettings):
-    """Fits a model to a table or to images, and writes it with a page about it, report.html. Clean
-    rows like those of the file then come from `spread-jax sample`."""
+    """Fits a model to a table or to images, and writes the model and a page about it, report.html.
+    Then `spread-jax sample` draws clean rows like those of the file."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
-    """A table: .csv, .tsv (also .gz), .parquet, .npy. Images: .npy [n, height, width], .npz, IDX, a
-    folder of MNIST's files. Or a name: digits, mnist-5k, mnist."""
+    """A table (.csv, .tsv, also .gz, .parquet, .npy); images (.npy [n, height, width], .npz, IDX, a
+    folder of MNIST's files); or a name (digits, mnist-5k, mnist)."""
     out: Path = Path("model")
     """Folder for the model and the page."""
     steps: int | None = None
-    """Optimizer steps; by default 20 epochs, at least 3,000 and at most 10,000."""
+    """Number of optimizer steps. By default 20 epochs, but at least 3,000 and at most 10,000."""
     seeds: int = 3
-    """Number of independent runs, trained together; the best on validation rows is kept."""
+    """Number of independent runs. They are trained together, and the run that is best on validation
+    rows is kept."""
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     sigma_fix: float | None = None
-    """Standard deviation of the noise at the first step: pixels, or standard deviations of a
-    column; by default from the data."""
+    """Standard deviation of the noise at the first step, in pixels in [0, 1], or for a table in
+    standard deviations of a column. By default the data suggest it."""
     noise_end: float = 0.05
-    """Share of it that is left at the end."""
+    """Share of sigma_fix that is left at the end."""
     latent_dim: int | None = None
-    """Dimension of z; by default from the data."""
+    """Dimension of z. By default the data suggest it."""
     latent_sizes: tuple[int, ...] = ()
-    """Numbers of components that the prior is chosen from; by default 1 to 200."""
+    """Numbers of components of the prior, one of which is chosen. By default 1 to 200."""
     hidden: tuple[int, ...] = ()
-    """Widths of the hidden layers; by default 400 for images, 128 128 for a table."""
+    """Widths of the hidden layers. By default 400 for images, and 128 128 for a table."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Dense layers, or two convolutions each way (images only)."""
+    """Dense layers, or (for images only) two convolutions in the encoder and two in the decoder."""
     variance: Literal["none", "shared", "each"] = "none"
-    """Of the decoder; none: it is deterministic."""
+    """Variance of the decoder: none (it is deterministic), shared by all columns, or one for
+    each."""
     batch_size: int = 128
     """Rows per step."""
     learning_rate: float = 1e-3

@@ -15,15 +15,15 @@ class ReadingSettings:
     """Flags of how a file is read, and of the columns that are used."""
 
     drop: tuple[str, ...] = ()
-    """Columns that are left out: names, or numbers from 1 where there are no names."""
+    """Columns to leave out: names, or numbers from 1 if the file has no names."""
     only: tuple[str, ...] = ()
-    """The only columns that are used."""
+    """Columns to use; all others are left out."""
     delimiter: str | None = None
-    """Mark between the fields of a text file; found out if it is not given."""
+    """Mark between the fields of a text file. By default the command finds it."""
     decimal: Literal[".", ","] | None = None
-    """Mark before the decimals in a text file; found out if it is not given."""
+    """Mark before the decimals in a text file. By default the command finds it."""
     names: bool | None = None
-    """Whether the first row of a text file holds names; found out if it is not given."""
+    """Whether the first row of a text file has names. By default the command finds it."""
 
     def check(self) -> None:
         """Raises BadInputError for the first flag whose value cannot be used."""

@@ -24,18 +24,18 @@ SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Draws clean rows from a model that `spread-jax fit` wrote: the columns, types and units are
-    those of the data."""
+    """Draws clean rows from a model that `spread-jax fit` wrote. The rows have the columns, types
+    and units of the data."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Folder of the model."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 500
     """Number of rows."""
     out: Path = Path("rows.csv")
-    """File for the rows: .csv, .tsv, .parquet or .npy; of images .npy. A picture of them is put
-    beside it."""
+    """File for the rows: .csv, .tsv, .parquet or .npy. Images need .npy, and a picture of them is
+    written beside the file."""
     seed: int | None = None
-    """The same seed gives the same rows; by default another one each time, which is printed."""
+    """The same seed gives the same rows. By default each call takes another seed and prints it."""
     json: bool = False
     """Print one JSON object instead of a report."""
     quiet: bool = False

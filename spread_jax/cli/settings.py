@@ -77,17 +77,17 @@ class TrainingSettings:
     seeds: int = 16
     """Number of seeds: independent runs (initialisation, data, noise)."""
     seed: int = 0
-    """The first seed; run i starts from key(seed + i)."""
+    """The first seed. Run i starts from key(seed + i)."""
     batch_size: int = 128
     """Data points per step."""
     hidden: tuple[int, ...] = (64,)
-    """Widths of the hidden layers of encoder and decoder."""
+    """Widths of the hidden layers of the encoder and of the decoder."""
     out: Path = Path("outputs")
     """Folder for the results."""
     quiet: bool = False
     """Show no progress."""
     save_params: bool = False
-    """Write the final parameters of every run, params.npz."""
+    """Write the final parameters of every run into params.npz."""
     no_compilation_cache: bool = False
     """Do not keep compiled programs in the user's cache folder."""
 
@@ -115,13 +115,13 @@ class DistributedSettings(TrainingSettings):
     """Flags of a command that can run on several processes."""
 
     distributed: bool = False
-    """Run on several processes; Slurm, Open MPI and TPU pods are detected."""
+    """Run on several processes. Slurm, Open MPI and TPU pods are detected."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, where nothing is detected."""
+    """HOST:PORT of process 0, if no cluster is detected."""
     num_processes: int | None = None
-    """Number of processes, where nothing is detected."""
+    """Number of processes, if no cluster is detected."""
     process_id: int | None = None
-    """This process's number, from 0, where nothing is detected."""
+    """Number of this process, counted from 0, if no cluster is detected."""
 
     def check(self) -> None:
         super().check()
