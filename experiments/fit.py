@@ -141,7 +141,7 @@ def run(settings: Settings) -> None:
     if settings.resume and already_done(settings.out, identity):
         return
     output = OutputFolder(settings.out)
-    print(fit_report.describe(data))
+    print(data.describe())
     start_jax(settings)
     trained = list(train(settings, data, identity))
     sweeps = [runs for _, runs in trained]

@@ -15,21 +15,6 @@ if TYPE_CHECKING:
     from spread_jax.data_comparison import Comparison
 
 
-def describe(data: "sj.Dataset") -> str:
-    kind = "columns" if data.shape is None else f"{data.shape[0]} x {data.shape[1]} pixels"
-    width = f"{data.train.shape[1]} " if data.shape is None else ""
-    checksum = "known" if data.checksum_known else "unknown"
-    constant = f"{data.constant_pixels} of them constant"
-    if data.columns:
-        is_constant = data.train.min(axis=0) == data.train.max(axis=0)
-        names = [repr(n) for n, c in zip(data.columns, is_constant, strict=True) if c]
-        constant += f" ({', '.join(names)})" * bool(names)
-    return (
-        f"{data.name}: {len(data.train):,} rows to train on, {len(data.validation):,} to choose "
-        f"by, {len(data.test):,} to report on; {width}{kind}, {constant}, checksum {checksum}"
-    )
-
-
 def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") -> dict[str, Any]:
     """What metrics.json holds: the lists over seeds and their middles, of every cell and arm."""
 

@@ -59,6 +59,22 @@ class Dataset(NamedTuple):
         """Columns that hold one value only, in ``train``."""
         return int(np.sum(self.train.min(axis=0) == self.train.max(axis=0)))
 
+    def describe(self) -> str:
+        """One line: the name, the rows of each part, and the columns or pixels, which are constant
+        among them, and whether the files are those that are published."""
+        kind = "columns" if self.shape is None else f"{self.shape[0]} x {self.shape[1]} pixels"
+        width = f"{self.train.shape[1]} " if self.shape is None else ""
+        checksum = "known" if self.checksum_known else "unknown"
+        constant = f"{self.constant_pixels} of them constant"
+        if self.columns:
+            is_constant = self.train.min(axis=0) == self.train.max(axis=0)
+            names = [repr(n) for n, c in zip(self.columns, is_constant, strict=True) if c]
+            constant += f" ({', '.join(names)})" * bool(names)
+        return (
+            f"{self.name}: {len(self.train):,} rows to train on, {len(self.validation):,} to choose "
+            f"by, {len(self.test):,} to report on; {width}{kind}, {constant}, checksum {checksum}"
+        )
+
     def standardized(self, on_assumption: OnAssumption = warn_of_assumption) -> "Dataset":
         """A table whose columns are less the mean of ``train`` and over its standard deviation.
 
