@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ARMS = ("no noise", "noise left on", "Tweedie", "clean_samples")
 DRAWN = ("no noise", "noise left on")
 """Arms that are different densities; the others clean the draws of the second."""
-REACH = 1.5  # data units of the plane that a panel shows
+HALF_WIDTH = 1.5  # data units of the plane that a panel shows
 
 
 class Found(NamedTuple):
@@ -144,7 +144,12 @@ def figure(found: list[Found]) -> "Figure":
             for axes, (name, x), color in zip(axes_row, points.items(), colors, strict=True):
                 kept = x[np.isfinite(x).all(axis=1)]
                 axes.plot(*kept.T, color=color, markersize=2, alpha=0.4, **style.CLOUD)
-                axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=[], yticks=[])
+                axes.set(
+                    xlim=(-HALF_WIDTH, HALF_WIDTH),
+                    ylim=(-HALF_WIDTH, HALF_WIDTH),
+                    xticks=[],
+                    yticks=[],
+                )
                 axes.set_aspect("equal")
                 words = [] if place else [name]
                 if name in ARMS:

@@ -60,8 +60,8 @@ def noise_covariance(spread: Spread, dim: int) -> Float[Array, "dim dim"]:
         std = jax.lax.rsqrt(jnp.diagonal(precision))
         change = std[:, None] * std[None] * (curvature(2 * std) - precision)
         is_gaussian = jnp.max(jnp.abs(change)) < MAX_CHANGE  # False where it is NaN
-        known = concrete_value(is_gaussian)
-        if known is not None and not known:
+        is_known_gaussian = concrete_value(is_gaussian)
+        if is_known_gaussian is not None and not is_known_gaussian:
             raise ValueError(
                 "the covariance of the noise is needed, which must be Gaussian: gaussian_spread, "
                 "low_rank_spread, fixed_volume_spread, or one of them with_gaussian"

@@ -17,7 +17,7 @@ from spread_jax.oracles import Floats, GaussianMixture, require_noise, spread_lo
 Divergence = Literal["kl", "reverse_kl", "js", "tv", "hellinger"]
 
 POINTS_PER_STD = 20  # the trapezoidal rule then errs by 1e-12 on smooth integrands, TV's by 1e-4
-REACH = 9.0  # standard deviations beyond the outermost means
+STDS_BEYOND_MEANS = 9.0  # standard deviations beyond the outermost means
 MAX_GRID = 20_000_000
 
 
@@ -167,7 +167,10 @@ def _grid(p: GaussianMixture, q: GaussianMixture, sigma_fix: float) -> tuple[Flo
     """Nodes ``[n, dim]`` and the volume of a cell, over all components of both."""
     means = np.concatenate([p.means, q.means])
     stds = np.sqrt(np.concatenate([p.stds, q.stds]) ** 2 + sigma_fix**2)
-    low, high = (means - REACH * stds).min(axis=0), (means + REACH * stds).max(axis=0)
+    low, high = (
+        (means - STDS_BEYOND_MEANS * stds).min(axis=0),
+        (means + STDS_BEYOND_MEANS * stds).max(axis=0),
+    )
     counts = np.ceil((high - low) / stds.min(axis=0) * POINTS_PER_STD).astype(int) + 1
     if np.prod(counts.astype(float)) > MAX_GRID:
         raise ValueError(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from spread_jax.models.vae import joint_sigma
 from spread_jax.training import NEVER
 
-SHARE = 0.05  # of the data's scale, see runaway_step
+SHARE_OF_SCALE = 0.05  # of the data's scale, see runaway_step
 WINDOW = 25  # steps; a single loss rises and falls
 
 
@@ -82,15 +82,29 @@ def runaway_step(
       >>> sj.runaway_step(-0.01 * step, np.exp(-0.01 * step), 0.1, scale=1.0, record_every=10)
       array(-1, dtype=int32)
     """
+    is_alarm = _is_alarm(loss, std, sigma_fix, scale, _width(record_every))
+    return _first_step(is_alarm, 0, record_every)
+
+
+def _width(record_every: int) -> int:
+    return math.ceil(WINDOW / record_every)
+
+
+def _is_alarm(
+    loss: ArrayLike, std: ArrayLike, sigma_fix: ArrayLike | float, scale: float, width: int
+) -> NDArray[np.bool_]:
+    """The rule at every record."""
     loss, std, noise = (np.asarray(values, np.float64) for values in (loss, std, sigma_fix))
     if noise.ndim < loss.ndim:
         noise = noise[..., None]
-    steps = record_every * np.arange(1, loss.shape[-1] + 1)
-    width = math.ceil(WINDOW / record_every)
     falls = _falls(loss, width) & _falls(std, width)
-    alarm = (noise == 0) & (std < SHARE * scale) & falls
-    first = np.where(alarm, steps, np.inf).min(axis=-1, initial=np.inf)
-    return np.where(np.isfinite(first), first, NEVER).astype(np.int32)
+    return (noise == 0) & (std < SHARE_OF_SCALE * scale) & falls
+
+
+def _first_step(is_alarm: NDArray[np.bool_], first: int, record_every: int) -> NDArray[np.int32]:
+    """The step of the first alarm, -1 for none, of records that begin with record ``first``."""
+    record = first + is_alarm.argmax(axis=-1) if is_alarm.shape[-1] else 0
+    return np.where(is_alarm.any(axis=-1), record_every * (record + 1), NEVER).astype(np.int32)
 
 
 def _falls(curve: NDArray[np.float64], width: int) -> NDArray[np.bool_]:
@@ -142,14 +156,14 @@ def watch_runaway(std: str, noise: ArrayLike | float, *, scale: float, record_ev
         num_runs, end = curves["loss"].shape
         if std not in curves:
             return np.full(num_runs, NEVER, np.int32)
-        # an alarm looks back over twice the window, which holds the warm-up too
-        start = max(0, first - 2 * math.ceil(WINDOW / record_every))
+        width = _width(record_every)
+        start = max(0, first - 2 * width)  # an alarm looks back over two windows
         loss, seen = curves["loss"][:, start:], curves[std][:, start:]
         if seen.ndim > loss.ndim:
             seen = joint_sigma(seen).reshape(*loss.shape, -1).min(axis=-1)
         in_force = noise[runs] if noise.ndim else noise
         in_force = in_force[:, start:end] if noise.ndim == loss.ndim else in_force
-        steps = runaway_step(loss, seen, in_force, scale=scale, record_every=record_every)
-        return np.where(steps == NEVER, NEVER, steps + start * record_every).astype(np.int32)
+        is_alarm = _is_alarm(loss, seen, in_force, scale, width)[:, first - start :]
+        return _first_step(is_alarm, first, record_every)
 
     return alarms

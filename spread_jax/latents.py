@@ -228,7 +228,7 @@ def mixture_latent(
     weights, means, covariances = (x.astype(kind) for x in (weights, means, covariances))
     factors = jnp.linalg.cholesky(covariances)
     total = jnp.sum(weights)
-    known = concrete_value(
+    are_weights = concrete_value(
         jnp.all(weights >= 0)
         & (total > 0)
         & jnp.isfinite(total)
@@ -236,7 +236,7 @@ def mixture_latent(
         & jnp.all(jnp.isfinite(factors))
         & jnp.allclose(covariances, jnp.matrix_transpose(covariances), rtol=1e-3)
     )
-    if known is not None and not known:
+    if are_weights is not None and not are_weights:
         raise ValueError(
             "weights must be nonnegative with a sum above 0, means finite, and covariances "
             "symmetric and positive definite"

@@ -12,7 +12,7 @@ from spread_jax.sweeps import Records
 
 MOST_CELLS = 6  # that a picture tells apart
 MOST_POINTS = 400  # of a curve in the picture
-SHARE = 0.005  # of the time, that drawing may take
+SHARE_OF_TIME = 0.005  # of the time, that drawing may take
 EVENTS_PER_CALL = 10  # of a curve in TensorBoard
 
 
@@ -68,7 +68,7 @@ class LossPicture:
             with contextlib.suppress(OSError):
                 part.unlink()
         end = time.perf_counter()
-        self._next = end + max(self._seconds, (end - now) / SHARE)
+        self._next = end + max(self._seconds, (end - now) / SHARE_OF_TIME)
 
 
 class TensorBoardListener:

@@ -37,8 +37,8 @@ class LossStatistics(NamedTuple):
     @property
     def max_loss_rise(self) -> Float[Array, "*runs"]:
         """``max_rise``, or NaN if the loss was ever non-finite or no rise could be seen yet."""
-        known = (self.first_nonfinite_step == NEVER) & jnp.isfinite(self.max_rise)
-        return jnp.where(known, self.max_rise, jnp.nan)
+        is_counted = (self.first_nonfinite_step == NEVER) & jnp.isfinite(self.max_rise)
+        return jnp.where(is_counted, self.max_rise, jnp.nan)
 
 
 def update_statistics(

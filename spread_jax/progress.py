@@ -110,11 +110,11 @@ def _alarm_counter(alarms: "Alarms", advice: str) -> Callable[["Records"], int]:
         first = looked_at.get(records.runs[0], 0)
         looked_at[records.runs[0]] = num_records
         steps = alarms(records.curves, records.runs, first)
-        told = bool(first_step)
+        was_alarmed = bool(first_step)
         for run, step in zip(records.runs.tolist(), steps.tolist(), strict=True):
             if step >= 0:
                 first_step.setdefault(run, step)
-        if first_step and not told:
+        if first_step and not was_alarmed:
             warn(
                 f"the likelihood is running away in {len(first_step)} of {len(steps)} runs, seen "
                 f"from step {min(first_step.values()):,} on: its standard deviations are small for "

@@ -78,8 +78,8 @@ class Report(NamedTuple):
             for name, value in self.numbers.items()
         )
         choices = ((name.replace("_", " "), _told(value)) for name, value in self.choices.items())
-        told = self.columns[:MOST_COLUMNS_TOLD]
-        left_out = len(self.columns) - len(told)
+        listed = self.columns[:MOST_COLUMNS_TOLD]
+        left_out = len(self.columns) - len(listed)
         assumptions = "".join(f"<li>{html.escape(each)}</li>" for each in self.assumptions)
         parts = [
             f"<p>{rows['train']:,} rows{of_columns} were trained on, and {rows['validation']:,} "
@@ -87,7 +87,7 @@ class Report(NamedTuple):
             f"{self.numbers['rows']:,} rows are compared with as many samples.</p>",
             "<h2>Data beside samples</h2>",
             *(_image(self.figures, name) for name in ("samples", "pairs")),
-            _table(("column", "data", "samples"), told) if told else "",
+            _table(("column", "data", "samples"), listed) if listed else "",
             f"<p>{left_out} more columns are not shown.</p>" if left_out else "",
             "<h2>Numbers</h2>",
             _table(("", "", "what it means"), numbers),

@@ -168,8 +168,8 @@ def checkpoints(
     except _StoppedError:
         arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
         again = shlex.join(["python", "-m", _module(), *arguments, "--resume"])
-        told = f"stopped; all finished chunks of steps are saved. To go on:\n  {again}"
-        print(told, file=sys.stderr)
+        message = f"stopped; all finished chunks of steps are saved. To go on:\n  {again}"
+        print(message, file=sys.stderr)
         raise SystemExit(128 + heard[0]) from None
     except CheckpointError as error:
         accepted = f"a folder that checkpoints can use: {error}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from spread_jax.cli.output import OutputFolder, host_environment, strict
+from spread_jax.cli.output import OutputFolder, host_environment, json_values
 from spread_jax.cli.reading import ReadingSettings, read, say_assumption
 from spread_jax.cli.settings import BadInputError
 from spread_jax.progress import stage_line
@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
     config = dataclasses.asdict(settings)
     output.write_metrics({"config": config, "environment": environment, **findings})
     if settings.json:
-        print(json.dumps(strict(findings), allow_nan=False))
+        print(json.dumps(json_values(findings), allow_nan=False))
         return
     columns = f"{diagnosis.dim:,} column{'s' * (diagnosis.dim != 1)}"
     print(f"{settings.file}: {diagnosis.rows:,} rows, {columns}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from spread_jax.cli.command import start_jax
-from spread_jax.cli.output import OutputFolder, jax_environment, strict
+from spread_jax.cli.output import OutputFolder, jax_environment, json_values
 from spread_jax.cli.reading import ReadingSettings, read, say_assumption
 from spread_jax.cli.settings import BadInputError, require, require_positive, require_seeds
 from spread_jax.cli.tables import number_text
@@ -89,11 +89,11 @@ def run(settings: Settings) -> None:
     started = time.perf_counter()
     assumed = list[str]()
 
-    def say(assumption: str) -> None:
+    def on_assumption(assumption: str) -> None:
         assumed.append(assumption)
         say_assumption(assumption)
 
-    data = read(settings, settings.file, say)
+    data = read(settings, settings.file, on_assumption)
     for note in notes_on(data):
         assumed.append(note)
         print(f"note: {note}", file=sys.stderr)
@@ -108,7 +108,7 @@ def run(settings: Settings) -> None:
     fit_key, report_key = jax.random.split(jax.random.key(settings.seed))
     config = dataclasses.asdict(settings)
     # other settings begin anew, the same ones go on
-    key = hashlib.sha256(json.dumps(strict(config)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(json_values(config)).encode()).hexdigest()[:16]
     unfinished = settings.out / "unfinished"
     try:
         fitted = sj.fit(
@@ -151,7 +151,7 @@ def run(settings: Settings) -> None:
     shutil.rmtree(unfinished)
     output.write_metrics({"config": config, "environment": environment, **found})
     if settings.json:
-        print(json.dumps(strict(found), allow_nan=False))
+        print(json.dumps(json_values(found), allow_nan=False))
     else:
         print_found(settings, fitted, found)
 

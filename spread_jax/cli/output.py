@@ -28,7 +28,7 @@ def already_done(out: Path, identity: dict[str, Any]) -> bool:
         before = json.loads((out / "metrics.json").read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    done = strict(identity) == {name: before.get(name) for name in identity}
+    done = json_values(identity) == {name: before.get(name) for name in identity}
     if done:
         print(f"done already: {out}/ holds the results of these settings")
     return done
@@ -100,7 +100,7 @@ class OutputFolder:
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Strict JSON: a number that is not finite becomes null."""
         with self._whole(name) as part:
-            part.write_text(json.dumps(strict(value), indent=1, allow_nan=False) + "\n")
+            part.write_text(json.dumps(json_values(value), indent=1, allow_nan=False) + "\n")
 
 
 def digest(dataset: "xr.Dataset") -> str:
@@ -112,7 +112,7 @@ def digest(dataset: "xr.Dataset") -> str:
     return sha.hexdigest()
 
 
-def strict(value: Any) -> Any:
+def json_values(value: Any) -> Any:
     """The value in JSON's own types: a path becomes a string, a number that is not finite None."""
     return json.loads(json.dumps(value, default=os.fspath), parse_constant=lambda _: None)
 

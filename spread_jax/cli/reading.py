@@ -41,10 +41,12 @@ def say_assumption(assumption: str) -> None:
     print(f"assumed: {assumption}", file=sys.stderr)
 
 
-def read(settings: ReadingSettings, name_or_path: str, say: "Callable[[str], None]") -> Any:
+def read(
+    settings: ReadingSettings, name_or_path: str, on_assumption: "Callable[[str], None]"
+) -> Any:
     """The data of a file or name, of the chosen columns: a DataFrame, an array or a Dataset.
 
-    ``say`` is called with a line for each thing that was assumed.
+    ``on_assumption`` is called with a line for each thing that was assumed.
     """
     from spread_jax.data import DataFileError
     from spread_jax.data.datasets import read_data
@@ -55,7 +57,7 @@ def read(settings: ReadingSettings, name_or_path: str, say: "Callable[[str], Non
         "has_names": settings.names,
     }
     try:
-        data = read_data(name_or_path, say, **options)
+        data = read_data(name_or_path, on_assumption, **options)
     except DataFileError as error:
         raise BadInputError("FILE", error.path, error.accepted) from None
     return _chosen(settings, data)

@@ -71,8 +71,9 @@ class Dataset(NamedTuple):
             names = [repr(n) for n, c in zip(self.columns, is_constant, strict=True) if c]
             constant += f" ({', '.join(names)})" * bool(names)
         return (
-            f"{self.name}: {len(self.train):,} rows to train on, {len(self.validation):,} to choose "
-            f"by, {len(self.test):,} to report on; {width}{kind}, {constant}, checksum {checksum}"
+            f"{self.name}: {len(self.train):,} rows to train on, {len(self.validation):,} to "
+            f"choose by, {len(self.test):,} to report on; {width}{kind}, {constant}, "
+            f"checksum {checksum}"
         )
 
     def standardized(self, on_assumption: OnAssumption = warn_of_assumption) -> "Dataset":

@@ -7,7 +7,7 @@ import numpy as np
 from spread_jax.data.numbers import Numbers, named
 from spread_jax.data.standardization import Floats
 
-SHARE = 0.01  # of the rows: what is a few, but FEW where there are many rows
+SHARE_OF_ROWS = 0.01  # of the rows: what is a few, but FEW where there are many rows
 FEW, MANY, LEAST_ROWS = 3, 30, 10
 FACTOR = 10  # by which the scale falls without them
 
@@ -31,7 +31,7 @@ class RareRows(NamedTuple):
 def rare_rows(x: Floats) -> RareRows | None:
     """Those of a column ``[rows]``, at most 1 % of the rows but up to 3 of 30; None if none do."""
     count = len(x)
-    most = max(FEW if count >= MANY else 1, int(SHARE * count))
+    most = max(FEW if count >= MANY else 1, int(SHARE_OF_ROWS * count))
     if count < LEAST_ROWS:
         return None
     middle = np.sort(x)[count // 2]

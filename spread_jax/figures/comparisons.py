@@ -112,7 +112,7 @@ def curves_figure(
         for axes, (label, points, color, distance) in zip(row, shown, strict=True):
             axes.plot(*points.T, color=color, markersize=2.5, alpha=0.5, **style.CLOUD)
             if not np.isfinite(points).any():
-                style.say(axes, "no finite sample")
+                style.write_note(axes, "no finite sample")
             axes.set_title(f"{label}\nW2 {distance:.3f}", fontsize=7)
             axes.set_aspect("equal")
         row[0].set_ylabel(f"{curve}, $x_2$")
@@ -139,7 +139,7 @@ def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figur
         largest = every.max(initial=0.0, where=np.isfinite(every))
         top = 1.08 * largest or 1.0
         if largest == 0:
-            style.say(axes, "no finite distance above 0")
+            style.write_note(axes, "no finite distance above 0")
         middles = summary["energy_distance"].sel(statistic="middle").values
         for i, (arm, distance, middle) in enumerate(zip(arms, every, middles, strict=True)):
             color, places = arm["color"].item(), i + np.linspace(-0.2, 0.2, len(distance))

@@ -36,7 +36,7 @@ def _spectrum(axes: Axes, diagnosis: Diagnosis) -> None:
     varying = diagnosis.dim - len(diagnosis.constant_columns)
     axes.set_title(f"spectrum: rank {diagnosis.rank} of {varying} varying")
     if not varying:
-        style.say(axes, "no column varies")
+        style.write_note(axes, "no column varies")
         return
     shown = np.maximum(diagnosis.spectrum, 1e-17)  # on a log axis
     counted, zero = np.split(shown, [diagnosis.rank])
@@ -72,7 +72,7 @@ def _distances(axes: Axes, diagnosis: Diagnosis) -> None:
     axes.set(xlabel="distance (column scales)", ylabel="points", title="distances to neighbours")
     dimension = diagnosis.intrinsic_dimension
     if dimension is None:
-        style.say(axes, "nothing to tell from")
+        style.write_note(axes, "nothing to tell from")
         return
     low, high = dimension.interval
     axes.set_title(f"dimension {dimension.estimate:.3g} ({low:.3g} to {high:.3g})")

@@ -32,7 +32,7 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
     arms = [arm for arm in style.shown_arms(dataset) if arm["variance"] == "each"]
     if not arms:
         figure = Figure((style.COLUMN, 1))
-        style.say(figure.subplots(), "no decoder has a σ for each pixel")
+        style.write_note(figure.subplots(), "no decoder has a σ for each pixel")
         return figure
     sigmas = [arm["sigma"].isel(seed=0).transpose("step", "pixel").values for arm in arms]
     maps = np.log10(np.clip(sigmas, LEAST_SIGMA, None))

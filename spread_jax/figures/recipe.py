@@ -69,8 +69,8 @@ def columns_beside_samples_figure(
       names: of the columns.
       data, samples: ``[n, column]``, in the columns' own units.
     """
-    told = ((data, style.DATA_COLOR, "data"), (samples, style.LOST_COLOR, "clean samples"))
-    return _histograms(names, told)
+    groups = ((data, style.DATA_COLOR, "data"), (samples, style.LOST_COLOR, "clean samples"))
+    return _histograms(names, groups)
 
 
 def _histograms(names: Sequence[str], tables: Sequence[tuple[np.ndarray, str, str]]) -> Figure:

@@ -113,7 +113,7 @@ def one_record(steps: np.ndarray) -> dict[str, Any]:
     return {"marker": ".", "clip_on": False} if len(steps) == 1 else {}
 
 
-def say(axes: Axes, words: str) -> None:
+def write_note(axes: Axes, words: str) -> None:
     """Words in the middle of a panel that has nothing to show."""
     axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=axes.transAxes)
 

@@ -43,7 +43,7 @@ def samples_figure(x: np.ndarray, dataset: xr.Dataset, summary: xr.Dataset) -> F
         points = points[np.isfinite(points).all(axis=1)]
         height = max(height, np.abs(points[:, 1]).max(initial=0.0))
         if not len(points):
-            style.say(plane, "no finite sample")
+            style.write_note(plane, "no finite sample")
         plane.plot(*points.T, color=color, markersize=2, alpha=0.4, **style.CLOUD)
         below = np.full(len(x[:300]), 0.06)
         plane.plot(x[:300, 0], below, "|", transform=plane.get_xaxis_transform(), **ticks)

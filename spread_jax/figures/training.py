@@ -32,8 +32,8 @@ def loss_figure(dataset: xr.Dataset, floor: float | None = None) -> Figure:
     figure = Figure((style.COLUMN, 0.4 + 1.4 * len(arms)))
     panels = figure.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
     for axes, arm in zip(panels, arms, strict=True):
-        known = np.nan if floor is None else floor
-        own = float(arm.get("floor", known)) if arm["has_floor"] else np.nan
+        height = np.nan if floor is None else floor
+        own = float(arm.get("floor", height)) if arm["has_floor"] else np.nan
         style.draw_runs(axes, arm, arm["loss"], arm["loss_max"])
         title = arm["label"].item()
         if arm["has_noise"] and "sigma_fix" in arm:
@@ -95,7 +95,7 @@ def arms_sigma_figure(dataset: xr.Dataset) -> Figure:
     arms = [arm for arm in every if arm["min_sigma"].notnull().any()]
     if not arms:
         figure = Figure((style.COLUMN, 1))
-        style.say(figure.subplots(), "no decoder has a σ")
+        style.write_note(figure.subplots(), "no decoder has a σ")
         return figure
     noises = {float(arm["sigma_fix"]): NOISE for arm in arms if arm["has_noise"]}
     return _sigma_panels(
