@@ -47,6 +47,7 @@ RUNS = {
         needs="MNIST_DIR",
     ),
     "quality": Command("benchmarks.quality --data mnist --seeds 1", needs="pythae"),
+    "recipe": Command("benchmarks.recipe"),
     "flows": Command("benchmarks.flows", needs="flowjax"),
     "learned": Command("experiments.learned_spread --entropy-share 0"),
     "delta-mnist": Command(
@@ -66,6 +67,7 @@ FIGURES = {
     "samples.png": "toy-0.1/samples.png",
     "baselines.png": "baselines/baselines.png",
     "curves.png": "baselines/curves.png",
+    "recipe.png": "recipe/recipe.png",
     "flows.png": "flows/flows.png",
     "digits_samples.png": "digits/samples.png",
     "mnist_samples.png": "mnist/samples.png",

@@ -223,6 +223,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "digits": ("docs/images.md", ["digits"], fit),
     "mnist": ("docs/images.md", ["mnist"], fit),
     "peers": ("docs/images.md", ["quality"], made_by_the_run("peers")),
+    "recipe": ("docs/results.md", ["recipe"], made_by_the_run("recipe")),
     "images": ("README.md", ["digits", "mnist"], images),
     "sigma": ("docs/images.md", ["mnist-5k"], sigma),
     "best": ("docs/images.md", ["mnist-5k"], fit),

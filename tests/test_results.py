@@ -84,6 +84,7 @@ def test_every_command_of_the_pages_parses():
         ("mnist", "docs/images.md"),
         ("mnist-5k", "docs/images.md"),
         ("flows", "docs/flows.md"),
+        ("recipe", "docs/results.md"),
         ("learned", "docs/noise_laws.md"),
         ("delta-mnist", "docs/paper.md"),
         ("divergences", "docs/noise_laws.md"),
@@ -268,5 +269,5 @@ def test_no_table_is_left_out_of_these_tests():
     # tests/test_benchmark_flows.py, tests/test_benchmarks.py
     of_runs = {"flows-likelihood", "flows-distance", "flows-energy", "throughput", "scaling"}
     made_here = {name for name in TABLES if f'made("{name}"' in here}
-    assert made_here | called | of_runs | {"peers"} == set(TABLES)
+    assert made_here | called | of_runs | {"peers", "recipe"} == set(TABLES)
     assert made("peers", {"tables": {"peers": ["a | b", "c | d"]}}) == ["a | b", "c | d"]

@@ -21,6 +21,7 @@ from spread_jax.figures.images import (
 )
 from spread_jax.figures.linear import convergence_figure, error_against_gamma_figure
 from spread_jax.figures.recipe import (
+    clouds_figure,
     columns_beside_samples_figure,
     columns_figure,
     images_beside_samples_figure,
@@ -49,6 +50,7 @@ from spread_jax.figures.training import (
 __all__ = [
     "arms_sigma_figure",
     "baselines_figure",
+    "clouds_figure",
     "columns_beside_samples_figure",
     "columns_figure",
     "convergence_figure",

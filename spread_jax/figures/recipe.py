@@ -1,6 +1,6 @@
 """Figures of a model of a user's data: its training, and its samples beside the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,6 +29,35 @@ def recipe_training_figure(steps: np.ndarray, loss: np.ndarray, sigma: np.ndarra
     below.plot(steps, sigma, color=style.NOISE_COLOR)
     below.set(ylabel="σ of the noise", xlabel="optimizer steps")
     style.log_scale(below)
+    return figure
+
+
+@style.styled
+def clouds_figure(clouds: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Clouds of points of a plane: a row for each data set, a column for each of its clouds.
+
+    Args:
+      clouds: data set → title → ``[n, 2]``, the data first. The window is that of the data, and
+        what is not finite is left out.
+    """
+    figure = Figure((style.COLUMN, 1.02 * len(clouds) + 0.25))
+    titles = list(next(iter(clouds.values())))
+    grid = figure.subplots(len(clouds), len(titles), squeeze=False)
+    colors = (style.DATA_COLOR, style.LOST_COLOR, style.FOUND_COLOR)
+    for row, (name, of_data) in zip(grid, clouds.items(), strict=True):
+        low, high = np.nanmin(of_data[titles[0]], axis=0), np.nanmax(of_data[titles[0]], axis=0)
+        margin = 0.15 * (high - low)
+        for axes, title, color in zip(row, titles, colors, strict=False):
+            points = of_data[title]
+            points = points[np.isfinite(points).all(axis=1)]
+            axes.plot(*points.T, color=color, markersize=1.5, alpha=0.5, **style.CLOUD)
+            axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), xticks=[], yticks=[])
+            axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+            if not len(points):
+                style.write_note(axes, "no finite sample")
+        row[0].set_ylabel(name)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title)
     return figure
 
 
