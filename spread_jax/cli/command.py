@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
+from spread_jax.cli.output import LOSS_SO_FAR
 from spread_jax.cli.settings import (
     BadInputError,
     CacheSettings,
@@ -125,7 +126,7 @@ def watchers(settings: WatchedSettings) -> list["OnRecord"]:
     for."""
     from spread_jax.listeners import LossPicture, TensorBoardListener
 
-    listeners: list[OnRecord] = [LossPicture(settings.out / "loss_so_far.png")]
+    listeners: list[OnRecord] = [LossPicture(settings.out / LOSS_SO_FAR)]
     if settings.tensorboard:
         try:
             listeners.append(TensorBoardListener(settings.out / "tensorboard"))

@@ -17,6 +17,8 @@ import spread_jax
 from spread_jax.cli.settings import BadInputError
 from spread_jax.cores import num_cores
 
+LOSS_SO_FAR = "loss_so_far.png"  # while runs are trained
+
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
@@ -94,6 +96,7 @@ class OutputFolder:
         """
         config = config if isinstance(config, dict) else dataclasses.asdict(config)
         environment = jax_environment(self.started, compile_seconds)
+        (self.path / LOSS_SO_FAR).unlink(missing_ok=True)  # of a run on its way, which is done
         self.write_metrics({"config": config, "environment": environment, **results})
         print(f"written to {self.path}/")
 
