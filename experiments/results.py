@@ -53,7 +53,7 @@ RUNS = {
     "delta-mnist": Command(
         "experiments.learned_spread --data mnist --steps 1500 --seeds 2 --sigma-fix 0.5 "
         "--noise-end 0.2 --learning-rate 1e-4 --noise-learning-rate 1e-3 --latent-dim 100 "
-        "--hidden 200 --batch-size 100 --latent-sizes 10",
+        "--hidden 200 --batch-size 100",
         needs="MNIST_DIR",
     ),
     "divergences": Command("experiments.divergences"),
