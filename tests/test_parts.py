@@ -5,6 +5,7 @@ import pytest
 
 import spread_jax as sj
 from spread_jax.data.files import DataFileError
+from spread_jax.data.memmaps import MemmapRows
 
 
 def save(folder, *arrays):
@@ -45,3 +46,32 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"no array")
     with pytest.raises(DataFileError, match=r"x.npy"):
         sj.open_parts(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+@pytest.mark.parametrize(
+    "view", [np.s_[:], np.s_[3:], np.s_[::-2], np.s_[:, 1], np.s_[:, :, ::2], np.s_[5:, 1:, 0]]
+)
+def test_rows_of_a_memmap_and_of_its_views(mode, view, tmp_path):
+    """Truth: the same view of the array in memory; a writer's changes are seen."""
+    x = np.random.default_rng(0).normal(size=(5_000, 3, 4))
+    np.save(tmp_path / "x.npy", x)
+    there = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    rows = MemmapRows(there[view])
+    if mode != "r":
+        x[17], there[17] = 7, 7
+    places = np.array([0, 7, 7, 1200, len(x[view]) - 1, 14, 17, 12])
+    np.testing.assert_array_equal(rows.read(places), x[view][places])
+    with pytest.raises(IndexError):
+        rows.read(np.array([len(x)]))
+
+
+def test_a_file_that_was_replaced_is_not_read(tmp_path):
+    """Truth: the rows that were mapped."""
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((9, 2)))
+    there = np.load(path, mmap_mode="r")
+    path.unlink()
+    np.testing.assert_array_equal(MemmapRows(there).read(np.arange(2)), np.zeros((2, 2)))
+    np.save(path, np.ones((9, 2)))
+    np.testing.assert_array_equal(MemmapRows(there).read(np.arange(2)), np.zeros((2, 2)))

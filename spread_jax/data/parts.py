@@ -1,12 +1,12 @@
 """Rows in several .npy files, larger than memory together, by their places."""
 
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from spread_jax.data.files import errors_that_name, require
+from spread_jax.data.memmaps import MemmapRows
 
 
 class Parts:
@@ -15,6 +15,7 @@ class Parts:
     def __init__(self, memmaps: Sequence[np.memmap]) -> None:
         """Rows of arrays of one row shape and one dtype."""
         self._parts = memmaps
+        self._rows = [MemmapRows(part) for part in memmaps]
         self._ends = np.cumsum([len(part) for part in memmaps])
 
     def __len__(self) -> int:
@@ -33,10 +34,7 @@ class Parts:
         rows = np.empty((len(wanted), *first.shape[1:]), first.dtype)
         for i in np.unique(part_of):
             part, chosen = self._parts[i], part_of == i
-            rows[chosen] = np.asarray(part)[wanted[chosen] - (self._ends[i] - len(part))]
-            mapped = getattr(part, "_mmap", None)
-            if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
-                mapped.madvise(mmap.MADV_DONTNEED)  # else what was read counts as memory in use
+            rows[chosen] = self._rows[i].read(wanted[chosen] - (self._ends[i] - len(part)))
         return rows
 
 

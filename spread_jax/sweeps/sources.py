@@ -1,6 +1,5 @@
 """Data that stay where they are: any source of rows, looked at in a sample, and read as needed."""
 
-import mmap
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from spread_jax.arguments import described
+from spread_jax.data.memmaps import MemmapRows
 from spread_jax.sweeps.identity import digest
 
 SAMPLED = 1_000  # rows, evenly spaced: those that are looked at before anything is trained
@@ -51,6 +51,7 @@ class RowSource:
         self._source = source
         if not len(source):
             raise ValueError("data must have rows, got a source of none")
+        self._memmap = MemmapRows(source) if isinstance(source, np.memmap) else None
         first = np.asarray(source[0])
         is_number = first.dtype.kind in "iufb" or jnp.issubdtype(first.dtype, jnp.floating)
         if not is_number:
@@ -86,10 +87,8 @@ class RowSource:
         return rows.reshape(*places.shape, *self.shape[1:])
 
     def _rows(self, places: np.ndarray) -> np.ndarray:
-        if isinstance(self._source, np.ndarray):
-            rows = np.asarray(self._source)[places]
-            _release(self._source)
-            return rows
+        if self._memmap:
+            return self._memmap.read(places)
         if hasattr(self._source, "__getitems__"):
             found = self._source.__getitems__(places.tolist())
         else:
@@ -109,14 +108,3 @@ class RowSource:
                 )
             rows[i] = row
         return rows
-
-
-def _release(array: Any) -> None:
-    """Gives pages that were read back to the system, which may keep the file in its cache.
-
-    Otherwise a process seems to need as much memory as it has ever read of the file. A private copy
-    (mode "c") holds changes in its pages, so it is left as it is.
-    """
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and array.mode != "c" and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
