@@ -47,6 +47,7 @@ from .data import Dataset as Dataset
 from .data import Diagnosis as Diagnosis
 from .data import diagnose as diagnose
 from .data import load_dataset as load_dataset
+from .data import open_parts as open_parts
 from .data import read_table as read_table
 from .data import standardize as standardize
 from .data import suggest_sigma as suggest_sigma

@@ -2,7 +2,8 @@
 
 reading: tables in the user's own files (text_files: .csv; files: arrays); tables: a table as
 numbers, and back (frames, columns, relations); numbers: columns of numbers, with names and digits;
-datasets: data in three parts, by name or by path (published: MNIST and others); diagnosis: are the
+datasets: data in three parts, by name or by path (published: MNIST and others); parts: rows in
+several files, larger than memory; diagnosis: are the
 data thin, by rank, rare_rows and intrinsic_dimension, with the words in verdict; sigma_suggestion:
 which σ_fix to start from, by the modes; standardization: columns of one scale.
 """
@@ -10,6 +11,7 @@ which σ_fix to start from, by the modes; standardization: columns of one scale.
 from spread_jax.data.datasets import Dataset, load_dataset
 from spread_jax.data.diagnosis import Diagnosis, diagnose
 from spread_jax.data.files import DataFileError
+from spread_jax.data.parts import open_parts
 from spread_jax.data.reading import read_table
 from spread_jax.data.sigma_suggestion import SuggestedSigma, suggest_sigma
 from spread_jax.data.standardization import Standardization, standardize
@@ -22,6 +24,7 @@ __all__ = [
     "SuggestedSigma",
     "diagnose",
     "load_dataset",
+    "open_parts",
     "read_table",
     "standardize",
     "suggest_sigma",

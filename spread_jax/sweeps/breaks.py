@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from spread_jax.sweeps.sources import RowSource
 from spread_jax.training import NEVER, Training, TrainState
 
 
@@ -55,9 +56,11 @@ def what_broke(
 
 def _one(states: TrainState, run: int, data: PyTree, step: Any) -> TrainState:
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), states)
+    if data is not None and not isinstance(data, RowSource):
+        data = jax.tree.map(jnp.asarray, data)
     return state._replace(
         key=jax.random.wrap_key_data(state.key),
-        data=state.data if data is None else jax.tree.map(jnp.asarray, data),
+        data=state.data if data is None else data,
         step=jnp.asarray(step, jnp.int32),
     )
 

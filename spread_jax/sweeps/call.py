@@ -111,13 +111,16 @@ def sweep(
         the number of steps; those that are there in part go on.
       data: arrays, a data set that all runs share in place of the one that ``training`` would
         make. Each device holds it once, and checkpoints do not contain it. Of a DataFrame or a list
-        of rows, the numbers that it holds.
+        of rows, the numbers that it holds. A ``numpy.memmap``, and an object with ``len(data)`` and
+        ``data[i]`` that is no array, stays where it is: the rows of the next steps are read while
+        the devices train, and uint8 become floats in [0, 1] on the device.
 
     Raises:
       ValueError: if ``num_seeds``, ``seed`` or a value of the grid cannot be used, an axis is empty
         or has the name of another, cells differ in their names, the training reads a name that the
-        grid does not give or does not read one that it gives, ``record_every`` does not divide, or
-        ``data`` hold something else than finite numbers.
+        grid does not give or does not read one that it gives, ``record_every`` does not divide,
+        ``data`` hold something else than finite numbers (of a memmap or another source, up to 1,000
+        rows are looked at), or rows of a source differ in shape or dtype.
       TypeError: if ``training``, ``on_record`` or ``checkpoints`` is something else.
       CheckpointError: if a checkpoint cannot be read or written.
 

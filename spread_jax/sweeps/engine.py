@@ -11,17 +11,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from spread_jax.sweeps.checkpoints import Checkpoints
-from spread_jax.sweeps.groups import (
-    Groups,
-    OneRunPerDevice,
-    bytes_per_run,
-    initialiser,
-    stepper,
-    trace,
-)
-from spread_jax.sweeps.identity import identify, names_of_runs
+from spread_jax.sweeps.feeds import OnDevices, Stream
+from spread_jax.sweeps.groups import Groups, OneRunPerDevice, bytes_per_run, initialiser
+from spread_jax.sweeps.identity import names_of_runs
 from spread_jax.sweeps.parts import Keeper, Part, make_parts, together
 from spread_jax.sweeps.records import OnRecords, Records
+from spread_jax.sweeps.sources import RowSource
 from spread_jax.training import Training, TrainState, count_records
 
 NUM_CHUNKS = 20
@@ -63,25 +58,27 @@ def train_runs(
 
     Args:
       training, record_every, on_record, checkpoints, data: as in :func:`spread_jax.sweep`, whose
-        errors are raised here too.
+        errors are raised here too; data to be read as they are needed come as a
+        :class:`RowSource`.
       seeds: ``[run]``, integers from 0.
       hyper: leaves ``[run]``.
     """
     start = time.perf_counter()
     num_runs, num_records = len(seeds), count_records(training.num_steps, record_every)
     runs = (seeds.astype(np.uint32), hyper)
-    init_run, step = initialiser(training), stepper(training)
-    record, has_convolution = trace(training, init_run, step, runs, data)
+    init_run = initialiser(training)
+    feed: Any = (Stream if isinstance(data, RowSource) else OnDevices)(training, data)
+    record, has_convolution = feed.trace(init_run, runs)
     # the program scans over the steps of many runs, but for what a CPU is slow at in a scan
     groups: Any = (
-        OneRunPerDevice(num_runs, step)
+        OneRunPerDevice(num_runs, feed.step)
         if has_convolution and jax.default_backend() == "cpu"
         else Groups(num_runs, bytes_per_run(init_run, runs))
     )
     keeper, records_before = None, np.zeros(num_runs, np.int32)
     if checkpoints:
         # asked before compiling, while processes are still in step: here they wait for each other
-        identity = identify(training, init_run, step, runs, data, record_every)
+        identity = feed.identify(init_run, runs, record_every)
         keeper = Keeper(checkpoints, identity, names_of_runs(*runs))
         records_before = keeper.stored.records
         if keeper.stored.unused and jax.process_index() == 0:
@@ -103,11 +100,10 @@ def train_runs(
         [min(longest, num_records - first) for first in range(part.records, num_records, longest)]
         for part in unfinished
     ]
-    shared = groups.to_every_device(data)
+    if unfinished:
+        feed.prepare(groups, runs, longest, record_every)
     program = {
-        length: groups.compile_records(
-            training, unfinished[0].states[0], shared, length, record_every
-        )
+        length: feed.compile_records(unfinished[0].states[0], length)
         for length in {length for lengths in chunks for length in lengths}
     }
     compile_seconds = time.perf_counter() - start
@@ -134,12 +130,13 @@ def train_runs(
     try:
         tell((unfinished or parts)[0])
         for part, lengths in zip(unfinished, chunks, strict=True):
-            for length in lengths:
-                on_group = partial(tell, part, 0)
-                part.advance(groups, program[length], shared, length, on_group)
-                if keeper:
-                    keeper.save(part, groups.to_host(part.states, len(part.runs)))
-                tell(part, num_new=length)  # a stop is heard here, when the chunk is saved
+            with feed.of_part(part, runs, lengths) as shared:
+                for length in lengths:
+                    on_group = partial(tell, part, 0)
+                    part.advance(groups, program[length], shared, length, on_group)
+                    if keeper:
+                        keeper.save(part, groups.to_host(part.states, len(part.runs)))
+                    tell(part, num_new=length)  # a stop is heard here, when the chunk is saved
             part.states = groups.to_host(part.states, len(part.runs))
     finally:
         if keeper:

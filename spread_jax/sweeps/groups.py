@@ -137,6 +137,7 @@ class Groups:
         most = in_cache if on_cpu else MAX_RUNS_PER_ACCELERATOR
         self.num_devices = len(devices)
         self.size = min(most, math.ceil(num_runs / self.num_devices)) * self.num_devices
+        self.runs_here = math.ceil(self.size / jax.process_count())  # of a group, in this process
         self._num_runs = num_runs
         # not by make_mesh: vmapped training fails on Explicit axes, its default
         mesh = Mesh(devices, ("run",))
@@ -151,9 +152,16 @@ class Groups:
         return compile_program(program.lower(example), {**self.options, **UNOPTIMIZED})
 
     def compile_records(
-        self, training: Training, state: TrainState, shared: PyTree, length: int, record_every: int
+        self,
+        training: Training,
+        state: TrainState,
+        shared: PyTree,
+        length: int,
+        record_every: int,
+        shared_by_run: bool = False,
     ) -> jax.stages.Compiled:
-        """``(state of a group, shared data) -> (state, history)``, ``length`` records further."""
+        """``(state of a group, shared data) -> (state, history)``, ``length`` records further; the
+        data can have a part for each run."""
 
         def run(state: TrainState, shared: PyTree) -> tuple[TrainState, dict[str, Array]]:
             state = _to_typed(state, shared)
@@ -161,8 +169,8 @@ class Groups:
             return _to_raw(state, shared), history
 
         program = jax.jit(
-            jax.vmap(run, in_axes=(0, None)),
-            in_shardings=(self._by_run, self._everywhere),
+            jax.vmap(run, in_axes=(0, 0 if shared_by_run else None)),
+            in_shardings=(self._by_run, self._by_run if shared_by_run else self._everywhere),
             out_shardings=self._by_run,
         )
         return compile_program(program.lower(state, shared), self.options)
@@ -175,17 +183,34 @@ class Groups:
 
         They may be fewer runs than those of the sweep: their groups have the same size.
         """
-        num_runs = len(jax.tree.leaves(runs)[0])
-        # the padding repeats the first runs, and is dropped by to_host
-        padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
 
         def place(leaf: np.ndarray) -> jax.Array:
             return jax.make_array_from_callback(leaf.shape, self._by_run, lambda index: leaf[index])
 
         return [
             jax.tree.map(lambda leaf, member=member: place(leaf[member]), runs)
-            for member in padded.reshape(-1, self.size)
+            for member in self.members(len(jax.tree.leaves(runs)[0]))
         ]
+
+    def members(self, num_runs: int) -> list[np.ndarray]:
+        """Which of so many runs each group has."""
+        # the padding repeats the first runs, and is dropped by to_host
+        padded = np.arange(math.ceil(num_runs / self.size) * self.size) % num_runs
+        return list(padded.reshape(-1, self.size))
+
+    def place(self, num_runs: int, shapes: PyTree, make: PyTree) -> PyTree:
+        """A group of arrays of these shapes of one run; ``make``, one for each array, gives the
+        part ``[run, ...]`` at an index, which is asked for where a device of this process needs it.
+        """
+
+        def placed(shape: jax.ShapeDtypeStruct, make: Callable) -> jax.Array:
+            return jax.make_array_from_callback((num_runs, *shape.shape), self._by_run, make)
+
+        return jax.tree.map(placed, shapes, make)
+
+    def mapped(self, function: Callable) -> Callable[[PyTree], PyTree]:
+        """``function`` of one run, for arrays of a group."""
+        return jax.jit(jax.vmap(function))
 
     def to_host(self, groups: list[PyTree], num_runs: int | None = None) -> PyTree:
         """The inverse of :meth:`to_devices`, on every process; by default of all runs."""
@@ -208,7 +233,7 @@ class OneRunPerDevice:
     def __init__(self, num_runs: int, step: Any) -> None:
         """Groups for so many runs, on the devices of this process; ``step`` is a stepper."""
         self._devices = jax.local_devices()[:num_runs]
-        self.size = len(self._devices)
+        self.size = self.runs_here = len(self._devices)
         self._step = step
 
     def compile(self, function: Callable, example: list) -> Callable[[list], list]:
@@ -224,9 +249,16 @@ class OneRunPerDevice:
         return jax.device_put(tree, self._devices[0])
 
     def compile_records(
-        self, training: Training, states: list, shared: list, length: int, record_every: int
+        self,
+        training: Training,
+        states: list,
+        shared: list,
+        length: int,
+        record_every: int,
+        shared_by_run: bool = False,
     ) -> Callable[[list, list], tuple[list, list]]:
-        """``(states of a group, shared data) -> (states, histories)``, ``length`` records on."""
+        """``(states of a group, shared data) -> (states, histories)``, ``length`` records on; the
+        data are a list, whether those of a run or of its device."""
         step, observe = self._step, jax.jit(training.observe)
         for state, data in zip(states, shared, strict=False):  # compiles
             jax.block_until_ready(step(state, data))
@@ -258,6 +290,22 @@ class OneRunPerDevice:
             for run, device in zip(range(num_runs), cycle(self._devices), strict=False)
         ]
         return [placed[first : first + self.size] for first in range(0, num_runs, self.size)]
+
+    def members(self, num_runs: int) -> list[np.ndarray]:
+        """Which of so many runs each group has."""
+        return [np.arange(i, min(i + self.size, num_runs)) for i in range(0, num_runs, self.size)]
+
+    def place(self, num_runs: int, shapes: PyTree, make: PyTree) -> list[PyTree]:
+        """As :meth:`Groups.place`."""
+        one = [(slice(run, run + 1),) for run in range(num_runs)]
+        return [
+            jax.device_put(jax.tree.map(lambda make, index=index: make(index)[0], make), device)
+            for index, device in zip(one, self._devices, strict=False)
+        ]
+
+    def mapped(self, function: Callable) -> Callable[[list[list]], list]:
+        """``function`` of a list of one run, for a list of lists of a group."""
+        return lambda of_group: [function(list(each)) for each in zip(*of_group, strict=True)]
 
     def to_every_device(self, data: PyTree) -> list:
         return [jax.device_put(data, device) for device in self._devices]

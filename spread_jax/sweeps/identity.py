@@ -39,11 +39,14 @@ def identify(
     runs: tuple[PyTree, Hyper],
     shared: PyTree,
     record_every: int,
+    data: str,
+    more_programs: Iterable[str] = (),
 ) -> Identity:
     """The identity of runs ``(seeds, hyper)``, by an initialiser and a stepper of their training.
 
     The loss statistics depend on the number of steps, and on nothing else does the way of a run;
-    so they are left out, and with them all that is computed for them alone.
+    so they are left out, and with them all that is computed for them alone. ``data`` tells the data
+    from others; ``more_programs`` are texts of what else bears on a run.
     """
 
     def go_on(state: TrainState, shared: PyTree) -> tuple:
@@ -54,10 +57,9 @@ def identify(
 
     start = init_run.trace(jax.tree.map(lambda leaf: leaf[0], runs))
     way = jax.jit(go_on).trace(start.out_info, shared)
-    data = _digest_of_data(shared)
     # JAX gives the leaves of a program no names
     names = str(jax.tree.structure((runs, start.out_info, way.out_info)))
-    programs = [start.lower().as_text(), way.lower().as_text(), names]
+    programs = [start.lower().as_text(), way.lower().as_text(), names, *more_programs]
     told = {
         "number of steps": training.num_steps,
         "record_every": int(record_every),
@@ -84,7 +86,7 @@ def digest(parts: Iterable[str | bytes]) -> str:
     return sha.hexdigest()[:32]
 
 
-def _digest_of_data(data: PyTree) -> str:
+def digest_of_data(data: PyTree) -> str:
     """``float32 [50, 2] of SHA-256 0123...``; "" without data of all runs."""
     leaves: list[Array | np.ndarray] = jax.tree.leaves(data)
     texts = [f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves]

@@ -10,19 +10,27 @@ import numpy as np
 from jaxtyping import PyTree
 
 from spread_jax.arguments import as_numbers, described, require_finite
+from spread_jax.sweeps.sources import RowSource, is_source
 
 MOST_RATIO = 1e4  # of the ranges of columns; of standardized ones it is at most about √rows
 ROUNDING = 1e-6  # of a column's size: a range below it is a constant's
 
 
 def checked_data(data: PyTree) -> PyTree:
-    """The data with tables and lists as arrays; warns of columns of wildly different scale.
+    """The data with tables and lists as arrays, or a :class:`RowSource` of what is read as it is
+    needed; warns of columns of wildly different scale, of a source in its sample.
 
     Raises:
-      ValueError: if there are no rows, or a value is no number or is not finite.
+      ValueError: if there are no rows, or a value that is looked at is no number or not finite.
     """
     if hasattr(data, "train") and hasattr(data, "validation"):
         raise ValueError("data must be arrays, got a Dataset: give its part to train on, .train")
+    if is_source(data):
+        source = RowSource(data)
+        if source.sample.ndim == 2 and source.sample.dtype.kind == "f":
+            low, high = source.sample.min(axis=0), source.sample.max(axis=0)
+            _warn_of_scales(low.astype(np.float64), high.astype(np.float64), None, stacklevel=4)
+        return source
     if isinstance(data, list | tuple) and all(map(_is_plain, jax.tree.leaves(data))):
         data = np.asarray(as_numbers(data, "data"), np.float32)
     return jax.tree.map(_checked, data)
@@ -57,7 +65,7 @@ def _checked(leaf: Any) -> Any:
     return leaf
 
 
-def _warn_of_scales(low: np.ndarray, high: np.ndarray, columns: Any) -> None:
+def _warn_of_scales(low: np.ndarray, high: np.ndarray, columns: Any, stacklevel: int = 5) -> None:
     ranges = high - low
     varies = ranges > ROUNDING * np.maximum(abs(low), abs(high))
     if not varies.any():
@@ -71,5 +79,5 @@ def _warn_of_scales(low: np.ndarray, high: np.ndarray, columns: Any) -> None:
         f"the columns of the data have wildly different scales: {names[0]} ranges over "
         f"{ranges[large]:.3g}, {names[1]} over {ranges[small]:.3g}; if they are in different "
         "units, standardize them first, as sj.standardize does",
-        stacklevel=5,
+        stacklevel=stacklevel,
     )
