@@ -130,12 +130,15 @@ class Training(NamedTuple):
 
         def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
             state, (loss, lowest) = jax.lax.scan(step, state, length=record_every)
-            rise = (loss - lowest).max()
-            losses = {"loss": loss.mean(), "loss_max": loss.max(), "loss_rise": rise}
+            losses = {
+                "loss": loss.mean(),
+                "loss_max": loss.max(),
+                "loss_rise": (loss - lowest).max(),
+            }
             observed = self.observe(state.params)
             if taken := losses.keys() & observed.keys():
                 raise ValueError(f"observe must use other names than {sorted(taken)}")
-            return state, {**losses, **observed}
+            return state, losses | observed
 
         return jax.lax.scan(record, state, length=count_records(num_steps, record_every))
 
@@ -149,8 +152,8 @@ class Training(NamedTuple):
 def count_records(num_steps: int, record_every: int) -> int:
     """Points of a curve of one every ``record_every`` steps; ValueError if that does not divide."""
     if not is_whole(record_every) or num_steps % record_every:
-        wanted = f"a whole number that divides the {num_steps} steps"
-        raise ValueError(f"record_every must be {wanted}, got {record_every!r}")
+        steps = f"{num_steps} steps, got {record_every!r}"
+        raise ValueError(f"record_every must be a whole number that divides the {steps}")
     return num_steps // record_every
 
 
@@ -331,12 +334,10 @@ def model_training(
 def rows(batch_size: int) -> SampleBatch:
     """A ``sample_batch`` that draws rows of the run's data ``[n, dim]``, with replacement.
 
-    The data are those of ``make_data``, or of the sweep: ``sweep(..., data=x)`` keeps them on the
-    device, once for all runs.
+    The data are those of ``make_data``, or what ``sweep(..., data=x)`` is given for all runs.
 
     Raises:
-      ValueError: if ``batch_size`` is no whole number of 1 or more; when traced, if there are no
-        data.
+      ValueError: if ``batch_size`` is no whole number above 0; when traced, if there are no data.
 
     Examples:
       >>> sample_batch = sj.rows(batch_size=64)
