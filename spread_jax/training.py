@@ -76,9 +76,8 @@ class Schedule(Protocol):
 
 
 class TrainState(NamedTuple):
-    """All that a run needs to go on: ``step`` counts the steps done, and step t uses the key
-    ``fold_in(key, t)``; ``data`` is the run's finite data set, None if every batch is drawn afresh.
-    """
+    """All that a run needs to go on: the steps done, of which step t uses ``fold_in(key, t)``, and
+    the run's finite data set, None if every batch is drawn afresh."""
 
     params: PyTree
     opt_state: PyTree
@@ -115,9 +114,9 @@ class Training(NamedTuple):
     ) -> tuple[TrainState, dict[str, Array]]:
         """``(state, history)`` after a scan of ``train_step``.
 
-        Each leaf of history has a leading axis ``num_steps // record_every``: over the steps of the
-        record the mean ``loss``, the largest ``loss_max``, and ``loss_rise``, the largest rise
-        above the minimum before; and ``observe(params)`` after them.
+        Each leaf of history has a leading axis ``num_steps // record_every``: of a record's steps
+        the mean ``loss``, the largest ``loss_max`` and the largest ``loss_rise`` above the minimum
+        before, and ``observe(params)`` after them.
 
         Raises:
           ValueError: if record_every does not divide num_steps, or observe returns a ``loss``.
@@ -130,11 +129,8 @@ class Training(NamedTuple):
 
         def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
             state, (loss, lowest) = jax.lax.scan(step, state, length=record_every)
-            losses = {
-                "loss": loss.mean(),
-                "loss_max": loss.max(),
-                "loss_rise": (loss - lowest).max(),
-            }
+            losses = {"loss": loss.mean(), "loss_max": loss.max()}
+            losses["loss_rise"] = (loss - lowest).max()
             observed = self.observe(state.params)
             if taken := losses.keys() & observed.keys():
                 raise ValueError(f"observe must use other names than {sorted(taken)}")
