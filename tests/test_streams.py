@@ -1,6 +1,7 @@
 """Sweeps on data that are read as they are needed: they are what the same data in memory give."""
 
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -316,3 +317,33 @@ def test_20_gigabytes_need_no_more_memory_than_20_megabytes(tmp_path):
 
     small, large = peak(0.02), peak(20)
     assert large < small + 1024 / 4, f"{large:.0f} MiB, {small:.0f} MiB with the small file"
+
+
+TWO = """
+    import sys
+    import jax
+    import numpy as np
+    jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
+    sys.path.insert(0, "tests")
+    from test_sweeps import GRID, pick
+    from spread_jax import sweeps
+
+    x = np.load(sys.argv[1], mmap_mode="r")
+    runs = sweeps.sweep(pick(), GRID, num_seeds=3, data=x)
+    np.save(f"{sys.argv[1]}.{sys.argv[3]}", runs.dataset["loss"].values)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_read_the_rows_of_their_own_runs(on_disk):
+    """Truth: one process with two devices, to rounding."""
+    x = on_disk(DATA)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", textwrap.dedent(TWO), x.filename, address]
+    processes = [subprocess.Popen([*command, str(i)]) for i in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    whole = sweeps.sweep(pick(), GRID, num_seeds=3, data=x).dataset["loss"]
+    for i in range(2):
+        np.testing.assert_allclose(np.load(f"{x.filename}.{i}.npy"), whole, **ROUNDING)
