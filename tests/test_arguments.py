@@ -253,7 +253,7 @@ def sweep(training=None, grid=GRID, **others):
     ("others", "error", "words"),
     [
         ({"training": MODEL}, TypeError, "what model_training or make_training returns, got an ob"),
-        ({"checkpoints": 3}, TypeError, "checkpoints must be a folder, got 3"),
+        ({"checkpoints": 3}, TypeError, "checkpoints must be a folder, got the number 3"),
         ({"on_record": True}, TypeError, "on_record must be a function"),
         ({"on_record": [print, 3]}, TypeError, "on_record must be a function"),
         ({"num_seeds": 3.0}, ValueError, "num_seeds must be a whole number >= 1, got 3.0"),
