@@ -64,7 +64,7 @@ def all_arms(tmp_path_factory):
 def test_the_command_keeps_the_contract_of_its_files(all_arms):
     metrics, out = all_arms
     assert {path.name for path in out.iterdir()} == {
-        *IMAGE_FIGURES, "sigma_fix.png", "metrics.json", "results.nc", "params.npz"
+        *IMAGE_FIGURES, "sigma_fix.png", "metrics.json", "results.nc", "params.npz", "checkpoints"
     }  # fmt: skip
     assert metrics["data"] == {
         **{"name": "digits", "train": 1437, "validation": 120, "test": 240},
