@@ -152,8 +152,8 @@ def test_importance_weighting_at_the_exact_posterior_is_exact(
 
 
 def test_one_small_std_of_four_raises_the_alarm(linear_vae, runs_by_hand):
-    """Truth: the rule's first step, the second record of 10 steps, where loss and σ fall; under noise
-    it never comes, and under noise that ends with record 29 it comes at record 30."""
+    """Truth: the rule's first step, the second record of 10 steps, where loss and σ fall; under
+    noise it never comes, and under noise that ends with record 29 it comes at record 30."""
     std = np.full((2, 60, 2, 2), 0.1)
     std[:, :, 0, 1] = np.geomspace(1e-5, 1e-6, 60)
     runs = runs_by_hand(
