@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from spread_jax import gaussian_spread
 from spread_jax.data import Dataset
