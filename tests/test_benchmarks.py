@@ -29,6 +29,7 @@ def losses():
     return sweep.losses_side_by_side(torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["loop", "stacked"])
 def test_pytorch_trains_as_the_sweep_does(losses, name):
     """Truth: another library. The first losses are of equal weights, data and noise; those after
@@ -83,6 +84,7 @@ def test_the_fit_that_is_timed_trains():
     assert all(m > 0 for m in jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_the_command_keeps_the_contract_of_its_files(monkeypatch, capsys, tmp_path):
     torch = pytest.importorskip("torch", reason=MISSING)
     monkeypatch.setattr(sweep, "start_devices", lambda: torch.device("cpu"))  # JAX has begun
@@ -153,6 +155,7 @@ def test_help_names_the_command():
     assert "python -m benchmarks.sweep" in done.stdout
 
 
+@pytest.mark.slow
 def test_pytorch_fits_images_as_this_package_does():
     """Truth: another library, from equal weights, batches and noise; later losses have taken each
     library's own gradients and Adam steps."""

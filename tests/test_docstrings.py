@@ -57,7 +57,7 @@ WITH_EXAMPLE = {
 SLOW = {
     *("model_training", "judge", "fit", "load", "aggregate_latent", "make_training", "sweep"),
     *("fit_mixture", "mixture_model", "spread_density", "clean_samples"),
-    "spread_jax.estimator.SpreadDensity",
+    *("spread_jax.estimator.SpreadDensity", "spread_jax.listeners.LossPicture"),
 }
 """Examples that train, or compile for seconds."""
 

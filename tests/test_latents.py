@@ -407,6 +407,7 @@ def test_the_spread_elbo_of_the_exact_posterior_is_the_log_likelihood_on_average
     assert error < 0.02
 
 
+@pytest.mark.slow
 def test_a_posterior_that_is_too_wide_costs_its_divergence():
     """Truth: KL of Gaussians of one mean, log(1/s) + (s² - 1)/2 nats, within 5 standard errors."""
     scale = 1.6

@@ -89,6 +89,7 @@ def learned(kind, **options):
     return model, noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["covariance", "mean"])
 def test_the_noise_of_all_pairs_is_the_spreads(kind):
     """Truth: the Spread's own log_prob, pair by pair."""

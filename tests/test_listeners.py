@@ -112,6 +112,7 @@ def events(folder):
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_the_middle_and_the_worst_of_every_grid_point(tmp_path):
     """Truth, by hand: the medians of each cell's runs, to which a broken one counts as infinite,
     and the largest of those that have not broken."""

@@ -54,6 +54,7 @@ def test_blocks_do_not_change_the_sums(monkeypatch):
     assert sj.mmd_squared(x, y, SIGMA) == pytest.approx(whole, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_the_unbiased_estimate_is_the_mixtures_distance_on_average():
     """Monte Carlo within 5 standard errors, 400 pairs of samples; the other is too large by
     ((k(0) - E k(x, x')) / n + the same of y / m)."""

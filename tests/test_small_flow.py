@@ -14,6 +14,7 @@ def params_of(flow, share=1.0):
     return jax.tree.map(lambda weight: share * weight, flow.init(jax.random.key(3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 3, 5, 24])
 def test_the_inverse_undoes_the_flow_which_moves_every_coordinate(dim):
     flow = SmallFlow(dim)
@@ -34,6 +35,7 @@ def _moved(flow):
         yield places[flow.dim // 2 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 5])
 def test_the_density_is_that_of_a_change_of_variables(dim):
     """Truth: log N(z; 0, I) - log |det ∂y/∂z|, the Jacobian of the inverse by automatic
@@ -57,6 +59,7 @@ def test_the_density_of_the_plane_integrates_to_one():
     assert total == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_draws_have_the_law_of_the_density():
     """Truth: the mean and the variance of the density by the trapezoidal rule; Monte Carlo within
     5 standard errors."""

@@ -64,6 +64,7 @@ def test_a_memmap_gives_what_its_rows_in_memory_give(
     same(streamed, sweeps.sweep(pick(), GRID, **options, data=DATA), **ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [OneByOne, AtOnce])
 def test_any_random_access_is_a_source(kind):
     """Truth: the same data on the device."""
