@@ -204,19 +204,14 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "settings": ("docs/results.md", list(SETTINGS), settings),
     "bias": ("docs/results.md", ["baselines"], bias),
     **{
-        name: ("docs/results.md", ["baselines"], partial(arms, *templates))
-        for name, templates in {
-            "width": ("{median_sigma_x:.4f}", "{data_std:g}"),
-            "found": ("{recovered_rate:.0%}", ""),
-            "w2": ("{median_wasserstein:.4f}", "{wasserstein_truth:.4f}"),
-        }.items()
-    },
-    **{
-        name: ("docs/results.md", ["baselines"], partial(curves, *templates))
-        for name, templates in {
-            "curve-w2": ("{median_wasserstein:.3f}", "{wasserstein_truth:.3f}"),
-            "curve-energy": ("{median_energy_distance:.3f}", "{energy_distance_truth:.3f}"),
-            "curve-distance": ("{median_off_data:.3f}", "0"),
+        name: ("docs/results.md", ["baselines"], partial(maker, template, truth))
+        for name, (maker, template, truth) in {
+            "width": (arms, "{median_sigma_x:.4f}", "{data_std:g}"),
+            "found": (arms, "{recovered_rate:.0%}", ""),
+            "w2": (arms, "{median_wasserstein:.4f}", "{wasserstein_truth:.4f}"),
+            "curve-w2": (curves, "{median_wasserstein:.3f}", "{wasserstein_truth:.3f}"),
+            "curve-energy": (curves, "{median_energy_distance:.3f}", "{energy_distance_truth:.3f}"),
+            "curve-distance": (curves, "{median_off_data:.3f}", "0"),
         }.items()
     },
     "digits": ("docs/images.md", ["digits"], fit),
