@@ -238,6 +238,7 @@ def test_the_mixture_chosen_by_bic_is_as_near_as_real_data():
     assert {int(i) for i in np.linalg.norm(first[:, None] - centres, axis=2).argmin(1)} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_pythae_has_the_widths_of_this_package_and_draws_as_many_samples():
     pytest.importorskip("pythae", reason=MISSING_PEER.format("pythae"))
     data = sj.load_dataset("digits")

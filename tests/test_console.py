@@ -33,6 +33,7 @@ def job(tmp_path_factory):
     return folder, told.getvalue()
 
 
+@pytest.mark.slow
 def test_two_commands_from_a_file_to_rows_of_the_same_kind(job, monkeypatch, capsys):
     """Truth: names, types, the sum and the constant of the file."""
     folder, told = job
@@ -60,6 +61,7 @@ def test_two_commands_from_a_file_to_rows_of_the_same_kind(job, monkeypatch, cap
     assert not pd.read_csv(other).equals(drawn)  # tomorrow 500 more
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_model_the_page_and_last_the_numbers(job):
     folder = job[0] / "model"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -73,6 +75,7 @@ def test_the_folder_holds_the_model_the_page_and_last_the_numbers(job):
     assert metrics["choices"]["rows"] == {"train": 97, "validation": 11}
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else_and_tells_what_was_assumed(job):
     page = (job[0] / "model" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=[\"'](?!data:)", page)

@@ -54,17 +54,8 @@ WITH_EXAMPLE = {
 }
 
 
-SLOW = {
-    *("model_training", "judge", "fit", "load", "aggregate_latent", "make_training", "sweep"),
-    *("fit_mixture", "mixture_model", "spread_density", "clean_samples"),
-    *("spread_jax.estimator.SpreadDensity", "spread_jax.listeners.LossPicture"),
-}
-"""Examples that train, or compile for seconds."""
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in WITH_EXAMPLE]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_EXAMPLE)
 def test_the_example_works_as_it_stands(name, tmp_path, monkeypatch):
     if name == "spread_density":
         pytest.importorskip("numpyro", reason="its example needs the extra numpyro")

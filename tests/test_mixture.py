@@ -62,6 +62,7 @@ LAWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 def test_the_spread_density_is_scipys(law):
     """Truth: SciPy's in float64. Float32 keeps 1e-4 of it, and of Σ, for these laws."""

@@ -121,11 +121,12 @@ def test_linen_modules_keep_their_own_parameters():
         jax.tree.map(np.testing.assert_array_equal, found, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "variance"),
     [
         *(("mlp", variance) for variance in ("each", "shared", "none")),
-        *(pytest.param("conv", v, marks=pytest.mark.slow) for v in ("each", "shared")),
+        *(("conv", variance) for variance in ("each", "shared")),
     ],
 )
 def test_every_network_gives_every_variance(network, variance):

@@ -117,6 +117,7 @@ def test_rows_are_counted_in_batches(fitted, table, monkeypatch):
     assert np.isfinite(bound).all()
 
 
+@pytest.mark.slow
 def test_denoised_rows_are_posterior_means(fitted, table):
     """Truth: denoise_by_decoder; rows come back in the user's columns."""
     clean = fitted.denoise(KEY, table)

@@ -102,6 +102,7 @@ def test_the_classifier_is_as_good_as_another_librarys(classifier):
     assert classifier.features(data.test).shape == (240, 32)
 
 
+@pytest.mark.slow
 def test_noise_lowers_the_quality(classifier):
     """Held-out digits under more and more noise: farther in Fréchet distance, less precise."""
     data = load_dataset("digits")
@@ -146,6 +147,7 @@ def test_precision_and_recall_of_too_few_rows_are_not_known():
         precision_recall(many, many, num_neighbours=0)
 
 
+@pytest.mark.slow
 def test_labels_may_be_any_integers():
     """Truth: the classifier of the labels 0 and 1, number for number."""
     x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)

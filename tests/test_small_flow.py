@@ -49,6 +49,7 @@ def test_the_density_is_that_of_a_change_of_variables(dim):
     np.testing.assert_allclose(flow.log_prob(params, inverse(z)), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_density_of_the_plane_integrates_to_one():
     """Truth: the trapezoidal rule on a grid that holds all of a flow of small scales."""
     flow = SmallFlow(2)

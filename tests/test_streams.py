@@ -51,6 +51,7 @@ def on_disk(tmp_path):
     return save
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_blocks", "record_every"), [(1, 1), (40, 8), (20, 1)])
 def test_a_memmap_gives_what_its_rows_in_memory_give(
     num_blocks, record_every, on_disk, monkeypatch
@@ -89,6 +90,7 @@ def test_groups_train_on_their_own_rows(on_disk, monkeypatch):
     same(streamed, sweeps.sweep(pick(), GRID, num_seeds=3, data=DATA), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_rows_of_uint8_are_cast_on_the_device(on_disk, monkeypatch):
     """The program takes uint8. Truth: the pixels over 255 on the device."""
     pixels = np.random.default_rng(0).integers(0, 256, (50, 2), np.uint8)

@@ -61,6 +61,7 @@ def whole(tmp_path_factory):
     return finish(out), out
 
 
+@pytest.mark.slow
 def test_the_command_keeps_the_contract_of_its_files(whole):
     metrics, out = whole
     assert {"recovery.png", "distance.png", "stability.png", "price.png", "loss_fan.png"} < {
