@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from spread_jax.sweeps.compiler import UNOPTIMIZED, compile_program, cpu_options
+from spread_jax.sweeps.keys import wrap_key
 from spread_jax.sweeps.labels import RESERVED
 from spread_jax.training import Hyper, Training, TrainState
 
@@ -46,7 +47,7 @@ def _to_raw(state: TrainState, shared: PyTree = None) -> TrainState:
 def _to_typed(state: TrainState, shared: PyTree) -> TrainState:
     """The inverse of :func:`_to_raw`."""
     data = state.data if shared is None else shared
-    return state._replace(key=jax.random.wrap_key_data(state.key), data=data)
+    return state._replace(key=wrap_key(state.key), data=data)
 
 
 def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: PyTree) -> int:
