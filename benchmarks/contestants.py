@@ -1,4 +1,4 @@
-"""What takes part: this sweep, PyTorch twice, and the machine's own matrix product."""
+"""What takes part: this sweep, PyTorch twice, plain JAX, and the machine's matrix product."""
 
 import itertools
 import math
@@ -26,6 +26,10 @@ def toy_training(steps: int = BASE["steps"]) -> "Training":
         steps=steps, batch_size=BATCH, hidden=hidden, activation="tanh"
     )
     return two_modes.make_training(settings)
+
+
+def default_toy() -> "Training":
+    return two_modes.make_training(two_modes.TwoModeSettings())
 
 
 class CompiledSweep:
@@ -82,7 +86,10 @@ def make_contestants(
     compiled: Mapping[int, CompiledSweep], device: "torch.device", quick: bool, say: Say
 ) -> tuple[dict[str, Contestant], dict[str, int]]:
     """The contestants, those of the ratios first; and the threads of the PyTorch ones."""
+    import jax
+
     from benchmarks import torch_models
+    from benchmarks.plain_jax import PlainRuns
 
     contestants: dict[str, Contestant] = {}
     threads: dict[str, int] = {}
@@ -113,6 +120,16 @@ def make_contestants(
             add_torch("loop", one, (), 10 if quick else 500)
             say("trying libraries: matrix product")
             contestants["limit"] = limit_contestant(device, quick)
+        if n in (1, BASE["runs"]):
+            say(f"compiling plain JAX: {n} runs")
+            plain = PlainRuns(params, (BASE["width"],) * 2, jax.numpy.tanh)
+            contestants[f"plain JAX of {n}"] = plain.contestant(2 if quick else 10_000 // n)
+    say("compiling the default toy")
+    num_records = 1 if quick else 50
+    toy = CompiledSweep(default_toy(), BASE["runs"], num_records, record_every=10)
+    plain = PlainRuns(toy.params(), two_modes.TwoModeSettings().hidden, jax.nn.relu)
+    contestants["default toy"] = toy.contestant()
+    contestants["default toy, plain JAX"] = plain.contestant(10 * num_records)
     return contestants, threads
 
 

@@ -25,11 +25,12 @@ REFERENCE = BASE["runs"]  # where the ratios are taken
 @dataclasses.dataclass(frozen=True)
 class Settings(timing.BenchmarkSettings):
     """Times training steps of the failure case's VAE (two hidden layers of 64 tanh, batch 128), in
-    alternation: in a sweep of this package, in an ordinary PyTorch loop over runs, and in PyTorch
-    with the weights of all runs stacked. Times the machine's own matrix product too."""
+    alternation: in a sweep of this package, in an ordinary PyTorch loop over runs, in PyTorch with
+    the weights of all runs stacked, and in plain JAX, ``jit(vmap(scan))`` over runs. Times the
+    model of the default toy and the machine's own matrix product too."""
 
     runs: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
-    """Numbers of runs in the sweep. 64 is always added, because the ratios are of 64 runs."""
+    """Numbers of runs in the sweep. 1 and 64 are always added, because the ratios are of these."""
     out: Path = Path("outputs/benchmark-sweep")
     """Folder for the results."""
 
@@ -40,7 +41,7 @@ class Settings(timing.BenchmarkSettings):
 
 
 def run(settings: Settings) -> None:
-    counts = sorted({*settings.runs, REFERENCE})
+    counts = sorted({*settings.runs, 1, REFERENCE})
 
     def measure(device: "torch.device", say: Say) -> Measured:
         compiled = {}
@@ -82,7 +83,7 @@ def start_devices() -> "torch.device":
 def losses_side_by_side(
     device: "torch.device", num_runs: int = 3, num_steps: int = 3
 ) -> "dict[str, np.ndarray]":
-    """Losses ``[run, step]`` of the three: same weights, same data and noise at every step.
+    """Losses ``[run, step]`` of the four: same weights, same data and noise at every step.
 
     The first is the loss itself, those after it also compare gradients and Adam.
     """
@@ -90,6 +91,7 @@ def losses_side_by_side(
     import numpy as np
 
     from benchmarks import torch_models
+    from benchmarks.plain_jax import PlainRuns
     from spread_jax import sample_two_modes
 
     training = contestants.toy_training()
@@ -104,6 +106,7 @@ def losses_side_by_side(
     with jax.default_matmul_precision("highest"):
         state = jax.jit(jax.vmap(training.init))(keys, hyper)
         batches, ours = jax.jit(jax.vmap(replayed))(state)
+        plain = PlainRuns(state.params, (BASE["width"],) * 2, jax.numpy.tanh).losses(*batches)
     params = jax.device_get(state.params)
     stacked = torch_models.stacked_runs(params, device)
     ones = [torch_models.one_run(params, i, device) for i in range(num_runs)]
@@ -113,7 +116,12 @@ def losses_side_by_side(
         theirs[0, :, t] = stacked.step(*(each[:, t] for each in batches)).cpu()
         for i, one in enumerate(ones):
             theirs[1, i, t] = one.step(*(each[i, t] for each in batches)).cpu()
-    return {"sweep": np.asarray(ours), "stacked": theirs[0], "loop": theirs[1]}
+    return {
+        "sweep": np.asarray(ours),
+        "stacked": theirs[0],
+        "loop": theirs[1],
+        "plain JAX": np.asarray(plain),
+    }
 
 
 def summarise(
@@ -126,6 +134,9 @@ def summarise(
         "ratio_to_loop": ratio(rates, reference, "loop"),
         "ratio_to_stacked": ratio(rates, reference, f"stacked of {REFERENCE}"),
         "fraction_of_limit": ratio(rates, reference, "limit"),
+        "ratio_to_plain_jax": ratio(rates, reference, f"plain JAX of {REFERENCE}"),
+        "ratio_to_plain_jax_alone": ratio(rates, "sweep of 1", "plain JAX of 1"),
+        "ratio_to_plain_jax_toy": ratio(rates, "default toy", "default toy, plain JAX"),
         "throughput": throughput,
         "throughput_relative": {n: throughput[n] / throughput[REFERENCE] for n in counts},
         "throughput_stacked": {n: median(rates[f"stacked of {n}"]) for n in counts},
@@ -193,7 +204,10 @@ def report(output: OutputFolder, measured: Measured) -> None:
         f"matrix-product limit: {results['limit']:,.0f} run-steps/s ({flops})\n"
         f"at {REFERENCE} runs: {results['ratio_to_loop']:.1f} x the loop, "
         f"{results['ratio_to_stacked']:.1f} x the stacked, "
-        f"{results['fraction_of_limit']:.0%} of the limit"
+        f"{results['fraction_of_limit']:.0%} of the limit\n"
+        f"beside plain JAX: {results['ratio_to_plain_jax']:.1f} x at {REFERENCE} runs, "
+        f"{results['ratio_to_plain_jax_alone']:.2f} x for one run, "
+        f"{results['ratio_to_plain_jax_toy']:.1f} x at {REFERENCE} runs of the default toy"
     )
     base = ", ".join(f"{name} {value:,}" for name, value in BASE.items())
     (_, *titles), *lines = (row.split(" | ") for row in results["tables"]["scaling"])

@@ -91,12 +91,12 @@ def run_benchmark(
     import torch
 
     with stage_line(settings.quiet) as say:
-        say("comparing the losses of all three")
+        say("comparing the losses of all")
         difference = require_same_losses(losses_side_by_side(device))
         if device.type == "cuda":  # JAX's default on a GPU is TF32; PyTorch's is not
             torch.set_float32_matmul_precision("high")
         measured = measure(device, say)
-    print(f"the three losses agree to {difference:.0e}")
+    print(f"the losses agree to {difference:.0e}")
     report(output, measured)
     environment = jax_environment(output.started, measured.compile_seconds)
     environment["versions"]["torch"] = torch.__version__

@@ -57,6 +57,9 @@ RATIOS = {
     "64 runs, beside the PyTorch loop": "{ratio_to_loop:.1f}",
     "64 runs, beside PyTorch with stacked weights": "{ratio_to_stacked:.1f}",
     "64 runs, beside the matrix-product limit": "{fraction_of_limit:.2f}",
+    "64 runs, beside plain JAX": "{ratio_to_plain_jax:.1f}",
+    "64 runs of the default toy, beside plain JAX": "{ratio_to_plain_jax_toy:.1f}",
+    "one run, beside plain JAX": "{ratio_to_plain_jax_alone:.2f}",
     "one run of 784-400-20, beside the faster PyTorch": "{ratio_to_faster:.2f}",
 }
 

@@ -30,10 +30,10 @@ def losses():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["loop", "stacked"])
-def test_pytorch_trains_as_the_sweep_does(losses, name):
-    """Truth: another library. The first losses are of equal weights, data and noise; those after
-    them have taken each library's own gradients and Adam steps."""
+@pytest.mark.parametrize("name", ["loop", "stacked", "plain JAX"])
+def test_all_contestants_train_as_the_sweep_does(losses, name):
+    """Truth: another library, and a step written by hand. The first losses are of equal weights,
+    data and noise; those after them have taken each one's own gradients and Adam steps."""
     assert losses[name].shape == losses["sweep"].shape == (3, 3)
     assert np.ptp(losses["sweep"]) > 0.01
     np.testing.assert_allclose(losses[name], losses["sweep"], rtol=1e-5, atol=1e-5)
@@ -95,7 +95,8 @@ def test_the_command_keeps_the_contract_of_its_files(monkeypatch, capsys, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "throughput.png"}
     results = json.loads((tmp_path / "sweep.json").read_text(), parse_constant=pytest.fail)
     assert set(results["throughput"]) == set(results["throughput_stacked"]) == {"1", "64"}
-    for key in ("ratio_to_loop", "ratio_to_stacked", "fraction_of_limit"):
+    to_plain_jax = {f"ratio_to_plain_jax{of}" for of in ("", "_alone", "_toy")}
+    for key in {"ratio_to_loop", "ratio_to_stacked", "fraction_of_limit"} | to_plain_jax:
         assert results[key] > 0
     assert {axis: len(each["rows"]) for axis, each in results["scaling"].items()} == {
         "runs": 2,
@@ -104,7 +105,7 @@ def test_the_command_keeps_the_contract_of_its_files(monkeypatch, capsys, tmp_pa
     assert results["loss_difference"] <= 1e-5
     assert results["environment"]["versions"]["torch"].startswith("2.13.0")
     shown = capsys.readouterr()
-    for words in ("x the loop", "x the stacked", "of the limit", "kB per run"):
+    for words in ("x the loop", "x the stacked", "of the limit", "plain JAX", "kB per run"):
         assert words in shown.out
     assert "comparing the losses" in shown.err
 
