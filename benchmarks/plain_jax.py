@@ -50,11 +50,13 @@ class PlainRuns:
         """The negative spread ELBO of a batch ``x [batch, 2]``."""
         encoder, decoder = self._networks
         y = x + HYPER["sigma_fix"] * noise
-        mean, var = decoder.apply(params["decoder"], STATES)
+        decoded: Any = decoder.apply(params["decoder"], STATES)
+        mean, var = decoded
         var = var + HYPER["sigma_fix"] ** 2
         squares = (y - mean[:, None]) ** 2 / var[:, None]
         log_lik = -0.5 * (jnp.log(2 * jnp.pi * var[:, None]) + squares).sum(-1)
-        logit = encoder.apply(params["encoder"], y)[..., 0]
+        logits: Any = encoder.apply(params["encoder"], y)
+        logit = logits[..., 0]
         log_q = jnp.stack([jax.nn.log_sigmoid(-logit), jax.nn.log_sigmoid(logit)])
         return (jnp.exp(log_q) * (log_q + jnp.log(2) - log_lik)).sum(0).mean()
 

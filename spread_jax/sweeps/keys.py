@@ -25,10 +25,11 @@ def wrap_key(key_data: Array) -> Array:
 
     Where JAX's default generator is another one, or the device is no CPU, it is JAX's own key.
     """
+    config: Any = jax.config
     ours = (
         jax.default_backend() == "cpu"
-        and jax.config.jax_default_prng_impl == "threefry2x32"
-        and jax.config.jax_threefry_partitionable
+        and config.jax_default_prng_impl == "threefry2x32"
+        and config.jax_threefry_partitionable
     )
     return jax.random.wrap_key_data(key_data, impl=_UNROLLED if ours else None)
 
