@@ -61,7 +61,9 @@ class CompiledSweep:
         assert memory is not None  # CPU and GPU have it
         states = memory.argument_size_in_bytes * len(self._states)  # groups that wait keep theirs
         work = memory.output_size_in_bytes + memory.temp_size_in_bytes
-        self.bytes_per_run = (states + work) * self._groups.num_devices / num_runs
+        self.num_devices = self._groups.num_devices
+        self.group = self._groups.size // self.num_devices
+        self.bytes_per_run = (states + work) * self.num_devices / num_runs
 
     def contestant(self) -> Contestant:
         """Warmed up."""

@@ -21,26 +21,33 @@ LINEAR = 1.25  # a multiply-add that costs this much more or less than the base'
 
 
 class Row(NamedTuple):
-    """A row of the scaling table; bytes are those of the compiled program, by XLA's account."""
+    """A sweep that was measured. Bytes are those of the compiled program, by XLA's account;
+    ``group`` runs train at a time on each of ``devices``."""
 
-    value: int
+    point: Mapping[str, int]
+    devices: int
+    group: int
     seconds_per_run_step: float
     seconds_per_multiply_add: float
     bytes_per_run: float
 
 
-def make_row(value: int, sweep: CompiledSweep, rate: float, point: Mapping[str, int]) -> Row:
-    return Row(value, 1 / rate, 1 / rate / multiply_adds(point), sweep.bytes_per_run)
+def make_row(point: Mapping[str, int], sweep: CompiledSweep, rate: float) -> Row:
+    cost = 1 / rate, 1 / rate / multiply_adds(point)
+    return Row(point, sweep.num_devices, sweep.group, *cost, sweep.bytes_per_run)
 
 
-def measure(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row]:
+def measure_axis(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row]:
     """One thing varied, the others as in BASE."""
+    return measure({f"{axis} {value:,}": {**BASE, axis: value} for value in values}, quick, say)
+
+
+def measure(points: Mapping[str, Mapping[str, int]], quick: bool, say: Say) -> list[Row]:
+    """Sweeps that take turns, by their names."""
     from spread_jax import sweeps
 
-    points = [{**BASE, axis: value} for value in values]
     compiled, contestants = [], {}
-    for point in points:
-        name = f"{axis} {point[axis]:,}"
+    for name, point in points.items():
         say(f"compiling: {name}")
         record_every = sweeps.default_record_every(point["steps"], num_runs=1)
         chunk = math.ceil(point["steps"] / record_every / sweeps.NUM_CHUNKS)
@@ -50,7 +57,7 @@ def measure(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row
         compiled.append(CompiledSweep(training, point["runs"], num_records, record_every))
         contestants[name] = compiled[-1].contestant()
     rates = map(median, take_turns(contestants, REPEATS, say).values())
-    return list(map(make_row, values, compiled, rates, points))
+    return list(map(make_row, points.values(), compiled, rates))
 
 
 def embedded_training(point: Mapping[str, int]) -> "Training":
@@ -75,7 +82,7 @@ def embedded_training(point: Mapping[str, int]) -> "Training":
 
 def where_linear(axis: str, rows: Sequence[Row]) -> str:
     """Says over which values around the base a multiply-add costs about the same."""
-    values = [row.value for row in rows]
+    values = [row.point[axis] for row in rows]
     base = values.index(BASE[axis])
     cost = [row.seconds_per_multiply_add / rows[base].seconds_per_multiply_add for row in rows]
     first = last = base

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import contestants, scaling, timing
+from benchmarks import contestants, cost, scaling, timing
 from benchmarks.contestants import BASE
 from benchmarks.timing import BATCH, HYPER, Measured, Rates, Say, ratio
 from spread_jax.cli import command
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import torch
 
 REFERENCE = BASE["runs"]  # where the ratios are taken
+COST_TABLES = {
+    "cost": "the model of time and memory, fitted to these rows",
+    "cost-unseen": "the model beside sweeps that it was not fitted to",
+    "cost-predicted": "what the model predicts for more runs",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +63,20 @@ def run(settings: Settings) -> None:
         takers, threads = contestants.make_contestants(compiled, device, settings.quick, say)
         rates = timing.take_turns(takers, settings.repeats, say)
         of_counts = {n: median(rates[f"sweep of {n}"]) for n in counts}
-        make_row = scaling.make_row
-        rows = {"runs": [make_row(n, compiled[n], rate, BASE) for n, rate in of_counts.items()]}
+        rows = {
+            "runs": [
+                scaling.make_row({**BASE, "runs": n}, compiled[n], rate)
+                for n, rate in of_counts.items()
+            ]
+        }
         del takers, compiled  # their memory
         for axis, values in scaling.AXES.items():
             values = (BASE[axis],) if settings.quick else values
-            rows[axis] = scaling.measure(axis, values, settings.quick, say)
-        results = {**summarise(counts, rates, rows), "one_core_flops": one_core}
+            rows[axis] = scaling.measure_axis(axis, values, settings.quick, say)
+        unseen = dict(list(cost.UNSEEN.items())[: 1 if settings.quick else None])
+        measured = scaling.measure(unseen, settings.quick, say)
+        results = summarise(counts, rates, rows, dict(zip(unseen, measured, strict=True)))
+        results["one_core_flops"] = one_core
         return Measured(results, rates, threads, compile_seconds)
 
     timing.run_benchmark(
@@ -125,7 +137,10 @@ def losses_side_by_side(
 
 
 def summarise(
-    counts: list[int], rates: Rates, rows: Mapping[str, list[scaling.Row]]
+    counts: list[int],
+    rates: Rates,
+    rows: Mapping[str, list[scaling.Row]],
+    unseen: Mapping[str, scaling.Row],
 ) -> dict[str, Any]:
     """Medians over the rounds; a ratio is taken within each round, where both met the same load."""
     reference = f"sweep of {REFERENCE}"
@@ -150,8 +165,15 @@ def summarise(
             }
             for axis, of_axis in rows.items()
         },
+        "cost": cost.summarise([row for of_axis in rows.values() for row in of_axis], unseen),
     }
-    tables = {"throughput": throughput_rows(results), "scaling": scaling_rows(results)}
+    tables = {
+        "throughput": throughput_rows(results),
+        "scaling": scaling_rows(results),
+        "cost": cost.cost_rows(results["cost"]),
+        "cost-unseen": cost.unseen_rows(results["cost"]),
+        "cost-predicted": cost.prediction_rows(results["cost"]),
+    }
     return {**results, "tables": {name: list(rows) for name, rows in tables.items()}}
 
 
@@ -169,10 +191,8 @@ def scaling_rows(results: Mapping[str, Any]) -> Iterator[str]:
     for axis, of_axis in results["scaling"].items():
         for i, r in enumerate(of_axis["rows"]):
             time, work = 1e6 * r["seconds_per_run_step"], 1e12 * r["seconds_per_multiply_add"]
-            numbers = (
-                f"{r['value']:,} | {time:,.1f} | {work:,.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
-            )
-            yield f"{'' if i else axis} | {numbers}"
+            numbers = f"{time:,.1f} | {work:,.1f} | {r['bytes_per_run'] / 1e3:,.0f}"
+            yield f"{'' if i else axis} | {r['point'][axis]:,} | {numbers}"
 
 
 def report(output: OutputFolder, measured: Measured) -> None:
@@ -220,6 +240,9 @@ def report(output: OutputFolder, measured: Measured) -> None:
     )
     for axis, of_axis in results["scaling"].items():
         print(f"time over {axis}: {of_axis['linear']}")
+    for name, title in COST_TABLES.items():
+        (*titles,), *lines = (row.split(" | ") for row in results["tables"][name])
+        print_table(title, titles, lines)
 
 
 if __name__ == "__main__":

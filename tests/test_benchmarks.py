@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 import spread_jax as sj
-from benchmarks import contestants, fit, peers, quality, quality_report, scaling, sweep, timing
+from benchmarks import (
+    contestants,
+    cost,
+    fit,
+    peers,
+    quality,
+    quality_report,
+    scaling,
+    sweep,
+    timing,
+)
 from spread_jax.cli import command
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
@@ -69,8 +79,9 @@ def test_the_sweep_that_is_timed_trains():
 def test_a_row_of_the_scaling_is_measured(monkeypatch):
     monkeypatch.setattr(scaling, "REPEATS", 1)
     said = []
-    (row,) = scaling.measure("dimension", (5,), True, said.append)
-    assert row.value == 5
+    (row,) = scaling.measure_axis("dimension", (5,), True, said.append)
+    assert row.point == {**contestants.BASE, "dimension": 5}
+    assert (row.devices, row.group) == (2, 32)
     assert row.seconds_per_run_step > 0
     assert said[0] == "compiling: dimension 5"
 
@@ -119,7 +130,7 @@ def test_multiply_adds_of_a_step():
 
 def test_where_time_is_linear():
     costs = {1: 3.0, 16: 1.1, 64: 1.0, 256: 1.2, 1024: 1.4}
-    rows = [scaling.Row(n, 1.0, cost, 1.0) for n, cost in costs.items()]
+    rows = [scaling.Row({"runs": n}, 2, 32, 1.0, cost, 1.0) for n, cost in costs.items()]
     assert scaling.where_linear("runs", rows) == "linear from 16 to 256; 3 x at 1; 1.4 x at 1,024"
 
 
@@ -346,12 +357,27 @@ def test_rows_of_the_tables_of_the_pages():
     assert list(sweep.throughput_rows(rates | {"throughput_stacked": {1024: 7251.2}}))[1:] == [
         "1,024 | 27,223 | 1.02 | 7,251"
     ]
-    measured = {"value": 1024, "seconds_per_run_step": 3.67e-5, "seconds_per_multiply_add": 2.2e-11}
-    rows = [measured | {"bytes_per_run": 115_000.0}] * 2
+    measured = {"seconds_per_run_step": 3.67e-5, "seconds_per_multiply_add": 2.2e-11}
+    rows = [measured | {"point": {"runs": 1024}, "bytes_per_run": 115_000.0}] * 2
     assert list(sweep.scaling_rows({"scaling": {"runs": {"rows": rows}}}))[1:] == [
         "runs | 1,024 | 36.7 | 22.0 | 115",
         " | 1,024 | 36.7 | 22.0 | 115",
     ]
+    one = {"seconds_per_run_step": 3e-6, "bytes_per_run": 2e3}
+    one |= {f"predicted_{name}": 2 * number for name, number in one.items()}
+    assert list(cost.unseen_rows({"unseen": {"64 runs": one}}))[1:] == [
+        "64 runs | 3.0 | 6.0 | 2 | 4"
+    ]
+    predicted = {"2": {"hours": 12.34, "gigabytes": 1_000.0}}
+    assert list(cost.prediction_rows({"hundred_thousand_runs": predicted}))[1:] == [
+        "2 | 12.3 | 1,000.0"
+    ]
+    terms = {"terms": dict.fromkeys(cost.TIME_TERMS, 0.25)}
+    _, first, *_, last = cost.cost_rows(
+        terms | {"numbers_kept_per_parameter": 3.0, "numbers_of_work": 1.234}
+    )
+    assert first == "start of a step | ns a step of a group | 0.25"
+    assert last == "work of a step | float32 numbers for each | 1.23"
     real = {"frechet": 4.94, "precision": 0.86, "recall": 0.851}
     cell = {"contestant": "RAE", "epochs": 20}
     cell |= {f"median_{name}": number for name, number in real.items()}
