@@ -24,6 +24,7 @@ COST_TABLES = {
     "cost": "the model of time and memory, fitted to these rows",
     "cost-unseen": "the model beside sweeps that it was not fitted to",
     "cost-predicted": "what the model predicts for more runs",
+    "cost-images": "colour images of 64 x 64 on accelerators, from assumptions alone",
 }
 
 
@@ -173,6 +174,7 @@ def summarise(
         "cost": cost.cost_rows(results["cost"]),
         "cost-unseen": cost.unseen_rows(results["cost"]),
         "cost-predicted": cost.prediction_rows(results["cost"]),
+        "cost-images": cost.image_rows(),
     }
     return {**results, "tables": {name: list(rows) for name, rows in tables.items()}}
 

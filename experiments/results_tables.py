@@ -237,5 +237,9 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
         name: ("docs/benchmarks.md", ["benchmark-sweep"], made_by_the_run(name))
         for name in ("throughput", "scaling")
     },
+    **{
+        name: ("docs/how_far.md", ["benchmark-sweep"], made_by_the_run(name))
+        for name in ("cost", "cost-unseen", "cost-predicted", "cost-images")
+    },
 }
 """Between ``<!-- NAME -->`` and ``<!-- end -->`` of a page: the page, the runs, what makes rows."""
