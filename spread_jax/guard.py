@@ -97,8 +97,10 @@ def _is_alarm(
     loss, std, noise = (np.asarray(values, np.float64) for values in (loss, std, sigma_fix))
     if noise.ndim < loss.ndim:
         noise = noise[..., None]
-    falls = _falls(loss, width) & _falls(std, width)
-    return (noise == 0) & (std < SHARE_OF_SCALE * scale) & falls
+    is_alarm = (noise == 0) & (std < SHARE_OF_SCALE * scale)
+    for curve in (std, loss):
+        is_alarm &= _falls(curve, width, where=is_alarm)
+    return is_alarm
 
 
 def _first_step(is_alarm: NDArray[np.bool_], first: int, record_every: int) -> NDArray[np.int32]:
@@ -107,15 +109,21 @@ def _first_step(is_alarm: NDArray[np.bool_], first: int, record_every: int) -> N
     return np.where(is_alarm.any(axis=-1), record_every * (record + 1), NEVER).astype(np.int32)
 
 
-def _falls(curve: NDArray[np.float64], width: int) -> NDArray[np.bool_]:
+def _falls(curve: NDArray[np.float64], width: int, where: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether the mean of the last ``width`` records is below that of as many before them, or,
-    while there are fewer, the mean of the later half of all below that of the earlier one."""
+    while there are fewer, the mean of the later half of all below that of the earlier one.
+
+    Records where no run is of interest are left False: the means of thousands of curves take long.
+    """
     falls = np.zeros(curve.shape, bool)
+    interest = where.any(axis=tuple(range(where.ndim - 1)))
     for n in range(2, min(2 * width, curve.shape[-1] + 1)):
+        if not interest[n - 1]:
+            continue
         half = n // 2
         later, earlier = curve[..., n - half : n], curve[..., n - 2 * half : n - half]
         falls[..., n - 1] = later.mean(axis=-1) < earlier.mean(axis=-1)
-    if curve.shape[-1] >= 2 * width:
+    if interest[2 * width - 1 :].any():
         means = np.lib.stride_tricks.sliding_window_view(curve, width, axis=-1).mean(axis=-1)
         falls[..., 2 * width - 1 :] = means[..., width:] < means[..., :-width]
     return falls

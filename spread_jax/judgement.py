@@ -216,6 +216,7 @@ def each_run(
     def evaluate(function: Callable[..., T], params: PyTree, hyper: Hyper, *arguments: Any) -> T:
         return function(model, params, spread(hyper), *arguments)
 
+    key = jax.random.key(seed)
     for index in np.ndindex(*runs.sizes.values()):
         yield Run(
             params=jax.tree.map(lambda leaf, index=index: leaf[index], runs.stacked_params),
@@ -225,7 +226,7 @@ def each_run(
             data=data,
             held_out=held_out,
             num_samples=num_samples or min(len(held_out), MAX_SAMPLES),
-            key=jax.random.key(seed),
+            key=key,
             evaluate=evaluate,
         )
 

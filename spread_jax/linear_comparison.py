@@ -18,8 +18,6 @@ import numpy as np
 import xarray as xr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PRNGKeyArray
-from sklearn.decomposition import FastICA
-from sklearn.exceptions import ConvergenceWarning
 
 from spread_jax import linear_models as lm
 
@@ -236,6 +234,10 @@ def _batch(key: PRNGKeyArray, x: Array, points: int) -> Array:
 
 def _fastica(problem: lm.LinearProblem) -> tuple[list[float], int]:
     """The errors, and how many of the runs stopped before they converged."""
+    # here, since figures import this file, and scikit-learn takes most of a second to import
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
     errors, unconverged = [], 0
     for seed, (factor, x) in enumerate(zip(problem.factor, problem.x, strict=True)):
         options = {"whiten": "unit-variance", "max_iter": 1000, "tol": 1e-5}

@@ -26,7 +26,8 @@ class LossPicture:
 
     Args:
       path: a .png file; its folder is made if missing.
-      seconds: least time between two pictures.
+      seconds: least time between two pictures, and before the first.
+      at_end: draw the last records too, however soon they come.
 
     Raises:
       ImportError: without the extra ``figures``.
@@ -41,19 +42,19 @@ class LossPicture:
       >>> done = sj.sweep(training, grid, num_seeds=2, on_record=sj.LossPicture("loss.png"))
     """
 
-    def __init__(self, path: Path | str, *, seconds: float = 10.0) -> None:
+    def __init__(self, path: Path | str, *, seconds: float = 10.0, at_end: bool = True) -> None:
         """A listener that draws nothing before it hears of records."""
         from spread_jax import figures  # brings Matplotlib, before the runs begin
 
         self._draw = figures.loss_so_far_figure
         self._path = Path(path)
-        self._seconds = seconds
-        self._next, self._gave_up = 0.0, False
+        self._seconds, self._at_end = seconds, at_end
+        self._next, self._gave_up = time.perf_counter() + seconds, False
 
     def __call__(self, records: Records, /) -> None:
         """As :class:`spread_jax.sweeps.OnRecord`."""
         now = time.perf_counter()
-        is_last = records.done == records.total
+        is_last = self._at_end and records.done == records.total
         is_due = is_last or (records.num_new > 0 and now >= self._next)
         if self._gave_up or not is_due or not len(records.steps):
             return

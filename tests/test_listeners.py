@@ -45,15 +45,16 @@ def test_runs_are_told_apart_by_the_numbers_in_which_they_differ():
 
 def test_the_picture_is_made_again_when_its_time_has_come(tmp_path, monkeypatch):
     """Truth, by hand: median and worst of each cell, a broken run the worst in the median; the
-    clock stands at 0, 11, 15 and 29 seconds, and drawing costs nothing."""
-    clock = iter([0.0, 0.0, 11.0, 11.0, 15.0, 29.0, 29.0])
+    clock stands at 0, 9, 10, 21, 25 and 39 seconds, and drawing costs nothing."""
+    clock = iter([0.0, 9.0, 10.0, 10.0, 21.0, 21.0, 25.0, 39.0, 39.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     path = tmp_path / "here" / "loss.png"
     picture = sj.LossPicture(path, seconds=10.0)
     draw, drawn = picture._draw, []
     picture._draw = lambda *what: (drawn.append(what), draw(*what))[1]
     told = [records(LOSS[:, :end], num_new=1, scale=SCALE, total=99) for end in (1, 2, 3)]
-    for each in (told[0], told[1], told[2], told[2]):  # the third comes too early
+    # the first and the fourth come too early
+    for each in (told[0], told[0], told[1], told[2], told[2]):
         picture(each)
     assert [len(steps) for steps, _ in drawn] == [1, 2, 3]
     steps, cells = drawn[-1]
@@ -65,9 +66,15 @@ def test_the_picture_is_made_again_when_its_time_has_come(tmp_path, monkeypatch)
     assert [file.name for file in path.parent.iterdir()] == ["loss.png"]
 
 
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_short_sweep_has_the_picture_of_its_end_where_it_is_wanted(tmp_path, at_end):
+    sj.LossPicture(tmp_path / "loss.png", at_end=at_end)(records(LOSS, num_new=1))
+    assert (tmp_path / "loss.png").exists() == at_end
+
+
 def test_drawing_takes_a_two_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
     """By hand: a picture that took 2 seconds is followed by another after 400."""
-    clock = iter([0.0, 2.0, 401.0, 403.0, 405.0])
+    clock = iter([0.0, 10.0, 12.0, 411.0, 413.0, 415.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     picture, drawn = sj.LossPicture(tmp_path / "loss.png", seconds=10.0), []
     picture._draw = lambda *what: (drawn.append(1), sj.figures.loss_so_far_figure(*what))[1]
@@ -81,7 +88,7 @@ def test_many_grid_points_are_drawn_as_one_and_long_curves_thinned(tmp_path):
     picture, drawn = sj.LossPicture(tmp_path / "loss.png"), []
     picture._draw = lambda *what: (drawn.append(what), sj.figures.loss_so_far_figure(*what))[1]
     loss = np.random.default_rng(0).normal(size=(8, 3995))
-    picture(records(loss, num_new=1, scale=np.arange(8)))
+    picture(records(loss, num_new=1, scale=np.arange(8), total=loss.size))
     ((steps, cells),) = drawn
     assert steps.tolist() == list(range(50, 39951, 100))
     assert list(cells) == ["all 8 runs"]

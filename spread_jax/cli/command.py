@@ -126,7 +126,8 @@ def watchers(settings: WatchedSettings) -> list["OnRecord"]:
     for."""
     from spread_jax.listeners import LossPicture, TensorBoardListener
 
-    listeners: list[OnRecord] = [LossPicture(settings.out / LOSS_SO_FAR)]
+    # the finished command draws its own picture of the loss
+    listeners: list[OnRecord] = [LossPicture(settings.out / LOSS_SO_FAR, at_end=False)]
     if settings.tensorboard:
         try:
             listeners.append(TensorBoardListener(settings.out / "tensorboard"))
