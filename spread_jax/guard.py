@@ -116,7 +116,7 @@ def _falls(curve: NDArray[np.float64], width: int, where: NDArray[np.bool_]) -> 
     Records where no run is of interest are left False: the means of thousands of curves take long.
     """
     falls = np.zeros(curve.shape, bool)
-    interest = where.any(axis=tuple(range(where.ndim - 1)))
+    interest = np.asarray(where.any(axis=tuple(range(where.ndim - 1))))
     for n in range(2, min(2 * width, curve.shape[-1] + 1)):
         if not interest[n - 1]:
             continue
