@@ -1,0 +1,90 @@
+"""Data larger than memory, made ready for a fit: what is drawn of them, and what is trained on."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spread_jax.data.datasets import Dataset
+from spread_jax.data.images import Images
+from spread_jax.data.sources import Rows, RowsBut
+from spread_jax.data.whole_tables import table_of_all
+
+MOST_DRAWN, LEAST_DRAWN, NUMBERS_DRAWN = 20_000, 1_000, 2**24
+SHARE_OF_VALIDATION, MOST_VALIDATION = 0.1, 5_000
+FULL_WHITE = 255
+
+
+class Streamed(NamedTuple):
+    """Data that are ready for a fit.
+
+    Attributes:
+      data: ``train`` are rows drawn at random among those to train on, for all that is looked at;
+        ``validation`` rows are none of them; there is no test part.
+      transform: from the user's rows to those of the model, and back.
+      rows: all rows to train on, ``[dim]``, a source; uint8 images stay uint8.
+    """
+
+    data: Dataset
+    transform: Any
+    rows: Any
+
+
+def most_drawn(rows: Rows) -> int:
+    """20,000 rows, or as many as have 16 million numbers, but at least 1,000."""
+    width = max(1, int(np.prod(rows.shape[1:])))
+    return min(MOST_DRAWN, max(LEAST_DRAWN, NUMBERS_DRAWN // width))
+
+
+def drawn_rows(rows: Rows) -> np.ndarray:
+    """Rows drawn at random, at most :func:`most_drawn`, in their order; the same every time."""
+    count = min(most_drawn(rows), len(rows))
+    return rows.read(np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False)))
+
+
+def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
+    """What a fit needs of rows that stay where they are.
+
+    A tenth of the rows, at most 5,000, are set aside for validation, and of the others at most
+    :func:`most_drawn` are drawn; both at random, and the same every time, as of an array. Of a
+    table all rows are read once, see :func:`~spread_jax.data.whole_tables.table_of_all`.
+
+    Args:
+      rows: more than :func:`most_drawn`, of a table or of images.
+      on_stage: called with what is being done.
+
+    Raises:
+      ValueError: if the rows are neither numbers of a table nor images, or cannot be used.
+    """
+    if rows.dtype.kind not in "biuf" or len(rows.shape) not in (2, 3):
+        accepted = "rows of numbers [columns], or images [height, width]"
+        raise ValueError(f"must be {accepted}, not of dtype {rows.dtype} and {rows.shape[1:]}")
+    most = most_drawn(rows)
+    num_validation = min(
+        max(1, round(SHARE_OF_VALIDATION * len(rows))), MOST_VALIDATION, max(1, most // 4)
+    )
+    num_drawn = min(most, len(rows) - num_validation)
+    on_stage(
+        f"looking at {num_drawn:,} of {len(rows):,} rows, which stay where they are, and setting "
+        f"{num_validation:,} aside"
+    )
+    places = np.random.default_rng(0).choice(len(rows), num_validation + num_drawn, replace=False)
+    aside = np.sort(places[:num_validation])
+    drawn, validation = rows.read(np.sort(places[num_validation:])), rows.read(aside)
+    transform: Any
+    if drawn.ndim == 3:
+        name, transform = "images", Images.of(drawn)
+    else:
+        name, transform = "table", table_of_all(rows, drawn, on_stage)
+
+    def apply(x: np.ndarray) -> np.ndarray:
+        return np.asarray(transform.apply(x), np.float32)
+
+    def as_trained(x: np.ndarray) -> np.ndarray:
+        is_cast_later = x.dtype == np.uint8 and getattr(transform, "white", None) == FULL_WHITE
+        return x.reshape(len(x), -1) if is_cast_later else apply(x)
+
+    z = apply(drawn), apply(validation)
+    shape = transform.shape if drawn.ndim == 3 else None
+    data = Dataset(name, *z, z[1][:0], shape=shape)
+    return Streamed(data, transform, RowsBut(rows, aside, as_trained))
