@@ -172,7 +172,7 @@ class Fitted:
 
         if is_source(x) and len(x):  # whose first rows may be alike
             places = np.linspace(0, len(x) - 1, min(len(x), MOST_REPORTED)).astype(np.int64)
-            x = Rows(x).read(places)
+            x = Rows(x).as_given(places)
         rows = x[:MOST_REPORTED]
         z = np.asarray(self.transform.apply(rows), np.float32)
         if len(z) < 2:
@@ -216,7 +216,7 @@ class Fitted:
 
         if is_source(x) and len(x):
             source = Rows(x)
-            count, z_of = len(source), lambda places: applied(source.read(places))
+            count, z_of = len(source), lambda places: applied(source.as_given(places))
         else:
             z = applied(x)
             count, z_of = len(z), lambda places: z[places]

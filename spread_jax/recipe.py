@@ -217,7 +217,7 @@ def _ready(x: Data, on_stage: Callable[[str], None]) -> Streamed:
         rows = Rows(x)
         if len(rows) > most_drawn(rows):
             return streamed(rows, on_stage)
-        x = rows.read(np.arange(len(rows)))
+        x = rows.as_given(np.arange(len(rows)))
     data, transform = prepare(x)
     return Streamed(data, transform, data.train)
 

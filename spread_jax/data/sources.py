@@ -28,6 +28,7 @@ class Rows:
 
     Attributes:
       shape, dtype: of all rows, those of the first.
+      column_types: dtypes by the names of the columns, of a source that has them; else None.
     """
 
     def __init__(self, source: Any) -> None:
@@ -36,6 +37,7 @@ class Rows:
         self._memmap = MemmapRows(source) if isinstance(source, np.memmap) else None
         first = np.asarray(source[0])
         self.shape, self.dtype = (len(source), *first.shape), first.dtype
+        self.column_types: dict[str, np.dtype] | None = getattr(source, "column_types", None)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -66,6 +68,15 @@ class Rows:
             rows[i] = row
         return rows
 
+    def as_given(self, places: np.ndarray) -> Any:
+        """Rows of places ``[k]``: an array, or a DataFrame where the columns have names."""
+        rows = self.read(places)
+        if self.column_types is None:
+            return rows
+        import pandas as pd
+
+        return pd.DataFrame(rows, columns=list(self.column_types)).astype(self.column_types)
+
 
 class RowsBut:
     """The rows of a source but some, in their order: a source too, which keeps none of them."""
@@ -78,6 +89,7 @@ class RowsBut:
     ) -> None:
         """``left_out`` are different places; ``apply`` is of rows ``[k, *row]``, once read."""
         self._rows, self._apply = rows, apply
+        self.column_types = rows.column_types
         # a place grows by one for each that was left out before it
         self._steps = np.sort(left_out) - np.arange(len(left_out))
 

@@ -1,6 +1,7 @@
 """Data larger than memory, made ready for a fit: what is drawn of them, and what is trained on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,10 @@ def most_drawn(rows: Rows) -> int:
     return min(MOST_DRAWN, max(LEAST_DRAWN, NUMBERS_DRAWN // width))
 
 
-def drawn_rows(rows: Rows) -> np.ndarray:
+def drawn_rows(rows: Rows) -> Any:
     """Rows drawn at random, at most :func:`most_drawn`, in their order; the same every time."""
     count = min(most_drawn(rows), len(rows))
-    return rows.read(np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False)))
+    return rows.as_given(np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False)))
 
 
 def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
@@ -69,22 +70,26 @@ def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
         f"{num_validation:,} aside"
     )
     places = np.random.default_rng(0).choice(len(rows), num_validation + num_drawn, replace=False)
-    aside = np.sort(places[:num_validation])
-    drawn, validation = rows.read(np.sort(places[num_validation:])), rows.read(aside)
-    transform: Any
+    aside, chosen = np.sort(places[:num_validation]), np.sort(places[num_validation:])
+    drawn, validation = rows.read(chosen), rows.read(aside)
     if drawn.ndim == 3:
-        name, transform = "images", Images.of(drawn)
-    else:
-        name, transform = "table", table_of_all(rows, drawn, on_stage)
+        images = Images.of(drawn)
+        z = images.apply(drawn), images.apply(validation)
+        data = Dataset("images", *z, z[1][:0], shape=images.shape)
+        # the devices divide by 255
+        stays_uint8 = images.white == FULL_WHITE
+        as_pixels = _flat if stays_uint8 else images.apply
+        return Streamed(data, images, RowsBut(rows, aside, as_pixels))
+    table = table_of_all(rows, chosen, on_stage)
+    of_arrays = replace(table, kind="array")  # rows are read as such, also where columns have names
 
-    def apply(x: np.ndarray) -> np.ndarray:
-        return np.asarray(transform.apply(x), np.float32)
+    def standardized(x: np.ndarray) -> np.ndarray:
+        return of_arrays.apply(x).astype(np.float32)
 
-    def as_trained(x: np.ndarray) -> np.ndarray:
-        is_cast_later = x.dtype == np.uint8 and getattr(transform, "white", None) == FULL_WHITE
-        return x.reshape(len(x), -1) if is_cast_later else apply(x)
+    z = standardized(drawn), standardized(validation)
+    data = Dataset("table", *z, z[1][:0])
+    return Streamed(data, table, RowsBut(rows, aside, standardized))
 
-    z = apply(drawn), apply(validation)
-    shape = transform.shape if drawn.ndim == 3 else None
-    data = Dataset(name, *z, z[1][:0], shape=shape)
-    return Streamed(data, transform, RowsBut(rows, aside, as_trained))
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spread_jax.data.columns import Column
 from spread_jax.data.sources import Rows
@@ -16,7 +17,7 @@ ROUNDINGS = 16
 MOST_OTHERS, MOST_PASSES = 100, 4
 
 
-def table_of_all(rows: Rows, drawn: np.ndarray, on_stage: Callable[[str], None]) -> Table:
+def table_of_all(rows: Rows, drawn: NDArray[np.int64], on_stage: Callable[[str], None]) -> Table:
     """The table of drawn rows, such that every row comes back from it.
 
     All rows are read once, to see whether the table would give them back. Where it would not, since
@@ -26,7 +27,7 @@ def table_of_all(rows: Rows, drawn: np.ndarray, on_stage: Callable[[str], None])
 
     Args:
       rows: of a source, ``[columns]`` each.
-      drawn: some of them, ``[k, columns]``.
+      drawn: the places of those that were drawn.
       on_stage: called with what is being done.
 
     Raises:
@@ -34,9 +35,10 @@ def table_of_all(rows: Rows, drawn: np.ndarray, on_stage: Callable[[str], None])
         finite, or of one that does not come back after four such passes.
     """
     for _ in range(MOST_PASSES):
-        table = Table.of(drawn)
+        given = rows.as_given(drawn)
+        table = Table.of(given)
         on_stage(f"reading all {len(rows):,} rows once, to see whether they are like those")
-        low, high, others = _against_all(rows, table, drawn.astype(np.float64))
+        low, high, others = _against_all(rows, table, np.asarray(given, np.float64))
         if not len(others):
             return replace(
                 table,
@@ -47,7 +49,7 @@ def table_of_all(rows: Rows, drawn: np.ndarray, on_stage: Callable[[str], None])
                     for j, column in enumerate(table.columns)
                 ],
             )
-        drawn = np.concatenate([drawn, rows.read(others)])
+        drawn = np.concatenate([drawn, others])
     raise ValueError(
         f"must be a table whose rows are alike: after {MOST_PASSES} readings row "
         f"{others[0] + 1} (from 1) is not like those before; drop the column that it differs in, "
