@@ -21,7 +21,7 @@ class Streamed(NamedTuple):
 
     Attributes:
       data: ``train`` are rows drawn at random among those to train on, for all that is looked at;
-        ``validation`` rows are none of them; there is no test part.
+        ``validation`` and ``test`` rows are none of them.
       transform: from the user's rows to those of the model, and back.
       rows: all rows to train on, ``[dim]``, a source; uint8 images stay uint8.
     """
@@ -43,7 +43,7 @@ def drawn_rows(rows: Rows) -> Any:
     return rows.as_given(np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False)))
 
 
-def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
+def streamed(rows: Rows, on_stage: Callable[[str], None], num_test: int = 0) -> Streamed:
     """What a fit needs of rows that stay where they are.
 
     A tenth of the rows, at most 5,000, are set aside for validation, and of the others at most
@@ -53,6 +53,7 @@ def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
     Args:
       rows: more than :func:`most_drawn`, of a table or of images.
       on_stage: called with what is being done.
+      num_test: rows that are set aside for a test part, at most as many as for validation.
 
     Raises:
       ValueError: if the rows are neither numbers of a table nor images, or cannot be used.
@@ -64,21 +65,25 @@ def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
     num_validation = min(
         max(1, round(SHARE_OF_VALIDATION * len(rows))), MOST_VALIDATION, max(1, most // 4)
     )
-    num_drawn = min(most, len(rows) - num_validation)
+    num_test = min(num_test, num_validation)
+    num_aside = num_validation + num_test
+    num_drawn = min(most, len(rows) - num_aside)
     on_stage(
         f"looking at {num_drawn:,} of {len(rows):,} rows, which stay where they are, and setting "
-        f"{num_validation:,} aside"
+        f"{num_aside:,} aside"
     )
-    places = np.random.default_rng(0).choice(len(rows), num_validation + num_drawn, replace=False)
-    aside, chosen = np.sort(places[:num_validation]), np.sort(places[num_validation:])
-    drawn, validation = rows.read(chosen), rows.read(aside)
+    places = np.random.default_rng(0).choice(len(rows), num_aside + num_drawn, replace=False)
+    parts = np.split(places, [num_validation, num_aside])
+    validation, test, chosen = (np.sort(part) for part in parts)
+    aside = np.concatenate([validation, test])
+    drawn, held_out = rows.read(chosen), rows.read(aside)
     if drawn.ndim == 3:
         images = Images.of(drawn)
-        z = images.apply(drawn), images.apply(validation)
-        data = Dataset("images", *z, z[1][:0], shape=images.shape)
+        z, shape = images.apply(held_out), images.shape
+        of_drawn = images.apply(drawn)
+        data = Dataset("images", of_drawn, z[:num_validation], z[num_validation:], shape=shape)
         # the devices divide by 255
-        stays_uint8 = images.white == FULL_WHITE
-        as_pixels = _flat if stays_uint8 else images.apply
+        as_pixels = _flat if images.white == FULL_WHITE else images.apply
         return Streamed(data, images, RowsBut(rows, aside, as_pixels))
     table = table_of_all(rows, chosen, on_stage)
     of_arrays = replace(table, kind="array")  # rows are read as such, also where columns have names
@@ -86,8 +91,8 @@ def streamed(rows: Rows, on_stage: Callable[[str], None]) -> Streamed:
     def standardized(x: np.ndarray) -> np.ndarray:
         return of_arrays.apply(x).astype(np.float32)
 
-    z = standardized(drawn), standardized(validation)
-    data = Dataset("table", *z, z[1][:0])
+    z = standardized(held_out)
+    data = Dataset("table", standardized(drawn), z[:num_validation], z[num_validation:])
     return Streamed(data, table, RowsBut(rows, aside, standardized))
 
 
