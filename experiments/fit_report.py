@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from spread_jax.data_comparison import Comparison
 
 
-def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") -> dict[str, Any]:
-    """What metrics.json holds: the lists over seeds and their middles, of every cell and arm."""
+def as_metrics(
+    settings: "Settings", data: "sj.Dataset", found: "Comparison", num_train: int
+) -> dict[str, Any]:
+    """What metrics.json holds: the lists over seeds and their middles, of every cell and arm;
+    ``num_train`` rows were trained on."""
 
     def cells_of(dataset: "xr.Dataset") -> list[dict[str, Any]]:
         cells = (dataset.isel(cell=i) for i in range(dataset.sizes["cell"]))
@@ -37,11 +40,11 @@ def as_metrics(settings: "Settings", data: "sj.Dataset", found: "Comparison") ->
     return {
         "data": {
             **{fact: getattr(data, fact) for fact in facts},
-            **{part: len(getattr(data, part)) for part in ("train", "validation", "test")},
+            **{"train": num_train, "validation": len(data.validation), "test": len(data.test)},
             "dim": data.train.shape[1],
             "classifier_accuracy": found.accuracy,
         },
-        "epochs": settings.steps * settings.batch_size / len(data.train),
+        "epochs": settings.steps * settings.batch_size / num_train,
         "floor": floors[0] if floors else None,
         "floor_of_memoriser": _memorisers_loss(data, found) if floors else None,
         "suggested_sigma": suggested,

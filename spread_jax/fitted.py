@@ -18,6 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from spread_jax.data.images import Images
+from spread_jax.data.sources import Rows, is_source
 from spread_jax.data.tables import Table
 from spread_jax.denoising import denoise_by_decoder
 from spread_jax.gaussian_mixture import GaussianMixture
@@ -160,7 +161,8 @@ class Fitted:
 
         Args:
           key: of the samples and of the bounds' draws.
-          x: rows like those that were fitted, best ones that were not; 3,000 are looked at.
+          x: rows like those that were fitted, best ones that were not; the first 3,000 are
+            looked at, of a source so many that are evenly spaced.
           assumptions: further ones, of the reading of a file.
 
         Raises:
@@ -168,6 +170,9 @@ class Fitted:
         """
         from spread_jax import figures
 
+        if is_source(x) and len(x):  # whose first rows may be alike
+            places = np.linspace(0, len(x) - 1, min(len(x), MOST_REPORTED)).astype(np.int64)
+            x = Rows(x).as_given(places)
         rows = x[:MOST_REPORTED]
         z = np.asarray(self.transform.apply(rows), np.float32)
         if len(z) < 2:
@@ -206,15 +211,23 @@ class Fitted:
         return Report(numbers, drawn, assumptions, self.choices, columns)
 
     def _by_rows(self, function: Any, key: PRNGKeyArray, x: Any) -> NDArray[np.float32]:
-        z = np.asarray(self.transform.apply(x), np.float32)
-        if not len(z):
+        def applied(x: Any) -> NDArray[np.float32]:
+            return np.asarray(self.transform.apply(x), np.float32)
+
+        if is_source(x) and len(x):
+            source = Rows(x)
+            count, z_of = len(source), lambda places: applied(source.as_given(places))
+        else:
+            z = applied(x)
+            count, z_of = len(z), lambda places: z[places]
+        if not count:
             raise ValueError("must be one row or more, not none")
-        size = min(len(z), ROWS_AT_ONCE)
+        size = min(count, ROWS_AT_ONCE)
         parts = []
-        for i, start in enumerate(range(0, len(z), size)):
-            batch = z[np.arange(start, start + size) % len(z)]
+        for i, start in enumerate(range(0, count, size)):
+            batch = z_of(np.arange(start, start + size) % count)
             parts.append(np.asarray(function(self.params, jax.random.fold_in(key, i), batch)))
-        return np.concatenate(parts)[: len(z)]
+        return np.concatenate(parts)[:count]
 
     @functools.cached_property
     def _sample(self) -> Any:

@@ -1,7 +1,7 @@
 """The recipe: from data to a trained model and clean samples, with one call and no σ to choose."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +16,8 @@ from spread_jax.data.files import OnAssumption
 from spread_jax.data.images import Images
 from spread_jax.data.reading import warn_of_assumption
 from spread_jax.data.sigma_suggestion import largest_sigma, suggest_sigma
+from spread_jax.data.sources import Rows, is_source
+from spread_jax.data.streams import Streamed, most_drawn, streamed
 from spread_jax.data.tables import Table
 from spread_jax.fitted import Fitted, Transform, model_of
 from spread_jax.fitted_latents import with_fitted_latents
@@ -31,7 +33,7 @@ from spread_jax.sweeps import Checkpoints, Sweep, sweep
 from spread_jax.training import Hyper, model_training, rows
 
 Data: TypeAlias = Any
-"""An array, a DataFrame, a :class:`spread_jax.Dataset`, or a path."""
+"""An array, a DataFrame, a :class:`spread_jax.Dataset`, a path, or rows larger than memory."""
 
 EPOCHS = 20
 FEWEST_STEPS, MOST_STEPS = 3_000, 10_000
@@ -75,8 +77,10 @@ def fit(
       key: of everything that is random.
       x: a table ``[n, columns]`` as an array or a pandas DataFrame; images ``[n, height, width]``,
         uint8 or floats in [0, 1]; a :class:`spread_jax.Dataset`, whose own validation part is then
-        used; or what :func:`spread_jax.read_table` or :func:`spread_jax.load_dataset` takes, a
-        path or a name.
+        used; what :func:`spread_jax.read_table` or :func:`spread_jax.load_dataset` takes, a
+        path or a name; or a ``numpy.memmap``, or another source of rows as of
+        :func:`spread_jax.sweep`, with the rows of such arrays. Of a source of more than 20,000 rows
+        so many are drawn, and decide all but the training, which reads the others as it goes.
       sigma_fix: standard deviation of the noise at the first step, in pixels' units or in standard
         deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`. At
         most 10, or √columns where there are more than 100.
@@ -122,7 +126,7 @@ def fit(
     _require_whole_numbers(hidden=hidden, latent_sizes=latent_sizes)
     with stage_line(quiet) as on_stage:
         on_stage("looking at the data")
-        data, transform = prepare(x)
+        data, transform, to_train = _ready(x, on_stage)
         if sigma_fix is None:
             sigma_fix = suggest_sigma(data.train).high
         elif sigma_fix > largest_sigma(data.train.shape[1]):
@@ -130,9 +134,11 @@ def fit(
             most = f"{largest_sigma(data.train.shape[1]):.3g} ({unit})"
             raise ValueError(f"sigma_fix must be at most {most}, got {sigma_fix!r}")
         if latent_dim is None:
-            latent_dim = suggest_latent_dim(data.train)
+            # drawn rows are in the order of the source, whose first ones may be alike
+            every = -(-len(data.train) // MOST_DIAGNOSED) if to_train is not data.train else 1
+            latent_dim = suggest_latent_dim(data.train[::every])
     if num_steps is None:
-        epochs = round(EPOCHS * len(data.train) / batch_size, -2)
+        epochs = round(EPOCHS * len(to_train) / batch_size, -2)
         num_steps = int(min(max(epochs, FEWEST_STEPS), MOST_STEPS))
     architecture = {
         **{"dim": data.train.shape[1], "latent_dim": int(latent_dim), "network": network},
@@ -166,7 +172,7 @@ def fit(
             record_every=_record_every(num_steps),
             on_record=show,
             checkpoints=folder,
-            data=data.train,
+            data=to_train,
         )
     judged = judge(model, runs, data, [TEST_BOUND], spread=last_spread, part="validation")
     bounds = np.nan_to_num(judged[TEST_BOUND.name].values, nan=-np.inf)
@@ -185,10 +191,12 @@ def fit(
         )
     params = jax.tree.map(lambda leaf: leaf[0], fitted.stacked_params)
     found = [bound if math.isfinite(bound) else None for bound in bounds.tolist()]
+    num_rows = {"train": len(to_train), "validation": len(data.validation)}
+    if to_train is not data.train:
+        num_rows["looked_at"] = len(data.train)
     choices = {
         **{**numbers, **sizes, "seed": first_seed + place, "validation_bounds": found},
-        **{"latent_components": len(params["latent"].weights)},
-        **{"rows": {"train": len(data.train), "validation": len(data.validation)}},
+        **{"latent_components": len(params["latent"].weights), "rows": num_rows},
     }
     return Fitted(
         architecture=architecture,
@@ -199,6 +207,19 @@ def fit(
         choices=choices,
         loss=kept.dataset["loss"].values[0],
     )
+
+
+def _ready(x: Data, on_stage: Callable[[str], None]) -> Streamed:
+    """The data to look at and those to train on, which are one but for a source of many rows."""
+    if isinstance(x, str | Path):
+        x = read_data(x, warn_of_assumption)
+    if is_source(x) and len(x):
+        rows = Rows(x)
+        if len(rows) > most_drawn(rows):
+            return streamed(rows, on_stage)
+        x = rows.as_given(np.arange(len(rows)))
+    data, transform = prepare(x)
+    return Streamed(data, transform, data.train)
 
 
 def prepare(x: Data, on_assumption: OnAssumption = warn_of_assumption) -> tuple[Dataset, Transform]:

@@ -11,6 +11,8 @@ import pytest
 from people import people
 
 from spread_jax.cli import app, fit
+from spread_jax.data import parts, streams
+from spread_jax.data.datasets import read_data
 
 QUICK = ["--steps", "30", "--seeds", "2", "--hidden", "8", "--latent-sizes", "1", "2"]
 
@@ -132,6 +134,84 @@ def test_rows_that_set_the_scale_are_named_before_training():
     (note,) = fit.notes_on(pd.DataFrame(x, columns=["count", "other"]))
     assert "3 rows, the first of them row 1, set the scale of column 'count'" in note
     assert fit.notes_on(pd.DataFrame({"city": ["Ulm", "Rom"]})) == []
+
+
+@pytest.fixture(params=["large file", "folder", "parquet"])
+def on_disk(request, tmp_path, monkeypatch):
+    """A path of 900 rows that stay on the disk, and the names of their columns."""
+    monkeypatch.setattr(parts, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(streams, "MOST_DRAWN", 300)
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 900))
+    x, path = np.column_stack([a, b, a + b, np.full(900, 4.0)]), tmp_path / "x"
+    if request.param == "large file":
+        path = tmp_path / "x.npy"
+        np.save(path, x)
+        return path, ["1", "2", "3", "4"]
+    path.mkdir()
+    if request.param == "folder":
+        np.save(path / "1.npy", x[:500])
+        np.save(path / "2.npy", x[500:])
+        return path, ["1", "2", "3", "4"]
+    pytest.importorskip("pyarrow", reason="pyarrow, of the data extra, is not installed")
+    frame = pd.DataFrame(x, columns=["a", "b", "sum", "four"]).astype({"four": int})
+    frame.to_parquet(path / "1.parquet", index=False)
+    return path, list(frame.columns)
+
+
+@pytest.mark.slow
+def test_a_model_of_what_stays_on_the_disk(on_disk, monkeypatch, capsys, tmp_path):
+    """Truth: the sum and the constant of the rows; 90 are held out, and of 810 75 are set aside."""
+    path, names = on_disk
+    arguments = [path, "--out", tmp_path / "model", *QUICK, "--quiet", "--no-compilation-cache"]
+    spread_jax(monkeypatch, "fit", *arguments)
+    told = capsys.readouterr()
+    assert "rows stay on the disk, and are read as they are needed" in told.err
+    assert "810 rows to train and choose by" in told.out
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert metrics["choices"]["rows"] == {"train": 735, "validation": 75, "looked_at": 300}
+    assert metrics["numbers"]["rows"] == 90
+    assert metrics["columns"] == names
+    rows = tmp_path / "rows.csv"
+    spread_jax(monkeypatch, "sample", tmp_path / "model", "-n", 50, "--out", rows, "--quiet")
+    drawn = pd.read_csv(rows)
+    np.testing.assert_allclose(drawn.iloc[:, 2], drawn.iloc[:, 0] + drawn.iloc[:, 1], atol=1e-6)
+    assert set(drawn.iloc[:, 3]) == {4}
+    if path.is_dir() and names[0] == "a":
+        assert list(drawn.columns) == names
+        assert drawn["four"].dtype == int
+
+
+def test_what_stays_on_the_disk_is_diagnosed_by_drawn_rows(on_disk, monkeypatch, capsys, tmp_path):
+    """Truth: of four columns one is constant and one a sum."""
+    path, names = on_disk
+    spread_jax(monkeypatch, "diagnose", path, "--json", "--out", tmp_path / "out")
+    told = capsys.readouterr()
+    assert "assumed: 300 of 900 rows, drawn at random, stand for all of them" in told.err
+    found = json.loads(told.out)
+    assert (found["rows"], found["constant_columns"], found["rank"]) == (300, [3], 2)
+    chosen = ["--drop", names[3], names[0], "--out", tmp_path / "out", "--json"]
+    spread_jax(monkeypatch, "diagnose", path, *chosen)
+    found = json.loads(capsys.readouterr().out)
+    assert list(map(str, found["columns"])) == (names[1:3] if names[0] == "a" else ["1", "2"])
+    assert found["verdict"] == "full-dimensional"
+
+
+def test_small_files_are_read_as_before(tmp_path):
+    """Truth: the array."""
+    np.save(tmp_path / "x.npy", np.eye(3))
+    told = []
+    found = read_data(tmp_path / "x.npy", told.append)
+    assert (type(found), told) == (np.ndarray, [])
+    np.testing.assert_array_equal(found, np.eye(3))
+
+
+def test_a_large_damaged_file_is_refused_in_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(parts, "LARGE_BYTES", 10)
+    (tmp_path / "x.npy").write_bytes(b"no array at all")
+    with pytest.raises(SystemExit):
+        spread_jax(monkeypatch, "diagnose", tmp_path / "x.npy", "--out", tmp_path / "out")
+    assert "x.npy: must be a whole .npy file of numbers" in capsys.readouterr().err
 
 
 def test_columns_are_chosen_by_name_or_by_number(monkeypatch, tmp_path):

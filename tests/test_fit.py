@@ -15,7 +15,7 @@ from experiments import fit, fit_report
 from spread_jax import ARMS as TABLE
 from spread_jax import comparison, data_comparison
 from spread_jax.cli import command
-from spread_jax.data import Dataset
+from spread_jax.data import Dataset, streams
 
 OF_SAMPLES = ("frechet", "precision", "recall", "energy_distance", "nearest_train")
 BOTH_LATENTS = (*OF_SAMPLES, "frechet_of_means", "validation_frechet", "common_iw_bound")
@@ -159,7 +159,7 @@ def test_sigma_fix_is_chosen_on_validation_data_and_reported_on_test(compared):
     validation = [[2.0, 2.0, 2.0], [0.1, np.nan, np.nan], [0.5, 0.6, 0.7], [0.9, 0.9, 0.9]]
     test = [[3.0, 3.0, 3.0], [0.4, 0.4, 0.4], [5.0, np.nan, np.nan], [0.1, 0.1, 0.1]]
     found, data = compared(judged_by_hand(validation, test))
-    metrics = fit_report.as_metrics(fit.Settings(sigma_fix=(0.1, 0.3, 1.0)), data, found)
+    metrics = fit_report.as_metrics(fit.Settings(sigma_fix=(0.1, 0.3, 1.0)), data, found, 9)
     shown = metrics["arms"]["spread_vae"]
     assert shown["sigma_fix"] == 0.3
     assert shown["median_validation_energy_distance"] == 0.6
@@ -174,7 +174,7 @@ def test_an_arm_whose_runs_all_broke_is_shown_with_dashes(compared, capsys):
     test[0] = 3.0
     found, data = compared(judged_by_hand(test, test))
     settings = fit.Settings(seeds=3)
-    metrics = fit_report.as_metrics(settings, data, found)
+    metrics = fit_report.as_metrics(settings, data, found, 9)
     fit_report.print_results(settings, json.loads(json.dumps(metrics, allow_nan=False)))
     shown = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("│")] for line in shown]
@@ -390,3 +390,28 @@ def test_curves_have_100_to_1000_points(steps):
     settings.check()
     assert steps % settings.record_every == 0
     assert min(steps, 100) <= steps // settings.record_every <= 1000
+
+
+@pytest.mark.slow
+def test_images_that_stay_on_the_disk_are_trained_on(monkeypatch, tmp_path):
+    """Truth: of 900 images 75 are for validation and as many to test, and all others are trained
+    on; a second call trains none again. A table is refused."""
+    monkeypatch.setattr(streams, "MOST_DRAWN", 300)
+    (tmp_path / "parts").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (900, 4, 4)).astype(np.uint8)
+    np.save(tmp_path / "parts" / "1.npy", images[:500])
+    np.save(tmp_path / "parts" / "2.npy", images[500:])
+    flags = {"data": str(tmp_path / "parts"), "arms": ("vae", "spread_vae"), "seeds": 2}
+    metrics = run_here(monkeypatch, tmp_path / "out", **flags, latent_dim=2)
+    told = metrics["data"]
+    assert (told["train"], told["validation"], told["test"]) == (750, 75, 75)
+    assert metrics["epochs"] == 100 * 128 / 750
+    assert metrics["floor"] is None
+    assert all(np.isfinite(arm["median_test_bound"]) for arm in metrics["arms"].values())
+    again = run_here(monkeypatch, tmp_path / "out", **flags, latent_dim=2)
+    assert (metrics["trained_runs"], again["trained_runs"]) == (4, 0)
+    assert again["arms"] == metrics["arms"]
+    np.save(tmp_path / "parts" / "1.npy", np.zeros((9, 4)))
+    np.save(tmp_path / "parts" / "2.npy", np.zeros((9, 4)))
+    with pytest.raises(command.BadInputError, match="must be images, of a table one file"):
+        run_here(monkeypatch, tmp_path / "other", **flags)

@@ -24,7 +24,8 @@ class Settings(ReadingSettings):
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
     """A table (.csv, .tsv, also .gz, .parquet, .npy); images, uint8 or floats in [0, 1] (.npy [n,
-    height, width], .npz, IDX, a folder of MNIST's files); or a name (digits, mnist-5k, mnist)."""
+    height, width], .npz, IDX, a folder of MNIST's files); a folder of .npy or .parquet files; or a
+    name (digits, mnist-5k, mnist)."""
     json: bool = False
     """Print one JSON object instead of a table."""
     out: Path = Path("outputs/diagnose")
@@ -37,6 +38,8 @@ def run(settings: Settings) -> None:
     """Writes diagnosis.png and metrics.json, and prints the report or the JSON."""
     started = time.perf_counter()
     from spread_jax.data import Dataset, diagnose
+    from spread_jax.data.sources import Rows, is_source
+    from spread_jax.data.streams import drawn_rows
     from spread_jax.figures.diagnosis import diagnosis_figure
 
     with stage_line(settings.quiet) as on_progress:
@@ -46,6 +49,11 @@ def run(settings: Settings) -> None:
             x = x.train if x.shape is None else x.train.reshape(-1, *x.shape)
         output = OutputFolder(settings.out)
         try:
+            if is_source(x):
+                num_rows, x = len(x), drawn_rows(Rows(x))
+                if len(x) < num_rows:
+                    drawn = f"{len(x):,} of {num_rows:,} rows, drawn at random,"
+                    say_assumption(f"{drawn} stand for all of them")
             diagnosis = diagnose(x, on_progress)
         except ValueError as error:
             accepted = str(error).removeprefix("must be ")

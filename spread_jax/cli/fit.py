@@ -31,7 +31,8 @@ class Settings(ReadingSettings):
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
     """A table (.csv, .tsv, also .gz, .parquet, .npy); images (.npy [n, height, width], .npz, IDX, a
-    folder of MNIST's files); or a name (digits, mnist-5k, mnist)."""
+    folder of MNIST's files); a folder of .npy or .parquet files; or a name (digits, mnist-5k,
+    mnist)."""
     out: Path = Path("model")
     """Folder for the model and the page."""
     steps: int | None = None
@@ -104,13 +105,13 @@ def run(settings: Settings) -> None:
     import spread_jax as sj
     from spread_jax.models.fitted_latent import SIZES
 
-    to_fit, to_report, are_held_out = parts(data)
     fit_key, report_key = jax.random.split(jax.random.key(settings.seed))
     config = dataclasses.asdict(settings)
     # other settings begin anew, the same ones go on
     key = hashlib.sha256(json.dumps(json_values(config)).encode()).hexdigest()[:16]
     unfinished = settings.out / "unfinished"
     try:
+        to_fit, to_report, are_held_out = parts(data)
         fitted = sj.fit(
             fit_key,
             to_fit,
@@ -161,8 +162,9 @@ def notes_on(data: Any) -> list[str]:
     from spread_jax.data import Dataset
     from spread_jax.data.numbers import numbers_of
     from spread_jax.data.rare_rows import notes_on_rare_rows
+    from spread_jax.data.sources import is_source
 
-    if isinstance(data, Dataset) or data.ndim != 2:
+    if isinstance(data, Dataset) or is_source(data) or data.ndim != 2:
         return []
     try:
         return notes_on_rare_rows(numbers_of(data, leave_out_text=True))
@@ -175,14 +177,20 @@ def parts(data: Any) -> tuple[Any, Any, bool]:
     import numpy as np
 
     from spread_jax.data import Dataset
+    from spread_jax.data.sources import Rows, RowsBut, is_source
 
     if isinstance(data, Dataset):
         test = data.test if data.shape is None else data.test.reshape(-1, *data.shape)
         return data, test, True
     if len(data) < FEWEST_TO_HOLD_OUT:
+        data = Rows(data).as_given(np.arange(len(data))) if is_source(data) else data
         return data, data, False
-    order = np.random.default_rng(0).permutation(len(data))
-    held_out, rest = np.split(order, [min(round(HELD_OUT * len(data)), MOST_HELD_OUT)])
+    count = min(round(HELD_OUT * len(data)), MOST_HELD_OUT)
+    if is_source(data):
+        rows = Rows(data)
+        held_out = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
+        return RowsBut(rows, held_out), rows.as_given(held_out), True
+    held_out, rest = np.split(np.random.default_rng(0).permutation(len(data)), [count])
     of = data.iloc if hasattr(data, "iloc") else data
     return of[np.sort(rest)], of[np.sort(held_out)], True
 
@@ -190,7 +198,8 @@ def parts(data: Any) -> tuple[Any, Any, bool]:
 def print_found(settings: Settings, fitted: "Fitted", found: dict[str, Any]) -> None:
     """The report on the terminal."""
     rows, choices, numbers = fitted.choices["rows"], found["choices"], found["numbers"]
-    print(f"{settings.file}: {sum(rows.values()):,} rows to train and choose by")
+    num_rows = rows["train"] + rows["validation"]
+    print(f"{settings.file}: {num_rows:,} rows to train and choose by")
     for assumption in found["assumptions"]:
         print(f"  - {assumption}")
     last = choices["sigma_fix"] * choices["noise_end"]

@@ -44,7 +44,8 @@ def say_assumption(assumption: str) -> None:
 def read(
     settings: ReadingSettings, name_or_path: str, on_assumption: "Callable[[str], None]"
 ) -> Any:
-    """The data of a file or name, of the chosen columns: a DataFrame, an array or a Dataset.
+    """The data of a file or name, of the chosen columns: a DataFrame, an array, a Dataset, or a
+    source of a file or folder that is larger than memory.
 
     ``on_assumption`` is called with a line for each thing that was assumed.
     """
@@ -65,17 +66,42 @@ def read(
 
 def _chosen(settings: ReadingSettings, data: Any) -> Any:
     """The columns that --only names, or all but those of --drop."""
+    from spread_jax.data.sources import is_source
+
     flag = "--only" if settings.only else "--drop"
     wanted = settings.only or settings.drop
     if not wanted:
         return data
+    if is_source(data):
+        return _chosen_of_source(flag, wanted, data)
     is_frame = hasattr(data, "columns") and hasattr(data, "iloc")
     is_table = is_frame or getattr(data, "ndim", 0) == 2
     require(is_table, flag, " ".join(wanted), "used with a table")
     names = list(map(str, data.columns if is_frame else range(1, data.shape[1] + 1)))
+    places = _places(flag, wanted, names)
+    return data.iloc[:, places] if is_frame else data[:, places]
+
+
+def _chosen_of_source(flag: str, wanted: tuple[str, ...], data: Any) -> Any:
+    import numpy as np
+
+    from spread_jax.data.sources import Rows, RowsBut
+
+    rows = Rows(data)
+    require(len(rows.shape) == 2, flag, " ".join(wanted), "used with a table")
+    types = rows.column_types
+    places = _places(flag, wanted, list(types or map(str, range(1, rows.shape[1] + 1))))
+    chosen = RowsBut(rows, np.zeros(0, np.int64), lambda x: x[:, places])
+    if types:
+        chosen.column_types = {name: types[name] for name in np.array(list(types))[places].tolist()}
+    return chosen
+
+
+def _places(flag: str, wanted: tuple[str, ...], names: list[str]) -> list[int]:
+    """Of the columns that are used, counted from 0."""
     for each in wanted:
         shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
         require(each in names, flag, each, f"a column of the table: {shown}")
-    places = [j for j, name in enumerate(names) if (name in wanted) == bool(settings.only)]
+    places = [j for j, name in enumerate(names) if (name in wanted) == (flag == "--only")]
     require(bool(places), flag, " ".join(wanted), "such that a column is left")
-    return data.iloc[:, places] if is_frame else data[:, places]
+    return places

@@ -2,10 +2,11 @@
 
 reading: tables in the user's own files (text_files: .csv; files: arrays); tables: a table as
 numbers, and back (frames, columns, relations); numbers: columns of numbers, with names and digits;
-datasets: data in three parts, by name or by path (published: MNIST and others); parts: rows in
-several files, larger than memory; diagnosis: are the
-data thin, by rank, rare_rows and intrinsic_dimension, with the words in verdict; sigma_suggestion:
-which σ_fix to start from, by the modes; standardization: columns of one scale.
+datasets: data in three parts, by name or by path (published: MNIST and others); sources: rows that
+stay on the disk (memmaps; parts, of several files; parquet_parts); streams: what a fit needs of
+them (whole_tables: the transform of their columns); diagnosis: are the data thin, by rank,
+rare_rows and intrinsic_dimension, with the words in verdict; sigma_suggestion: which σ_fix to
+start from, by the modes; standardization: columns of one scale.
 """
 
 from spread_jax.data.datasets import Dataset, load_dataset

@@ -16,6 +16,7 @@ from spread_jax.data.files import (
     require,
 )
 from spread_jax.data.numbers import numbers_of
+from spread_jax.data.parts import opened_if_large
 from spread_jax.data.published import NAMED, are_published, mnist_folder
 from spread_jax.data.reading import is_frame_file, read_table, warn_of_assumption
 from spread_jax.data.standardization import standardize
@@ -182,7 +183,8 @@ def read_data(
     **options: Any,
 ) -> Any:
     """What is in a file as it is there: the DataFrame of :func:`spread_jax.read_table`, or the
-    array of a file with one; a :class:`Dataset` of all else that :func:`load_dataset` takes.
+    array of a file with one; a :class:`Dataset` of all else that :func:`load_dataset` takes. A .npy
+    or .parquet file of more than 2 GiB, and a folder of such files, is a source, which stays there.
 
     Args:
       name_or_path, on_assumption: as in :func:`load_dataset`.
@@ -192,6 +194,9 @@ def read_data(
       DataFileError: as these.
     """
     path = Path(name_or_path)
+    source = opened_if_large(path, on_assumption)
+    if source is not None:
+        return source
     if is_frame_file(path) and path.exists():
         return read_table(path, on_assumption=on_assumption, **options)
     if path.is_file():

@@ -44,9 +44,11 @@ class MemmapRows:
         if len(places) and not (places.min() >= 0 and places.max() < len(self._array)):
             raise IndexError(f"rows {places.min()} to {places.max()} of {len(self._array)}")
         rows = np.empty((len(places), *self._array.shape[1:]), self._array.dtype)
-        raw = rows.reshape(len(places), -1).view(np.uint8)
+        raw = rows.view(np.uint8).reshape(len(places), self._array[0].nbytes)
         step = self._array.strides[0]
+        if len(places) > 1 and step == raw.shape[1] and (np.diff(places) == 1).all():
+            raw, places = raw.reshape(1, -1), places[:1]  # one long read
         for i, place in enumerate(places.tolist()):
             if os.preadv(self._file, [raw[i]], self._first + place * step) != raw.shape[1]:
-                raise OSError(f"the file of the data ends within row {place + 1}")
+                raise OSError(f"the file of the data ends at row {place + 1} or soon after")
         return rows

@@ -1,12 +1,17 @@
-"""Rows in several .npy files, larger than memory together, by their places."""
+"""Rows in several files, larger than memory together, by their places."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spread_jax.data.files import errors_that_name, require
+from spread_jax.data.files import DAMAGED, OnAssumption, errors_that_name, require
 from spread_jax.data.memmaps import MemmapRows
+from spread_jax.data.parquet_parts import ParquetParts
+
+LARGE_BYTES = 2 * 2**30  # of a file: what is read of a smaller one fits into most memories
+PART_ENDS = (".npy", ".parquet")
 
 
 class Parts:
@@ -38,15 +43,54 @@ class Parts:
         return rows
 
 
-def open_parts(folder: Path | str) -> Parts:
-    """The rows of all .npy files of a folder, in the order of their names; nothing is read.
+def opened_if_large(path: Path, on_assumption: OnAssumption) -> Any:
+    """What stays on the disk: a .npy or .parquet file of more than 2 GiB, or a folder of such files
+    of any size; None of any other path.
 
     Args:
-      folder: with files ``[n, ...]`` of one row shape and one dtype; n may differ.
+      path: of what may not be there.
+      on_assumption: called with a line that says so.
 
     Raises:
-      DataFileError: naming the folder if it has no .npy file, or the first file that is none, or
-        whose rows are not those of the first.
+      DataFileError: as :func:`open_parts`.
+    """
+    stay = "stay on the disk, and are read as they are needed"
+    kind = path.suffix.lower()
+    if path.is_dir() and any(each for end in PART_ENDS for each in path.glob(f"*{end}")):
+        parts = open_parts(path)
+        on_assumption(
+            f"the files in {path.name} are parts of one; their {len(parts):,} rows {stay}"
+        )
+        return parts
+    if not (kind in PART_ENDS and path.is_file() and path.stat().st_size > LARGE_BYTES):
+        return None
+    on_assumption(f"{path.name} has more than {LARGE_BYTES / 2**30:g} GiB: its rows {stay}")
+    if kind == ".parquet":
+        return ParquetParts([path])
+    with errors_that_name(path):
+        try:
+            rows = np.load(path, mmap_mode="r")
+        except DAMAGED:
+            accepted = "a whole .npy file of numbers; this one is damaged, cut short or of objects"
+            raise ValueError(f"must be {accepted}") from None
+        return rows.reshape(-1, 1) if rows.ndim == 1 else rows
+
+
+def open_parts(folder: Path | str) -> Parts | ParquetParts:
+    """The rows of all .npy or .parquet files of a folder, in the order of their names; none is
+    read.
+
+    A row of .parquet files (needs pyarrow: the ``data`` extra) is one array of all columns, float32
+    if it holds all their numbers, else float64. They are read by row groups, so that rows in random
+    order come far slower than those of .npy files unless the row groups fit into 256 MiB together.
+
+    Args:
+      folder: with .npy files ``[n, ...]`` of one row shape and one dtype, where n may differ; or
+        with .parquet files of the same columns, of numbers and booleans.
+
+    Raises:
+      DataFileError: naming the folder if it has no such files, or both kinds, or the first file
+        that cannot be used, or whose rows are not those of the first.
 
     Examples:
       >>> import tempfile
@@ -58,9 +102,13 @@ def open_parts(folder: Path | str) -> Parts:
       30 [2. 2.]
     """
     folder = Path(folder)
-    paths = sorted(folder.glob("*.npy"))
     with errors_that_name(folder):
-        require(bool(paths), "a folder with .npy files")
+        paths, tables = (sorted(folder.glob(f"*.{kind}")) for kind in ("npy", "parquet"))
+        accepted = "a folder with .npy files or with .parquet files"
+        require(bool(paths or tables), accepted)
+        require(not (paths and tables), f"{accepted}, not with both")
+    if tables:
+        return ParquetParts(tables)
     parts: list[np.memmap] = []
     for path in paths:
         with errors_that_name(path):

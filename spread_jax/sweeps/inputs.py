@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from spread_jax.arguments import as_numbers, described, require_finite
-from spread_jax.sweeps.sources import RowSource, is_source
+from spread_jax.data.sources import is_source
+from spread_jax.sweeps.sources import RowSource
 
 MOST_RATIO = 1e4  # of the ranges of columns; of standardized ones it is at most about √rows
 ROUNDING = 1e-6  # of a column's size: a range below it is a constant's
