@@ -24,11 +24,9 @@ SETTINGS = {
 }
 """The flags of the table of settings."""
 TOYS = {f"toy-{sigma_fix}": sigma_fix for sigma_fix in ("0.03", "0.1", "0.3", "0.5")}
-SAMPLES = {"Fréchet distance": "frechet", "precision": "precision", "recall": "recall"}
 INTERVAL = "[{frechet_fitted_latent_interval[0]:.2f}, {frechet_fitted_latent_interval[1]:.2f}]"
 OF_ARMS = {
     "largest rise of the loss, nats": "{median_max_loss_rise}",
-    "alarm, step": "{median_alarm_step}",
     "Fréchet, z from N(0, I)": "{median_frechet}",
     "Fréchet, fitted latent": "{median_frechet_fitted_latent:.2f} " + INTERVAL,
     "precision": "{median_precision_fitted_latent:.2f}",
@@ -97,13 +95,14 @@ def bias(baselines: Metrics) -> Iterator[str]:
 
 
 def by_arm(cells: list[Metrics], key: str, title: str, template: str, truth: str) -> Iterator[str]:
-    """A row for each arm, a column for each value of ``key``; true samples below."""
+    """A row for each arm, a column for each value of ``key``; true samples below, if known."""
     columns = {cell[key]: cell for cell in cells}
     yield row("", title, *columns.values())
     for arm in dict.fromkeys(cell["arm"] for cell in cells):
         of_arm = {cell[key]: cell for cell in cells if cell["arm"] == arm}
         yield row(all_arms()[arm].label, template, *(of_arm[value] for value in columns))
-    yield row("*truth against truth*", truth, *columns.values())
+    if truth:
+        yield row("*truth against truth*", truth, *columns.values())
 
 
 def arms(template: str, truth: str, baselines: Metrics) -> Iterator[str]:
@@ -128,7 +127,7 @@ def fit(run: Metrics) -> Iterator[str]:
     real = (
         "{frechet} | {precision:.2f} | {recall:.2f} | {energy_distance:.3f} | {nearest_train:.2f}"
     )
-    yield row("held-out data", " |  |  | " + real, run["reference"])
+    yield row("held-out data", " |  | " + real, run["reference"])
 
 
 def images(digits: Metrics, mnist: Metrics) -> Iterator[str]:
@@ -141,14 +140,6 @@ def images(digits: Metrics, mnist: Metrics) -> Iterator[str]:
             numbers = {**cell, "prior": prior, "real": real}
             template = "{prior} | {median_frechet_fitted_latent:.2f} | {real:.2f}"
             yield row(f"{name}: {all_arms()[arm].label}", template, numbers)
-
-
-def sigma(run: Metrics) -> Iterator[str]:
-    yield row("σ_fix", "{sigma_fix:g}", *(c for c in run["cells"] if c["arm"] == "spread_vae"))
-    for label, arm in (("spread", "spread_vae"), ("fixed variance", "fixed_variance")):
-        cells = [cell for cell in run["cells"] if cell["arm"] == arm]
-        for title, key in SAMPLES.items():
-            yield row(f"{label}: {title}", f"{{median_{key}}}", *cells)
 
 
 def learned(run: Metrics) -> Iterator[str]:
@@ -206,11 +197,9 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     **{
         name: ("docs/results.md", ["baselines"], partial(maker, template, truth))
         for name, (maker, template, truth) in {
-            "width": (arms, "{median_sigma_x:.4f}", "{data_std:g}"),
             "found": (arms, "{recovered_rate:.0%}", ""),
             "w2": (arms, "{median_wasserstein:.4f}", "{wasserstein_truth:.4f}"),
             "curve-w2": (curves, "{median_wasserstein:.3f}", "{wasserstein_truth:.3f}"),
-            "curve-energy": (curves, "{median_energy_distance:.3f}", "{energy_distance_truth:.3f}"),
             "curve-distance": (curves, "{median_off_data:.3f}", "0"),
         }.items()
     },
@@ -219,20 +208,16 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "peers": ("docs/images.md", ["quality"], made_by_the_run("peers")),
     "recipe": ("docs/results.md", ["recipe"], made_by_the_run("recipe")),
     "images": ("README.md", ["digits", "mnist"], images),
-    "sigma": ("docs/images.md", ["mnist-5k"], sigma),
     "best": ("docs/images.md", ["mnist-5k"], fit),
     **{
         f"flows-{name}": ("docs/flows.md", ["flows"], made_by_the_run(name))
-        for name in ("likelihood", "distance", "energy")
+        for name in ("likelihood", "distance")
     },
     "learned": ("docs/noise_laws.md", ["learned"], learned),
     "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
     "linear": ("docs/linear.md", ["linear"], linear),
     "ratios": ("docs/benchmarks.md", ["benchmark-sweep", "benchmark-fit"], ratios),
-    **{
-        name: ("docs/benchmarks.md", ["benchmark-sweep"], made_by_the_run(name))
-        for name in ("throughput", "scaling")
-    },
+    "throughput": ("docs/benchmarks.md", ["benchmark-sweep"], made_by_the_run("throughput")),
 }
 """Between ``<!-- NAME -->`` and ``<!-- end -->`` of a page: the page, the runs, what makes rows."""
