@@ -200,6 +200,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
         f"flows-{name}": ("docs/flows.md", ["flows"], made_by_the_run(name))
         for name in ("likelihood", "distance")
     },
+    "mixtures": ("docs/mixtures.md", ["mixtures"], made_by_the_run("mixtures")),
     "learned": ("docs/noise_laws.md", ["learned"], learned),
     "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
