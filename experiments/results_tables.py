@@ -196,16 +196,12 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "recipe": ("docs/results.md", ["recipe"], made_by_the_run("recipe")),
     "images": ("README.md", ["digits", "mnist"], images),
     "best": ("docs/images.md", ["mnist-5k"], fit),
-    **{
-        f"flows-{name}": ("docs/flows.md", ["flows"], made_by_the_run(name))
-        for name in ("likelihood", "distance")
-    },
+    "flows-distance": ("docs/flows.md", ["flows"], made_by_the_run("distance")),
     "mixtures": ("docs/mixtures.md", ["mixtures"], made_by_the_run("mixtures")),
     "learned": ("docs/noise_laws.md", ["learned"], learned),
     "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
     "linear": ("docs/linear.md", ["linear"], linear),
     "ratios": ("docs/benchmarks.md", ["benchmark-sweep", "benchmark-fit"], ratios),
-    "throughput": ("docs/benchmarks.md", ["benchmark-sweep"], made_by_the_run("throughput")),
 }
 """Between ``<!-- NAME -->`` and ``<!-- end -->`` of a page: the page, the runs, what makes rows."""

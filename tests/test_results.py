@@ -236,7 +236,7 @@ def test_no_table_is_left_out_of_these_tests():
     here = Path(__file__).read_text()
     called = {"digits", "mnist", "best", "learned", "linear", "slopes", "delta-mnist"}
     # tests/test_benchmark_flows.py, tests/test_benchmarks.py
-    of_runs = {"flows-likelihood", "flows-distance", "throughput"}
+    of_runs = {"flows-distance", "mixtures"}
     made_here = {name for name in TABLES if f'made("{name}"' in here}
     assert made_here | called | of_runs | {"peers", "recipe"} == set(TABLES)
     assert made("peers", {"tables": {"peers": ["a | b", "c | d"]}}) == ["a | b", "c | d"]
