@@ -84,6 +84,7 @@ def test_every_command_of_the_pages_parses():
         ("mnist-5k", "docs/images.md"),
         ("flows", "docs/flows.md"),
         ("recipe", "docs/results.md"),
+        ("mixtures", "docs/mixtures.md"),
         ("learned", "docs/noise_laws.md"),
         ("delta-mnist", "docs/paper.md"),
         ("divergences", "docs/noise_laws.md"),
