@@ -90,7 +90,7 @@ def test_every_command_of_the_pages_parses():
         ("divergences", "docs/noise_laws.md"),
         ("linear", "docs/linear.md"),
         ("benchmark-sweep", "docs/benchmarks.md"),
-        ("benchmark-fit", "docs/images.md"),
+        ("benchmark-fit", "docs/benchmarks.md"),
     ],
 )
 def test_a_page_shows_the_command_that_is_run(run, page):
