@@ -79,35 +79,23 @@ def settings(*runs: Metrics) -> Iterator[str]:
         yield row(label, plain + " | {spread_vae[recovered]}", run["arms"])
 
 
-def fresh(baselines: Metrics) -> list[Metrics]:
-    """The cells of two modes with fresh data."""
-    return [cell for cell in baselines["rows"] if cell["data_std"] and not cell["data_size"]]
-
-
 def bias(baselines: Metrics) -> Iterator[str]:
     yield "data std 0.05, σ_fix 0.1 | predicted σ_x | learned σ_x | found both"
     rate = "{recovered_rate:.0%} [{recovered_interval[0]:.0%}, {recovered_interval[1]:.0%}]"
-    cells = {cell["arm"]: cell for cell in fresh(baselines) if cell["data_std"] == 0.05}
+    narrow = [cell for cell in baselines["rows"] if cell["data_std"] == 0.05]
+    cells = {cell["arm"]: cell for cell in narrow if not cell["data_size"]}  # fresh data
     for label, arm in BIAS.items():
         yield row(label, "{predicted_sigma_x:.4f} | {median_sigma_x:.4f} | " + rate, cells[arm])
 
 
-def by_arm(cells: list[Metrics], key: str, title: str, template: str) -> Iterator[str]:
-    """A row for each arm, a column for each value of ``key``."""
-    columns = {cell[key]: cell for cell in cells}
-    yield row("", title, *columns.values())
-    for arm in dict.fromkeys(cell["arm"] for cell in cells):
-        of_arm = {cell[key]: cell for cell in cells if cell["arm"] == arm}
-        yield row(all_arms()[arm].label, template, *(of_arm[value] for value in columns))
-
-
-def found(baselines: Metrics) -> Iterator[str]:
-    return by_arm(fresh(baselines), "data_std", "std {data_std:g}", "{recovered_rate:.0%}")
-
-
-def curves(baselines: Metrics) -> Iterator[str]:
+def curve_distance(baselines: Metrics) -> Iterator[str]:
+    """A row for each arm, a column for each curve."""
     cells = [cell for cell in baselines["rows"] if cell["data"] in ("ring", "spiral")]
-    return by_arm(cells, "data", "{data}", "{median_off_data:.3f}")
+    columns = {cell["data"]: cell for cell in cells}
+    yield row("", "{data}", *columns.values())
+    for arm in dict.fromkeys(cell["arm"] for cell in cells):
+        of_arm = {cell["data"]: cell for cell in cells if cell["arm"] == arm}
+        yield row(all_arms()[arm].label, "{median_off_data:.3f}", *(of_arm[d] for d in columns))
 
 
 def fit(run: Metrics) -> Iterator[str]:
@@ -188,8 +176,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "toy": ("docs/results.md", ["toy-0.1", *TOYS], toy),
     "settings": ("docs/results.md", list(SETTINGS), settings),
     "bias": ("docs/results.md", ["baselines"], bias),
-    "found": ("docs/results.md", ["baselines"], found),
-    "curve-distance": ("docs/results.md", ["baselines"], curves),
+    "curve-distance": ("docs/results.md", ["baselines"], curve_distance),
     "digits": ("docs/images.md", ["digits"], fit),
     "mnist": ("docs/images.md", ["mnist"], fit),
     "peers": ("docs/images.md", ["quality"], made_by_the_run("peers")),

@@ -200,12 +200,11 @@ def test_tables_of_the_baselines():
     modes = {"data": "two-modes", "data_size": 0, **numbers}
     arms = ("variance_floor", "noise_only", "spread_vae", "annealed_spread")
     rows = [{**modes, "arm": a, "data_std": std} for a in arms for std in (0.05, 0.1)]
-    rows.append({**rows[0], "data_size": 100})  # finite data are another experiment
+    rows.append({**rows[0], "data_size": 100, "median_sigma_x": 9.0})  # another experiment
     rows += [{**numbers, "data": d, "arm": "vae", "data_std": None} for d in ("ring", "spiral")]
     run = {"rows": rows}
+    assert made("bias", run)[1].startswith("floor only (σ_fix on the model) | 0.0500 | 0.0123")
     assert made("bias", run)[3] == "spread (on both) | 0.0500 | 0.0123 | 50% [25%, 75%]"
-    assert made("found", run)[0] == " | std 0.05 | std 0.1"
-    assert made("found", run)[-1] == "annealed spread VAE | 50% | 50%"
     assert made("curve-distance", run) == [" | ring | spiral", "plain VAE | 0.300 | 0.300"]
 
 
