@@ -84,8 +84,8 @@ def row(label: str, own: Mapping[str, dict[str, Any]], arms: tuple[str, ...], te
 
 
 def likelihood(cells: Cells, reference: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    titles = ["log p̃: {}", "largest rise of the loss: {}", "broke: {}"]
-    texts = [with_interval("test_bound", ",.2f"), "{median_max_loss_rise}", "{nonfinite}"]
+    titles = ["log p̃: {}", "largest rise of the loss: {}"]
+    texts = [with_interval("test_bound", ",.2f"), "{median_max_loss_rise}"]
     titled = [title.format(arm.replace(" left on", "")) for title in titles for arm in DRAWN]
     yield " | ".join(["nats a point", *titled, "best possible"])
     for label, own in of_flows(cells):
@@ -98,11 +98,6 @@ def distance(cells: Cells) -> Iterator[str]:
     yield " | ".join(["mean distance", *ARMS])
     for label, own in of_flows(cells):
         yield row(label, own, ARMS, with_interval("off_curve"))
-        if own[ARMS[0]]["data"] == "repeated":
-            equal = with_interval("off_plane")
-            yield row(f"{label}, from equal copies", own, ARMS, equal)
-            mean = with_interval("from_curve_in_plane")
-            yield row(f"{label}, the copies' mean from the ring", own, ARMS, mean)
 
 
 def energy(cells: Cells, reference: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

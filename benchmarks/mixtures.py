@@ -1,25 +1,45 @@
-"""Gaussian mixtures on flat data, by :func:`spread_jax.fit_mixture` and by scikit-learn.
+"""Gaussian mixtures on flat data, by :func:`spread_jax.fit_mixture`, by scikit-learn, and by the
+extreme deconvolution of astroML."""
 
-Each row of five columns lies in one of three planes. Both choose the number of components by BIC;
-what is judged is the distance of samples from the nearest plane, whose points have std 1 in it.
-
-    python -m benchmarks.mixtures [--quick]
-"""
-
-import argparse
+import dataclasses
 import importlib.util
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import spread_jax as sj
+from spread_jax.cli.command import main
+from spread_jax.cli.output import OutputFolder
+from spread_jax.cli.settings import require
 from spread_jax.cli.tables import number_text, print_table
 
 DIM, PLANES, SIZES = 5, 3, (1, 2, 3, 4, 5)
 NUM_SAMPLES = 2000
+PEER_ROWS = 1_000_000  # that astroML reads: it inverts a matrix for each row in each iteration
+Way = Callable[[np.ndarray], tuple[int, np.ndarray]]
+"""Of rows: the number of components that it chose, and samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Fits Gaussian mixtures to rows in three planes of five columns. fit_mixture and scikit-learn
+    choose from 1 to 5 components; astroML's XDGMM is given 3. Samples are judged by their distance
+    from the nearest plane, whose points have a standard deviation of 1 in it."""
+
+    rows: tuple[int, ...] = (10_000, 100_000)
+    """Numbers of rows."""
+    out: Path = Path("outputs/mixtures")
+    """Folder for metrics.json."""
+
+    def check(self) -> None:
+        fits = bool(self.rows) and all(n >= 100 for n in self.rows)
+        require(fits, "--rows", " ".join(map(str, self.rows)), "numbers of at least 100")
 
 
 def flat_data(n: int, seed: int = 0) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -58,6 +78,14 @@ def ours(
     return len(fit.mixture.weights), fit.sample(jax.random.key(0), NUM_SAMPLES)
 
 
+OURS: dict[str, Way] = {
+    "`fit_mixture`, spread by σ = 0.03": lambda x: ours(x, 0.03),
+    "`fit_mixture`, spread by σ = 0.001": lambda x: ours(x, 0.001),
+    "`fit_mixture`, noise of each row, about 0.03": lambda x: ours(x, 0.03, of_rows=True),
+    "the same with 10 % missing": lambda x: ours(x, 0.03, of_rows=True, missing=0.1),
+}
+
+
 def scikit_learns(x: np.ndarray, reg_covar: float, sigma: float = 0.0) -> tuple[int, np.ndarray]:
     """Of clean rows, or of noisy ones; as many starts, k by its own BIC."""
     from sklearn.exceptions import ConvergenceWarning
@@ -73,39 +101,76 @@ def scikit_learns(x: np.ndarray, reg_covar: float, sigma: float = 0.0) -> tuple[
     return best.n_components, best.sample(NUM_SAMPLES)[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="2,000 rows in place of 100,000")
-    numbers = [2_000] if parser.parse_args().quick else [10_000, 100_000]
-    ways: dict[str, Callable[[np.ndarray], tuple[int, np.ndarray]]] = {
-        "ours, sigma 0.03": lambda x: ours(x, 0.03),
-        "ours, sigma 0.001": lambda x: ours(x, 0.001),
-        "ours, each row its noise": lambda x: ours(x, 0.03, of_rows=True),
-        "and 10 % missing": lambda x: ours(x, 0.03, of_rows=True, missing=0.1),
-        "sklearn, reg 1e-6": lambda x: scikit_learns(x, 1e-6),
-        "sklearn, reg 1e-3": lambda x: scikit_learns(x, 1e-3),
-        "sklearn, noise 0.03": lambda x: scikit_learns(x, 1e-6, 0.03),
+def astro_ml(x: np.ndarray, sigma: float) -> tuple[int, np.ndarray]:
+    """Of noisy rows with a variance for each entry; its own start, few iterations, and one thread,
+    with which it is faster."""
+    from astroML.density_estimation import XDGMM
+    from sklearn.exceptions import ConvergenceWarning
+
+    y, variances = noisy(x, sigma, of_rows=True)
+    errors = variances[:, :, None] * np.eye(x.shape[1])
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of its start
+        fit = XDGMM(PLANES, max_iter=iterations(len(x)), random_state=0).fit(y, errors)
+    np.random.seed(0)  # its sample draws by NumPy's global state
+    return PLANES, fit.sample(NUM_SAMPLES)
+
+
+def iterations(n: int) -> int:
+    """Of astroML on n rows."""
+    return max(1, PEER_ROWS // n)
+
+
+def ways(rows: tuple[int, ...]) -> dict[str, Way]:
+    """Every way of fitting, by the label of its row."""
+    found = OURS | {
+        "scikit-learn on rows with noise 0.03": lambda x: scikit_learns(x, 1e-6, 0.03),
+        "scikit-learn on clean rows, `reg_covar` 1e-6": lambda x: scikit_learns(x, 1e-6),
+        "scikit-learn on clean rows, `reg_covar` 1e-3": lambda x: scikit_learns(x, 1e-3),
     }
-    rows = []
-    for n in numbers:
-        x, distance = flat_data(n)
-        for name, fit in ways.items():
-            seconds = []
-            for _ in range(2 if "sklearn" not in name else 1):  # the first compiles
-                begin = time.perf_counter()
-                size, samples = fit(x)
-                seconds.append(time.perf_counter() - begin)
-            far = float(np.sqrt(np.mean(distance(samples) ** 2)))
-            times = [number_text(seconds[0]), number_text(seconds[1]) if seconds[1:] else ""]
-            rows.append([f"{n:,}", name, str(size), number_text(far), *times])
-    columns = ["rows", "", "k", "off by, rms", "s, first", "s, again"]
-    print_table(
-        f"{PLANES} planes in {DIM} columns; k from {SIZES[0]} to {SIZES[-1]}", columns, rows
-    )
-    for peer, module in (("astroML", "astroML"), ("XDGMM", "xdgmm")):
-        if importlib.util.find_spec(module) is None:
-            print(f"{peer}: not installed")
+    if importlib.util.find_spec("astroML") is not None:
+        steps = " and ".join(str(iterations(n)) for n in rows)
+        label = f"astroML, noise of each row, about 0.03, {steps} iterations"
+        found[label] = lambda x: astro_ml(x, 0.03)
+    return found
+
+
+def measure(fit: Way, n: int, compiles: bool) -> dict[str, Any]:
+    """What one way comes to on n rows; the seconds of a second call too, if the first compiles."""
+    x, distance = flat_data(n)
+    seconds = []
+    for _ in range(1 + compiles):
+        begin = time.perf_counter()
+        components, samples = fit(x)
+        seconds.append(time.perf_counter() - begin)
+    far = float(np.sqrt(np.mean(distance(samples) ** 2)))
+    return {"rows": n, "components": components, "off_by": far, "seconds": seconds}
+
+
+def run(settings: Settings) -> None:
+    output = OutputFolder(settings.out)
+    found = {
+        label: [measure(fit, n, label in OURS) for n in settings.rows]
+        for label, fit in ways(settings.rows).items()
+    }
+    rows = list(table(found, settings.rows))
+    output.finish(settings, 0.0, {"results": found, "tables": {"mixtures": rows}})
+    titles, *lines = (row.split(" | ") for row in rows)
+    print_table(f"{PLANES} planes in {DIM} columns", titles, lines, width=150)
+    if importlib.util.find_spec("astroML") is None:
+        print("astroML is left out: pip install -e '.[bench]'")
+
+
+def table(found: dict[str, list[dict[str, Any]]], rows: tuple[int, ...]) -> Iterator[str]:
+    """The table, its cells with " | " between them, titles first."""
+    yield " | ".join(["what", *(f"off by, {n:,} rows | seconds | again" for n in rows)])
+    for label, measured in found.items():
+        cells = [label]
+        for each in measured:
+            first, *again = map(number_text, each["seconds"])
+            cells += [number_text(each["off_by"]), first, *(again or [""])]
+        yield " | ".join(cells)
 
 
 if __name__ == "__main__":
-    main()
+    main(Settings, run)

@@ -152,7 +152,9 @@ def programs_of(settings: Settings, comparison: Comparison) -> "list[Program]":
 
     def make_model(structure):
         variance = variances.get(structure.variance, structure.variance)
-        return comparison.like.vae(settings.hidden, variance=variance, min_std=structure.min_std)
+        return comparison.like.vae(
+            settings.hidden, variance=variance, sigma_floor=structure.sigma_floor
+        )
 
     def sample_batch(key, data, hyper):
         if data is None:

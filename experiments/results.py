@@ -49,6 +49,7 @@ RUNS = {
     "quality": Command("benchmarks.quality --data mnist --seeds 1", needs="pythae"),
     "recipe": Command("benchmarks.recipe"),
     "flows": Command("benchmarks.flows", needs="flowjax"),
+    "mixtures": Command("benchmarks.mixtures", needs="astroML"),
     "learned": Command("experiments.learned_spread --entropy-share 0"),
     "delta-mnist": Command(
         "experiments.learned_spread --data mnist --steps 1500 --seeds 2 --sigma-fix 0.5 "

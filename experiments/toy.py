@@ -82,7 +82,7 @@ def print_arms(settings: Settings, arms: dict[str, dict[str, Any]]) -> None:
         "exact spread KL, nats": "{median_spread_kl}",
         "late loss std, nats": "{median_late_loss_std}",
         "largest loss rise, nats": "{median_max_loss_rise}",
-        "smallest decoder std": "{median_min_std}",
+        "smallest decoder σ": "{median_min_sigma}",
         "runs ever non-finite": "{nonfinite_rate:.0%}",
         "first non-finite step": "{median_first_nonfinite_step}",
     }

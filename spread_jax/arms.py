@@ -28,7 +28,7 @@ class Structure(NamedTuple):
 
     Attributes:
       variance: the decoder's.
-      min_std: added to the decoder's standard deviation, in data units.
+      sigma_floor: added to the decoder's standard deviation, in data units.
       clean_encoder: the encoder sees the clean x, and the noise on the data is integrated.
       beta: weight of the KL.
       max_grad_norm: to which the gradient is clipped, inf if it is not.
@@ -39,7 +39,7 @@ class Structure(NamedTuple):
     """
 
     variance: ArmVariance = "each"
-    min_std: float = 0.0
+    sigma_floor: float = 0.0
     clean_encoder: bool = False
     beta: float = 1.0
     max_grad_norm: float = math.inf
@@ -107,7 +107,7 @@ class Arm(NamedTuple):
         if self.variance == "none":
             return 0.0
         noise = (self.data**2 - self.model**2) * (self.end * sigma_fix) ** 2
-        return max(math.sqrt(max(0.0, data_std**2 + noise)), self.structure.min_std)
+        return max(math.sqrt(max(0.0, data_std**2 + noise)), self.structure.sigma_floor)
 
 
 TWENTIETH = 0.05
@@ -124,7 +124,9 @@ ARMS = {
     "dequantized": Arm("dequantised pixels", "#882255", 1, structure=Structure(dequantizes=True)),
     "noise_only": Arm("noise only", "#CC79A7", data=1),
     "clean_encoder": Arm("clean encoder", data=1, model=1, structure=Structure(clean_encoder=True)),
-    "soft_clip": Arm("soft clip of log σ", "#B8860B", structure=Structure(min_std=math.exp(-6))),
+    "soft_clip": Arm(
+        "soft clip of log σ", "#B8860B", structure=Structure(sigma_floor=math.exp(-6))
+    ),
     "shared_variance": Arm("one σ, learned", "#E69F00", structure=Structure("shared")),
     "optimal_variance": Arm("one σ, analytic", structure=Structure("optimal")),
     "fixed_variance": Arm("fixed σ", "#CC79A7", model=1, structure=Structure("none")),

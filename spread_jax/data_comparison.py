@@ -108,7 +108,7 @@ def programs_on_data(
             hidden=hidden,
             network=network,
             shape=data.shape,
-            min_std=structure.min_std,
+            sigma_floor=structure.sigma_floor,
         )
 
     if anneal_from is None and any(arm.is_annealed for arm in arms.values()):

@@ -28,7 +28,7 @@ def numbers(arm, learning_rate=1e-3):
 @functools.cache
 def model_and_params(structure):
     variance = {"optimal": "shared", "gan": "each"}.get(structure.variance, structure.variance)
-    model = two_modes(0.05).vae((8,), variance=variance, min_std=structure.min_std)
+    model = two_modes(0.05).vae((8,), variance=variance, sigma_floor=structure.sigma_floor)
     if structure.variance == "optimal":
         model = optimal_variance_vae(model)
     return model, jax.jit(model.init)(jax.random.key(0))

@@ -18,7 +18,9 @@ OTHERS = [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
 
 def make_model(structure):
     variance = "shared" if structure.variance == "optimal" else structure.variance
-    return make_vae(3, latent_dim=2, hidden=(4,), variance=variance, min_std=structure.min_std)
+    return make_vae(
+        3, latent_dim=2, hidden=(4,), variance=variance, sigma_floor=structure.sigma_floor
+    )
 
 
 def programs_of(arms, others=OTHERS, sigma_fix=(0.1, 0.3), anneal_from=None):
@@ -115,7 +117,7 @@ def test_every_arm_of_the_table_trains_on_the_two_modes():
 
     def model_of(structure):
         variance = {"optimal": "shared", "gan": "each"}.get(structure.variance, structure.variance)
-        return problem.vae((8,), variance=variance, min_std=structure.min_std)
+        return problem.vae((8,), variance=variance, sigma_floor=structure.sigma_floor)
 
     found = {}
     for program in comparison.programs(

@@ -84,7 +84,7 @@ def test_the_recipe_of_your_own_data_gives_the_columns_back(run_blocks, tmp_path
     assert list(rows.columns) == list(people.columns)
     assert (rows.dtypes == people.dtypes).all()
     np.testing.assert_allclose(rows["total"], rows["height"] + rows["income"], rtol=1e-15)
-    assert set(rows["country"]) == {"none"}
+    assert set(rows["country"]) == {"EU"}
     assert set(rows["city"]) <= {"Oslo", "Rome"}
     assert (tmp_path / "report/samples.png").exists()
 

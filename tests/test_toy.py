@@ -48,7 +48,7 @@ def test_the_command_keeps_the_contract_of_its_files(small_run):
         metrics["environment"]
     )
     assert set(metrics["arms"]) == {"vae", "spread_vae"}
-    keys = {"late_loss_std", "max_loss_rise", "min_std", "first_nonfinite_step", "spread_kl"}
+    keys = {"late_loss_std", "max_loss_rise", "min_sigma", "first_nonfinite_step", "spread_kl"}
     keys |= {"alarm_step"}
     for arm in metrics["arms"].values():
         assert {"mean", "std", "recovered", *keys} <= set(arm)

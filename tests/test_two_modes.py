@@ -105,7 +105,7 @@ def test_the_metrics_of_a_right_a_merged_and_a_broken_run(runs):
     kl = spread_kl_of_components(MEAN * 0, STD + 1, 0.1, 0.1)
     distance = energy_distance_of_components(MEAN * 0, STD + 1, 0.1)
     expected = {
-        "min_std": [0.0, 1.0, np.nan],
+        "min_sigma": [0.0, 1.0, np.nan],
         "spread_kl": [0.0, kl, np.nan],
         "mode_error": [0.0, 1.0, np.nan],
         "std_error": [0.0, 1.0, np.nan],
@@ -132,7 +132,7 @@ def test_a_broken_run_counts_in_rates_and_medians(runs):
     assert summary["nonfinite_rate"] == pytest.approx(1 / 3)
     assert summary["median_mode_error"] == 1.0
     assert summary["mode_error_interval"] == [0.0, None]
-    assert aggregate.per_seed_json(judged)["min_std"] == [0.0, 1.0, None]
+    assert aggregate.per_seed_json(judged)["min_sigma"] == [0.0, 1.0, None]
 
 
 def test_one_noise_for_all_and_a_further_one_to_compare_at(runs):

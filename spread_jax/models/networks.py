@@ -61,8 +61,8 @@ class GaussianDecoder(nn.Module):
     each component explains all the data, and the modes are merged on most seeds. A ``shared``
     variance is one learned number; with ``none``, var is None and x = mean(z). With ``pixels`` the
     mean is a sigmoid, in (0, 1): a linear layer cannot hold the many pixels that are 0 or 1 there.
-    ``min_std``, if it is not 0, is added to the standard deviation, in data units: a soft clip of
-    log σ from below.
+    ``sigma_floor``, if it is not 0, is added to the standard deviation, in data units: a soft clip
+    of log σ from below.
 
     References:
       Rybkin, Daniilidis, Levine, "Simple and Effective VAE Training with Calibrated Decoders",
@@ -75,7 +75,7 @@ class GaussianDecoder(nn.Module):
     initial_log_var: float = -3.0
     zero_log_var_kernel: bool = True
     variance: Variance = "each"
-    min_std: float = 0.0
+    sigma_floor: float = 0.0
     pixels: bool = False
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class GaussianDecoder(nn.Module):
             log_var = nn.Dense(self.dim, kernel_init=kernel, bias_init=bias)(features)
         mean = nn.Dense(self.dim)(features)
         mean = nn.sigmoid(mean) if self.pixels else mean
-        return mean, _variance(self, mean, log_var, self.min_std)
+        return mean, _variance(self, mean, log_var, self.sigma_floor)
 
 
 class ConvGaussianEncoder(nn.Module):
@@ -183,15 +183,15 @@ def _variance(
     decoder: GaussianDecoder | ConvGaussianDecoder,
     mean: Array,
     log_var: Array | None,
-    min_std: float = 0.0,
+    sigma_floor: float = 0.0,
 ) -> Array | None:
     """Of the head's log-variance where there is one, of the shared one, or None."""
     if decoder.variance == "shared":
         start = nn.initializers.constant(decoder.initial_log_var)
         log_var = jnp.broadcast_to(decoder.param("log_var", start, ()), mean.shape)
-    if log_var is None or min_std == 0:
+    if log_var is None or sigma_floor == 0:
         return None if log_var is None else jnp.exp(log_var)
-    return jnp.square(jnp.exp(log_var / 2) + min_std)
+    return jnp.square(jnp.exp(log_var / 2) + sigma_floor)
 
 
 class InjectiveMean(nn.Module):

@@ -136,7 +136,7 @@ def make_vae(
     hidden: Sequence[int] = (400,),
     network: Network = "mlp",
     shape: tuple[int, int] | None = None,
-    min_std: float = 0.0,
+    sigma_floor: float = 0.0,
 ) -> VAE:
     """p(z) = N(0, I), q(z|y) = N(mean(y), diag var(y)), p(x|z) = N(mean(z), diag var(z)).
 
@@ -148,7 +148,7 @@ def make_vae(
       network: ``conv``: :class:`spread_jax.models.networks.ConvGaussianEncoder` and its decoder.
       shape: height and width, of images with pixels in [0, 1]: the decoder's mean is then a
         sigmoid. ``conv`` needs it.
-      min_std: added to an MLP decoder's standard deviation, in data units.
+      sigma_floor: added to an MLP decoder's standard deviation, in data units.
 
     Raises:
       ValueError: if ``variance`` or ``network`` is not one of those, ``conv`` gets no shape, or
@@ -165,7 +165,7 @@ def make_vae(
     encoder: nn.Module = GaussianEncoder(hidden, latent_dim)
     is_image = shape is not None
     decoder: nn.Module = GaussianDecoder(
-        hidden, dim, variance=variance, min_std=min_std, pixels=is_image
+        hidden, dim, variance=variance, sigma_floor=sigma_floor, pixels=is_image
     )
     if network == "conv":
         if shape is None:

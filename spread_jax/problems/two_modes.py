@@ -120,7 +120,13 @@ def two_mode_metrics(
         Metric("energy_distance", units, "lower", energy, "energy distance to the true law"),
         Metric("mode_error", units, "lower", of(mode_error), "largest error of a mode's place"),
         Metric("std_error", units, "lower", of(std_error), "largest error of a mode's std"),
-        Metric("min_std", units, "", of(lambda mean, std, data_std: std.min()), "smallest std"),
+        Metric(
+            "min_sigma",
+            units,
+            "",
+            of(lambda mean, std, data_std: std.min()),
+            "smallest σ of the decoder",
+        ),
         Metric("sigma_x", units, "", sigma_x, "std of a mode"),
         Metric("position_bias", units, "", bias, "half the distance of the modes, less 1"),
     ]
