@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -152,12 +153,20 @@ def losses_side_by_side(
 
 def summarise(rates: Rates) -> dict[str, Any]:
     """Medians over the rounds; a ratio is taken within each round, where all met the same load."""
+    others = {"eager": ["eager"], "compiled": ["compiled"], "faster": ["eager", "compiled"]}
+    ratios = {name: ratio(rates, "this package", *each) for name, each in others.items()}
     return {
         "steps_per_second": {name: median(each) for name, each in rates.items()},
-        "ratio_to_eager": ratio(rates, "this package", "eager"),
-        "ratio_to_compiled": ratio(rates, "this package", "compiled"),
-        "ratio_to_faster": ratio(rates, "this package", "eager", "compiled"),
+        **{f"ratio_to_{name}": each for name, each in ratios.items()},
+        "tables": {"one-model": [*ratio_rows(ratios)]},
     }
+
+
+def ratio_rows(ratios: Mapping[str, float]) -> Iterator[str]:
+    """The table of ratios, its cells with " | " between them, titles first."""
+    yield "one model of 784-400-20 | times as fast"
+    yield f"beside eager PyTorch | {ratios['eager']:.2f}"
+    yield f"beside compiled PyTorch | {ratios['compiled']:.2f}"
 
 
 def print_results(output: OutputFolder, measured: Measured) -> None:

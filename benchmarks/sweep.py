@@ -169,6 +169,7 @@ def summarise(
         "cost": cost.summarise([row for of_axis in rows.values() for row in of_axis], unseen),
     }
     tables = {
+        "ratios": ratio_rows(results),
         "throughput": throughput_rows(results),
         "scaling": scaling_rows(results),
         "cost": cost.cost_rows(results["cost"]),
@@ -177,6 +178,17 @@ def summarise(
         "cost-images": cost.image_rows(),
     }
     return {**results, "tables": {name: list(rows) for name, rows in tables.items()}}
+
+
+def ratio_rows(results: Mapping[str, Any]) -> Iterator[str]:
+    """The table of ratios, as :func:`throughput_rows`."""
+    yield "this sweep | times as fast"
+    yield f"64 runs, beside the PyTorch loop | {results['ratio_to_loop']:.1f}"
+    yield f"64 runs, beside PyTorch with stacked weights | {results['ratio_to_stacked']:.1f}"
+    yield f"64 runs, beside the matrix-product limit | {results['fraction_of_limit']:.2f}"
+    yield f"64 runs, beside plain JAX | {results['ratio_to_plain_jax']:.1f}"
+    yield f"64 runs of the default toy, beside plain JAX | {results['ratio_to_plain_jax_toy']:.1f}"
+    yield f"one run, beside plain JAX | {results['ratio_to_plain_jax_alone']:.2f}"
 
 
 def throughput_rows(results: Mapping[str, Any]) -> Iterator[str]:

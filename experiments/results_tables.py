@@ -49,15 +49,6 @@ DELTA_COLUMNS = {
     "Fréchet distance": "{median_frechet:.3g}",
     "energy distance": "{median_energy_distance:.3g}",
 }
-RATIOS = {
-    "64 runs, beside the PyTorch loop": "{ratio_to_loop:.1f}",
-    "64 runs, beside PyTorch with stacked weights": "{ratio_to_stacked:.1f}",
-    "64 runs, beside the matrix-product limit": "{fraction_of_limit:.2f}",
-    "64 runs, beside plain JAX": "{ratio_to_plain_jax:.1f}",
-    "64 runs of the default toy, beside plain JAX": "{ratio_to_plain_jax_toy:.1f}",
-    "one run, beside plain JAX": "{ratio_to_plain_jax_alone:.2f}",
-    "one run of 784-400-20, beside the faster PyTorch": "{ratio_to_faster:.2f}",
-}
 
 
 def row(label: str, template: str, *cells: Metrics) -> str:
@@ -163,11 +154,6 @@ def linear(run: Metrics) -> Iterator[str]:
         yield row(f"{gamma:g}", "{error:.3g}", *({"error": error} for error in errors))
 
 
-def ratios(sweep: Metrics, fit: Metrics) -> Iterator[str]:
-    yield " | times as fast"
-    yield from (row(label, template, {**fit, **sweep}) for label, template in RATIOS.items())
-
-
 def made_by_the_run(name: str) -> Callable[[Metrics], list[str]]:
     """A table whose rows stand in the metrics of its run, as the benchmarks write them."""
     return lambda run: run["tables"][name]
@@ -192,7 +178,8 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),
     "linear": ("docs/linear.md", ["linear"], linear),
-    "ratios": ("docs/benchmarks.md", ["benchmark-sweep", "benchmark-fit"], ratios),
+    "ratios": ("docs/benchmarks.md", ["benchmark-sweep"], made_by_the_run("ratios")),
+    "one-model": ("docs/benchmarks.md", ["benchmark-fit"], made_by_the_run("one-model")),
     **{
         name: ("docs/how_far.md", ["benchmark-sweep"], made_by_the_run(name))
         for name in ("cost", "cost-unseen", "cost-predicted", "cost-images")

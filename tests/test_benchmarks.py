@@ -184,6 +184,10 @@ def test_ratios_are_taken_within_a_round():
     assert results["ratio_to_eager"] == 2.5
     assert results["ratio_to_compiled"] == 3.125
     assert results["ratio_to_faster"] == (2 + 2.25) / 2
+    assert results["tables"]["one-model"][1:] == [
+        "beside eager PyTorch | 2.50",
+        "beside compiled PyTorch | 3.12",
+    ]
 
 
 @pytest.mark.slow
@@ -353,6 +357,16 @@ def test_rows_of_the_tables_of_the_pages():
     """Truth: worked out by hand."""
     from benchmarks import quality_report, sweep
 
+    ratios = {"ratio_to_loop": 47.31, "ratio_to_stacked": 4.4, "fraction_of_limit": 0.513}
+    ratios |= {"ratio_to_plain_jax": 2.96, "ratio_to_plain_jax_toy": 6.2}
+    assert list(sweep.ratio_rows(ratios | {"ratio_to_plain_jax_alone": 1.314}))[1:] == [
+        "64 runs, beside the PyTorch loop | 47.3",
+        "64 runs, beside PyTorch with stacked weights | 4.4",
+        "64 runs, beside the matrix-product limit | 0.51",
+        "64 runs, beside plain JAX | 3.0",
+        "64 runs of the default toy, beside plain JAX | 6.2",
+        "one run, beside plain JAX | 1.31",
+    ]
     rates = {"throughput": {1024: 27_223.4}, "throughput_relative": {1024: 1.02}}
     assert list(sweep.throughput_rows(rates | {"throughput_stacked": {1024: 7251.2}}))[1:] == [
         "1,024 | 27,223 | 1.02 | 7,251"

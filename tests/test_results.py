@@ -221,28 +221,12 @@ def test_table_of_images():
     ]
 
 
-def test_tables_of_speed():
-    """Truth: worked out by hand."""
-    sweep = {"ratio_to_loop": 47.31, "ratio_to_stacked": 4.4, "fraction_of_limit": 0.513}
-    sweep |= {"ratio_to_plain_jax": 2.96, "ratio_to_plain_jax_toy": 6.2}
-    sweep |= {"ratio_to_plain_jax_alone": 1.314}
-    assert made("ratios", sweep, {"ratio_to_faster": 1.249})[1:] == [
-        "64 runs, beside the PyTorch loop | 47.3",
-        "64 runs, beside PyTorch with stacked weights | 4.4",
-        "64 runs, beside the matrix-product limit | 0.51",
-        "64 runs, beside plain JAX | 3.0",
-        "64 runs of the default toy, beside plain JAX | 6.2",
-        "one run, beside plain JAX | 1.31",
-        "one run of 784-400-20, beside the faster PyTorch | 1.25",
-    ]
-
-
 def test_no_table_is_left_out_of_these_tests():
     here = Path(__file__).read_text()
     called = {"digits", "mnist", "best", "learned", "linear", "slopes", "delta-mnist"}
-    # tests/test_benchmark_flows.py, tests/test_cost.py
+    # tests/test_benchmark_flows.py, tests/test_benchmarks.py
     of_runs = {"flows-distance", "mixtures"}
-    of_runs |= {"cost", "cost-unseen", "cost-predicted", "cost-images"}
+    of_runs |= {"ratios", "one-model", "cost", "cost-unseen", "cost-predicted", "cost-images"}
     made_here = {name for name in TABLES if f'made("{name}"' in here}
     assert made_here | called | of_runs | {"peers", "recipe"} == set(TABLES)
     assert made("peers", {"tables": {"peers": ["a | b", "c | d"]}}) == ["a | b", "c | d"]
