@@ -12,7 +12,14 @@ from jaxtyping import PyTree
 
 from spread_jax.sweeps.checkpoints import Checkpoints
 from spread_jax.sweeps.feeds import OnDevices, Stream
-from spread_jax.sweeps.groups import Groups, OneRunPerDevice, bytes_per_run, initialiser
+from spread_jax.sweeps.groups import (
+    Groups,
+    OneRunPerDevice,
+    bytes_per_run,
+    devices_per_run,
+    has_convolution,
+    initialiser,
+)
 from spread_jax.sweeps.identity import names_of_runs
 from spread_jax.sweeps.parts import Keeper, Part, make_parts, together
 from spread_jax.sweeps.records import OnRecords, Records
@@ -68,12 +75,15 @@ def train_runs(
     runs = (seeds.astype(np.uint32), hyper)
     init_run = initialiser(training)
     feed: Any = (Stream if isinstance(data, RowSource) else OnDevices)(training, data)
-    record, has_convolution = feed.trace(init_run, runs)
+    record, one_step = feed.trace(init_run, runs)
     # the program scans over the steps of many runs, but for what a CPU is slow at in a scan
+    from_python = jax.default_backend() == "cpu" and has_convolution(one_step)
+    num_devices = jax.local_device_count() if from_python else jax.device_count()
+    several = devices_per_run(num_runs, num_devices, one_step)
     groups: Any = (
-        OneRunPerDevice(num_runs, feed.step)
-        if has_convolution and jax.default_backend() == "cpu"
-        else Groups(num_runs, bytes_per_run(init_run, runs))
+        OneRunPerDevice(num_runs, feed.step, several)
+        if from_python
+        else Groups(num_runs, bytes_per_run(init_run, runs), several)
     )
     keeper, records_before = None, np.zeros(num_runs, np.int32)
     if checkpoints:

@@ -74,7 +74,7 @@ class OnDevices:
         self._training, self._data = training, data
         self.step = stepper(training)
 
-    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], bool]:
+    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], jax.stages.Traced]:
         """As :func:`groups.trace`."""
         return trace(self._training, init_run, self.step, runs, self._data)
 
@@ -146,7 +146,7 @@ class Stream:
         start = self._training.init(jax.random.key(run[0]), run[1])
         return jax.vmap(lambda step: self._look(start._replace(step=step))[2])(steps)
 
-    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], bool]:
+    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], jax.stages.Traced]:
         """As :func:`groups.trace`."""
 
         def look(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
@@ -192,7 +192,7 @@ class Stream:
 
         def zeros(shape: jax.ShapeDtypeStruct) -> Callable[[Any], np.ndarray]:
             whole = np.broadcast_to(np.zeros((), shape.dtype), (self._groups.size, *shape.shape))
-            return lambda index: whole[index[0]]
+            return lambda index: whole[index]
 
         shapes = self._shapes(self._plan.block_steps)
         example = self._groups.place(self._groups.size, shapes, jax.tree.map(zeros, shapes))
@@ -261,7 +261,7 @@ class Stream:
         missing = self._plan.block_steps - num_steps
 
         def rows(index: Any) -> np.ndarray:
-            found = self._source.read(wanted[index[0]])
+            found = self._source.read(wanted[index[: wanted.ndim]])
             # all blocks have one shape, so that a step is compiled once
             widths = [(0, 0), (0, missing), *[(0, 0)] * (found.ndim - 2)]
             return np.pad(found, widths) if missing else found
