@@ -74,7 +74,7 @@ class OnDevices:
         self._training, self._data = training, data
         self.step = stepper(training)
 
-    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], jax.stages.Traced]:
+    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], bool]:
         """As :func:`groups.trace`."""
         return trace(self._training, init_run, self.step, runs, self._data)
 
@@ -82,6 +82,10 @@ class OnDevices:
         """As :func:`identity.identify`."""
         told = digest_of_data(self._data)
         return identify(self._training, init_run, self.step, runs, self._data, record_every, told)
+
+    def shapes(self) -> PyTree:
+        """Of what a step is given beside its run."""
+        return jax.eval_shape(lambda data: data, self._data)
 
     def prepare(
         self, groups: Any, runs: tuple[PyTree, Hyper], longest: int, record_every: int
@@ -146,7 +150,7 @@ class Stream:
         start = self._training.init(jax.random.key(run[0]), run[1])
         return jax.vmap(lambda step: self._look(start._replace(step=step))[2])(steps)
 
-    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], jax.stages.Traced]:
+    def trace(self, init_run: Any, runs: tuple[PyTree, Hyper]) -> tuple[dict[str, Any], bool]:
         """As :func:`groups.trace`."""
 
         def look(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
@@ -161,13 +165,13 @@ class Stream:
         """As :func:`identity.identify`, where which rows a step takes is a program of its own."""
         one = jax.tree.map(lambda leaf: leaf[:1], runs)
         places = self._places.lower(one, jnp.zeros(1, jnp.int32)).as_text()
-        block = self._shapes(1)
+        block = self.shapes(1)
         told = self._source.told
         return identify(
             self._on_blocks, init_run, self.step, runs, block, record_every, told, [places]
         )
 
-    def _shapes(self, num_steps: int) -> Block:
+    def shapes(self, num_steps: int = 1) -> Block:
         """Of a run's block."""
         shape = (num_steps, *self._asked, *self._source.shape[1:])
         rows = jax.ShapeDtypeStruct(shape, self._source.dtype)
@@ -177,7 +181,7 @@ class Stream:
         self, groups: Any, runs: tuple[PyTree, Hyper], longest: int, record_every: int
     ) -> None:
         """For chunks of up to ``longest`` records."""
-        rows = self._shapes(1).rows
+        rows = self.shapes(1).rows
         bytes_per_step = groups.runs_here * rows.size * rows.dtype.itemsize
         self._groups = groups
         self._plan = Plan(longest, record_every, BLOCK_BYTES // max(1, bytes_per_step))
@@ -194,7 +198,7 @@ class Stream:
             whole = np.broadcast_to(np.zeros((), shape.dtype), (self._groups.size, *shape.shape))
             return lambda index: whole[index]
 
-        shapes = self._shapes(self._plan.block_steps)
+        shapes = self.shapes(self._plan.block_steps)
         example = self._groups.place(self._groups.size, shapes, jax.tree.map(zeros, shapes))
         every = self._plan.every
         counts = [steps // every for steps in self._plan.steps(length)]
@@ -269,7 +273,7 @@ class Stream:
         def steps(index: Any) -> np.ndarray:
             return np.full(num_runs, first, np.int32)[index[0]]
 
-        shapes = self._shapes(self._plan.block_steps)
+        shapes = self.shapes(self._plan.block_steps)
         return self._groups.place(num_runs, shapes, Block(rows, steps))
 
 

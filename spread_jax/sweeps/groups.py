@@ -21,8 +21,6 @@ from spread_jax.training import Hyper, Training, TrainState
 CACHE_BYTES = 2 * 2**20
 MIN_RUNS_PER_DEVICE, MAX_RUNS_PER_DEVICE = 4, 32
 MAX_RUNS_PER_ACCELERATOR = 4096
-# Of a step, that a device must have to do when a run's batch is split
-MIN_FLOPS_PER_DEVICE = 1e7
 
 
 def initialiser(training: Training) -> Any:
@@ -61,8 +59,8 @@ def bytes_per_run(init_run: Callable[[tuple[Array, Hyper]], TrainState], runs: P
 
 def trace(
     training: Training, init_run: Any, step: Any, runs: tuple[PyTree, Hyper], shared: PyTree
-) -> tuple[dict[str, Any], jax.stages.Traced]:
-    """Shapes of a record of one run, and a step of one run with its gradient.
+) -> tuple[dict[str, Any], bool]:
+    """Shapes of a record of one run, and whether a step or its gradient holds a convolution.
 
     Raises ValueError where the training reads other numbers than those of ``hyper``.
     """
@@ -106,7 +104,8 @@ def trace(
             raise ValueError(f"observe must use other names than {sorted(taken)}, which are taken")
         return {"loss": loss, "loss_max": loss, "loss_rise": loss, **observed}
 
-    return jax.eval_shape(record, *one_step.out_info), one_step
+    # as printed, a step names its operations at every depth
+    return jax.eval_shape(record, *one_step.out_info), "conv_general_dilated" in str(go_on)
 
 
 def _would_serve(traced: Callable[[Hyper], Any], hyper: Hyper, key: str) -> bool:
@@ -120,26 +119,6 @@ def _would_serve(traced: Callable[[Hyper], Any], hyper: Hyper, key: str) -> bool
     except Exception:  # it is another's turn
         return True
     return True
-
-
-def has_convolution(one_step: jax.stages.Traced) -> bool:
-    # as printed, a step names its operations at every depth
-    return "conv_general_dilated" in str(one_step.jaxpr)
-
-
-def devices_per_run(num_runs: int, num_devices: int, one_step: jax.stages.Traced) -> int:
-    """How many devices share the batch of each run: more than one where there are fewer runs than
-    devices, as long as each has enough of a step to do."""
-    # with several processes every device is needed, each run has as many
-    equal = [
-        number
-        for number in range(2, num_devices // num_runs + 1)
-        if jax.process_count() == 1 or num_devices % number == 0
-    ]
-    if not equal:
-        return 1
-    flops = (one_step.lower().cost_analysis() or {}).get("flops", 0.0)
-    return max((n for n in equal if flops >= n * MIN_FLOPS_PER_DEVICE), default=1)
 
 
 class Groups:
