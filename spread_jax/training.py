@@ -17,6 +17,7 @@ from spread_jax.arguments import (
     require_function,
     require_whole,
 )
+from spread_jax.batches import split_batch
 from spread_jax.loss_statistics import NEVER, LossStatistics, update_statistics
 from spread_jax.models.model import Init, Model, Observe
 from spread_jax.objectives import Bound
@@ -224,7 +225,7 @@ def make_training(
     def inputs(state: TrainState) -> tuple[PRNGKeyArray, Array, Hyper]:
         data_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         hyper = schedule(state.step, state.hyper)
-        return loss_key, sample_batch(data_key, state.data, hyper), hyper
+        return loss_key, split_batch(sample_batch(data_key, state.data, hyper)), hyper
 
     def train_step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
         loss_key, x, hyper = inputs(state)

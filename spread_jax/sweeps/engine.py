@@ -17,6 +17,7 @@ from spread_jax.sweeps.identity import names_of_runs
 from spread_jax.sweeps.parts import Keeper, Part, make_parts, together
 from spread_jax.sweeps.records import OnRecords, Records
 from spread_jax.sweeps.sources import RowSource
+from spread_jax.sweeps.split import devices_per_run
 from spread_jax.training import Training, TrainState, count_records
 
 NUM_CHUNKS = 20
@@ -69,11 +70,15 @@ def train_runs(
     init_run = initialiser(training)
     feed: Any = (Stream if isinstance(data, RowSource) else OnDevices)(training, data)
     record, has_convolution = feed.trace(init_run, runs)
+    of_one_run = jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs))
     # the program scans over the steps of many runs, but for what a CPU is slow at in a scan
+    in_scan = not (has_convolution and jax.default_backend() == "cpu")
+    devices = jax.devices() if in_scan else jax.local_devices()
+    of_each = devices_per_run(num_runs, devices, feed.step, of_one_run, feed.shapes(), in_scan)
     groups: Any = (
-        OneRunPerDevice(num_runs, feed.step)
-        if has_convolution and jax.default_backend() == "cpu"
-        else Groups(num_runs, bytes_per_run(init_run, runs))
+        Groups(num_runs, bytes_per_run(init_run, runs), of_each)
+        if in_scan
+        else OneRunPerDevice(num_runs, feed.step, of_each)
     )
     keeper, records_before = None, np.zeros(num_runs, np.int32)
     if checkpoints:
@@ -86,7 +91,7 @@ def train_runs(
     parts = make_parts(records_before, num_records, record)
     for part in parts:
         if keeper and part.records:
-            keeper.load(part, jax.eval_shape(init_run, jax.tree.map(lambda leaf: leaf[0], runs)))
+            keeper.load(part, of_one_run)
             if part.records < num_records:
                 part.states = groups.to_devices(part.states)
         else:

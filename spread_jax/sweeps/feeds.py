@@ -83,6 +83,10 @@ class OnDevices:
         told = digest_of_data(self._data)
         return identify(self._training, init_run, self.step, runs, self._data, record_every, told)
 
+    def shapes(self) -> PyTree:
+        """Of what a step is given beside its run."""
+        return jax.eval_shape(lambda data: data, self._data)
+
     def prepare(
         self, groups: Any, runs: tuple[PyTree, Hyper], longest: int, record_every: int
     ) -> None:
@@ -161,13 +165,13 @@ class Stream:
         """As :func:`identity.identify`, where which rows a step takes is a program of its own."""
         one = jax.tree.map(lambda leaf: leaf[:1], runs)
         places = self._places.lower(one, jnp.zeros(1, jnp.int32)).as_text()
-        block = self._shapes(1)
+        block = self.shapes(1)
         told = self._source.told
         return identify(
             self._on_blocks, init_run, self.step, runs, block, record_every, told, [places]
         )
 
-    def _shapes(self, num_steps: int) -> Block:
+    def shapes(self, num_steps: int = 1) -> Block:
         """Of a run's block."""
         shape = (num_steps, *self._asked, *self._source.shape[1:])
         rows = jax.ShapeDtypeStruct(shape, self._source.dtype)
@@ -177,7 +181,7 @@ class Stream:
         self, groups: Any, runs: tuple[PyTree, Hyper], longest: int, record_every: int
     ) -> None:
         """For chunks of up to ``longest`` records."""
-        rows = self._shapes(1).rows
+        rows = self.shapes(1).rows
         bytes_per_step = groups.runs_here * rows.size * rows.dtype.itemsize
         self._groups = groups
         self._plan = Plan(longest, record_every, BLOCK_BYTES // max(1, bytes_per_step))
@@ -192,9 +196,9 @@ class Stream:
 
         def zeros(shape: jax.ShapeDtypeStruct) -> Callable[[Any], np.ndarray]:
             whole = np.broadcast_to(np.zeros((), shape.dtype), (self._groups.size, *shape.shape))
-            return lambda index: whole[index[0]]
+            return lambda index: whole[index]
 
-        shapes = self._shapes(self._plan.block_steps)
+        shapes = self.shapes(self._plan.block_steps)
         example = self._groups.place(self._groups.size, shapes, jax.tree.map(zeros, shapes))
         every = self._plan.every
         counts = [steps // every for steps in self._plan.steps(length)]
@@ -261,7 +265,7 @@ class Stream:
         missing = self._plan.block_steps - num_steps
 
         def rows(index: Any) -> np.ndarray:
-            found = self._source.read(wanted[index[0]])
+            found = self._source.read(wanted[index[: wanted.ndim]])
             # all blocks have one shape, so that a step is compiled once
             widths = [(0, 0), (0, missing), *[(0, 0)] * (found.ndim - 2)]
             return np.pad(found, widths) if missing else found
@@ -269,7 +273,7 @@ class Stream:
         def steps(index: Any) -> np.ndarray:
             return np.full(num_runs, first, np.int32)[index[0]]
 
-        shapes = self._shapes(self._plan.block_steps)
+        shapes = self.shapes(self._plan.block_steps)
         return self._groups.place(num_runs, shapes, Block(rows, steps))
 
 

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
+from spread_jax.batches import BATCH, on_mesh
 from spread_jax.sweeps.compiler import UNOPTIMIZED, compile_program, cpu_options
 from spread_jax.sweeps.keys import wrap_key
 from spread_jax.sweeps.labels import RESERVED
@@ -124,26 +125,32 @@ def _would_serve(traced: Callable[[Hyper], Any], hyper: Hyper, key: str) -> bool
 class Groups:
     """Runs, split into groups of one size that are each spread evenly over all devices.
 
-    Fewer runs than devices leave devices idle; on a CPU their cores help with each operation.
+    The devices are a mesh of (run, batch): a run has one device, or several that share its batch.
+    With fewer runs than that needs, devices are idle; on a CPU their cores help with each
+    operation.
     """
 
-    def __init__(self, num_runs: int, bytes_per_run: int) -> None:
+    def __init__(self, num_runs: int, bytes_per_run: int, devices_per_run: int = 1) -> None:
         """Groups for so many runs of that size, on the devices of all processes."""
-        # with several processes each needs a part in every program
-        devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:num_runs]
+        devices = jax.devices()
+        if jax.process_count() == 1:  # with several, each needs a part in every program
+            devices = devices[: num_runs * devices_per_run]
         on_cpu = devices[0].platform == "cpu"
         fitting = CACHE_BYTES // max(1, bytes_per_run)
         power = 2 ** max(0, fitting.bit_length() - 1)  # so that most grids need little padding
         in_cache = min(max(power, MIN_RUNS_PER_DEVICE), MAX_RUNS_PER_DEVICE)
         most = in_cache if on_cpu else MAX_RUNS_PER_ACCELERATOR
         self.num_devices = len(devices)
-        self.size = min(most, math.ceil(num_runs / self.num_devices)) * self.num_devices
+        at_once = self.num_devices // devices_per_run
+        self.size = min(most, math.ceil(num_runs / at_once)) * at_once
         self.runs_here = math.ceil(self.size / jax.process_count())  # of a group, in this process
         self._num_runs = num_runs
         # not by make_mesh: vmapped training fails on Explicit axes, its default
-        mesh = Mesh(devices, ("run",))
-        self._by_run = NamedSharding(mesh, PartitionSpec("run"))
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._mesh = Mesh(np.reshape(devices, (at_once, devices_per_run)), ("run", BATCH))
+        self._by_run = NamedSharding(self._mesh, PartitionSpec("run"))
+        self._by_row = NamedSharding(self._mesh, PartitionSpec("run", None, BATCH))
+        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self._devices_per_run = devices_per_run
         larger = in_cache < MAX_RUNS_PER_DEVICE
         self.options = cpu_options(larger, self.num_devices) if on_cpu else {}
 
@@ -169,9 +176,11 @@ class Groups:
             state, history = training.run(state, length * record_every, record_every)
             return _to_raw(state, shared), history
 
+        if self._devices_per_run > 1:
+            run = on_mesh(run, self._mesh)
         program = jax.jit(
-            jax.vmap(run, in_axes=(0, 0 if shared_by_run else None)),
-            in_shardings=(self._by_run, self._by_run if shared_by_run else self._everywhere),
+            jax.vmap(run, in_axes=(0, 0 if shared_by_run else None), spmd_axis_name="run"),
+            in_shardings=(self._by_run, jax.tree.map(lambda leaf: leaf.sharding, shared)),
             out_shardings=self._by_run,
         )
         return compile_program(program.lower(state, shared), self.options)
@@ -202,10 +211,14 @@ class Groups:
     def place(self, num_runs: int, shapes: PyTree, make: PyTree) -> PyTree:
         """A group of arrays of these shapes of one run; ``make``, one for each array, gives the
         part ``[run, ...]`` at an index, which is asked for where a device of this process needs it.
+
+        Of arrays ``[step, row, ...]`` of a run, the devices that share it hold some rows each.
         """
 
         def placed(shape: jax.ShapeDtypeStruct, make: Callable) -> jax.Array:
-            return jax.make_array_from_callback((num_runs, *shape.shape), self._by_run, make)
+            divides = len(shape.shape) > 1 and shape.shape[1] % self._devices_per_run == 0
+            sharding = self._by_row if divides else self._by_run
+            return jax.make_array_from_callback((num_runs, *shape.shape), sharding, make)
 
         return jax.tree.map(placed, shapes, make)
 
@@ -225,29 +238,40 @@ class Groups:
 
 
 class OneRunPerDevice:
-    """Runs in groups of one for each device, each step called from Python: a group is a list.
+    """Runs in groups of one for each device, or for each few devices that share the run's batch,
+    each step called from Python: a group is a list.
 
     For convolutions on a CPU: in a scan XLA takes 20 times as long for them, and for vmapped
     kernels longer still.
     """
 
-    def __init__(self, num_runs: int, step: Any) -> None:
+    def __init__(self, num_runs: int, step: Any, devices_per_run: int = 1) -> None:
         """Groups for so many runs, on the devices of this process; ``step`` is a stepper."""
-        self._devices = jax.local_devices()[:num_runs]
-        self.size = self.runs_here = len(self._devices)
-        self._step = step
+        devices = jax.local_devices()
+        self.size = self.runs_here = min(num_runs, len(devices) // devices_per_run)
+        self._first_device = devices[0]
+        self._places: list[Any] = devices[: self.size]
+        self._steps = [step] * self.size
+        if devices_per_run > 1:
+            rows = np.reshape(devices[: self.size * devices_per_run], (self.size, -1))
+            meshes = [Mesh(row, (BATCH,)) for row in rows]
+            self._places = [NamedSharding(mesh, PartitionSpec()) for mesh in meshes]
+            self._steps = [
+                jax.jit(on_mesh(step, mesh), out_shardings=place)
+                for mesh, place in zip(meshes, self._places, strict=True)
+            ]
 
     def compile(self, function: Callable, example: list) -> Callable[[list], list]:
         """``function`` of one run, called once, for a group."""
         lowered = jax.jit(function).lower(self._on_first(example[0]))  # once for all devices
         program = compile_program(lowered, UNOPTIMIZED)
         return lambda group: [
-            jax.device_put(program(self._on_first(run)), device)
-            for run, device in zip(group, self._devices, strict=False)
+            jax.device_put(program(self._on_first(run)), place)
+            for run, place in zip(group, self._places, strict=False)
         ]
 
     def _on_first(self, tree: PyTree) -> PyTree:
-        return jax.device_put(tree, self._devices[0])
+        return jax.device_put(tree, self._first_device)
 
     def compile_records(
         self,
@@ -260,8 +284,8 @@ class OneRunPerDevice:
     ) -> Callable[[list, list], tuple[list, list]]:
         """``(states of a group, shared data) -> (states, histories)``, ``length`` records on; the
         data are a list, whether those of a run or of its device."""
-        step, observe = self._step, jax.jit(training.observe)
-        for state, data in zip(states, shared, strict=False):  # compiles
+        steps, observe = self._steps, jax.jit(training.observe)
+        for step, state, data in zip(steps, states, shared, strict=False):  # compiles
             jax.block_until_ready(step(state, data))
         jax.block_until_ready(observe(self._on_first(states[0].params)))
 
@@ -272,7 +296,7 @@ class OneRunPerDevice:
                 for _ in range(record_every):
                     # the devices work at the same time: a call returns before its step is done
                     for i, state in enumerate(states):
-                        states[i], loss = step(state, shared[i])
+                        states[i], loss = steps[i](state, shared[i])
                         losses[i].append((loss, state.loss_statistics.min_loss))
                 for i, state in enumerate(states):
                     loss, lowest = np.array(losses[i]).T
@@ -287,8 +311,8 @@ class OneRunPerDevice:
         """NumPy leaves ``[run, ...]`` → for each group, a run for each device."""
         num_runs = len(jax.tree.leaves(runs)[0])
         placed = [
-            jax.device_put(jax.tree.map(lambda leaf, run=run: leaf[run], runs), device)
-            for run, device in zip(range(num_runs), cycle(self._devices), strict=False)
+            jax.device_put(jax.tree.map(lambda leaf, run=run: leaf[run], runs), place)
+            for run, place in zip(range(num_runs), cycle(self._places), strict=False)
         ]
         return [placed[first : first + self.size] for first in range(0, num_runs, self.size)]
 
@@ -300,8 +324,8 @@ class OneRunPerDevice:
         """As :meth:`Groups.place`."""
         one = [(slice(run, run + 1),) for run in range(num_runs)]
         return [
-            jax.device_put(jax.tree.map(lambda make, index=index: make(index)[0], make), device)
-            for index, device in zip(one, self._devices, strict=False)
+            jax.device_put(jax.tree.map(lambda make, index=index: make(index)[0], make), place)
+            for index, place in zip(one, self._places, strict=False)
         ]
 
     def mapped(self, function: Callable) -> Callable[[list[list]], list]:
@@ -309,7 +333,7 @@ class OneRunPerDevice:
         return lambda of_group: [function(list(each)) for each in zip(*of_group, strict=True)]
 
     def to_every_device(self, data: PyTree) -> list:
-        return [jax.device_put(data, device) for device in self._devices]
+        return [jax.device_put(data, place) for place in self._places]
 
     def to_host(self, groups: list[list], num_runs: int | None = None) -> PyTree:
         """The inverse of :meth:`to_devices`, whose runs need no padding."""
