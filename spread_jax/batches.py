@@ -19,13 +19,18 @@ BATCH = "batch"  # the axis of a mesh of devices that share a batch
 FunctionT = TypeVar("FunctionT", bound=Callable)
 
 
+def is_split() -> bool:
+    """Whether several devices share a batch in what is traced now."""
+    return BATCH in jax.sharding.get_abstract_mesh().axis_names
+
+
 def split_batch(x: PyTree) -> PyTree:
     """A batch ``[batch, ...]``, its rows on the devices of the axis ``batch`` of the mesh that
     :func:`on_mesh` has put in force; without one, as it is.
 
     XLA pads the rows where the devices do not divide their number.
     """
-    if BATCH not in jax.sharding.get_abstract_mesh().axis_names:
+    if not is_split():
         return x
 
     def split(leaf: jax.Array) -> jax.Array:

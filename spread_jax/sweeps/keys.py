@@ -17,19 +17,23 @@ import numpy as np
 from jax import Array, lax
 from jax.extend.random import define_prng_impl
 
+from spread_jax.batches import is_split
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def wrap_key(key_data: Array) -> Array:
     """The typed key of raw data; its numbers are those of ``jax.random.wrap_key_data``, to the bit.
 
-    Where JAX's default generator is another one, or the device is no CPU, it is JAX's own key.
+    It is JAX's own key where the default generator is another one, the device is no CPU, or several
+    devices share a batch, whose numbers JAX's generator divides among them.
     """
     config: Any = jax.config
     ours = (
         jax.default_backend() == "cpu"
         and config.jax_default_prng_impl == "threefry2x32"
         and config.jax_threefry_partitionable
+        and not is_split()
     )
     return jax.random.wrap_key_data(key_data, impl=_UNROLLED if ours else None)
 
