@@ -36,15 +36,15 @@ def devices_per_run(
       state, shared: of one run, or their shapes.
       at_once: whether a program holds the runs of several devices, and not of one.
     """
-    several = range(2, len(devices) // num_runs + 1)
+    several = list(range(2, len(devices) // num_runs + 1))
     if jax.process_count() > 1 and at_once:  # every device has a part in every program
         several = [number for number in several if len(devices) % number == 0]
     if not several:
         return 1
-    shapes = jax.eval_shape(lambda *x: x, state, shared)
-    flops = (step.lower(*shapes).cost_analysis() or {}).get("flops", 0.0)
+    state, shared = jax.eval_shape(lambda *x: x, state, shared)
+    flops = (step.lower(state, shared).cost_analysis() or {}).get("flops", 0.0)
     number = max((n for n in several if flops >= n * least_flops(at_once)), default=1)
-    if number > 1 and not _only_adds_up(devices, number, step, *shapes, at_once):
+    if number > 1 and not _only_adds_up(devices, number, step, state, shared, at_once):
         return 1
     return number
 
@@ -80,6 +80,7 @@ def _only_adds_up(
             lambda leaf: jax.ShapeDtypeStruct((num_rows, *leaf.shape), leaf.dtype), state
         )
     program = jax.jit(function, in_shardings=(by_run, everywhere), out_shardings=by_run)
-    found = COLLECTIVE.findall(compile_program(program.lower(state, shared), UNOPTIMIZED).as_text())
+    compiled = compile_program(program.lower(state, shared), UNOPTIMIZED)
+    found = COLLECTIVE.findall(compiled.as_text() or "")
     in_one = len(found) == 1 or devices[0].platform != "cpu"
     return set(found) == {"all-reduce"} and in_one
