@@ -130,12 +130,11 @@ class Training(NamedTuple):
 
         def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
             state, (loss, lowest) = jax.lax.scan(step, state, length=record_every)
-            losses = {"loss": loss.mean(), "loss_max": loss.max()}
-            losses["loss_rise"] = (loss - lowest).max()
+            told = {"loss": loss.mean(), "loss_max": loss.max(), "loss_rise": (loss - lowest).max()}
             observed = self.observe(state.params)
-            if taken := losses.keys() & observed.keys():
+            if taken := told.keys() & observed.keys():
                 raise ValueError(f"observe must use other names than {sorted(taken)}")
-            return state, losses | observed
+            return state, told | observed
 
         return jax.lax.scan(record, state, length=count_records(num_steps, record_every))
 

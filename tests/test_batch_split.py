@@ -58,7 +58,7 @@ def split_any():
         told.append(decide(*arguments))
         return told[-1]
 
-    split.MIN_FLOPS_PER_DEVICE = 1
+    split.least_flops = lambda at_once: 1
     sweeps.engine.devices_per_run = devices_per_run
     return told
 
@@ -165,7 +165,7 @@ def test_a_kill_changes_no_bit(model, tmp_path):
 
 @pytest.fixture
 def any_is_split(monkeypatch):
-    for module, name in ((sweeps.engine, "devices_per_run"), (split, "MIN_FLOPS_PER_DEVICE")):
+    for module, name in ((sweeps.engine, "devices_per_run"), (split, "least_flops")):
         monkeypatch.setattr(module, name, getattr(module, name))  # is put back afterwards
     return split_any()
 
@@ -175,7 +175,7 @@ def test_a_batch_that_the_devices_do_not_divide(any_is_split, monkeypatch):
     """Truth: one device."""
     options = {"num_seeds": 1, "data": DATA}
     found = sweeps.sweep(training(batch_size=51), GRID, **options)
-    monkeypatch.setattr(split, "MIN_FLOPS_PER_DEVICE", np.inf)
+    monkeypatch.setattr(split, "least_flops", lambda at_once: np.inf)
     one = sweeps.sweep(training(batch_size=51), GRID, **options)
     assert any_is_split == [2, 1]
     require_same(numbers(found), numbers(one), **ROUNDING)
@@ -241,5 +241,5 @@ def test_each_device_reads_its_rows_of_a_stream(any_is_split, tmp_path, monkeypa
     streamed = sweeps.sweep(training(), GRID, num_seeds=1, data=pixels)
     assert any_is_split == [2]
     assert num_read[1:] == [32] * 40  # a chunk is a step; before them all rows are looked at
-    monkeypatch.setattr(split, "MIN_FLOPS_PER_DEVICE", np.inf)
+    monkeypatch.setattr(split, "least_flops", lambda at_once: np.inf)
     require_same(numbers(streamed), on_one_device("vae", 1), **ROUNDING)
