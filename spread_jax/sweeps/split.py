@@ -15,7 +15,7 @@ from spread_jax.sweeps.compiler import UNOPTIMIZED, compile_program
 
 # Of a step, that each device must have to do. Measured on two cores: two processes take 50 ms to
 # add up gradients, in which a core does 4e9. Steps called from Python, 5.6e8 with a convolution,
-# are 1.2 times as fast on two devices of one process
+# are 1.2 times as fast on two devices of one process of a quiet machine. On accelerators untested
 MIN_FLOPS_PER_DEVICE = 5e9
 MIN_FLOPS_FROM_PYTHON = 2.5e8
 
