@@ -187,10 +187,14 @@ def cost_rows(summary: Mapping[str, Any]) -> Iterator[str]:
     """The table of the terms, its cells with " | " between them, titles first."""
     yield "a run-step on one device | unit | fitted"
     for (name, unit), value in zip(TIME_TERMS.items(), summary["terms"].values(), strict=True):
-        yield f"{name} | {unit} | {value:,.4g}"
+        yield (
+            f"{name} | {unit} | {value:,.0f}" if value >= 100 else f"{name} | {unit} | {value:.3g}"
+        )
     kept, work = summary["numbers_kept_per_parameter"], summary["numbers_of_work"]
     yield f"parameters | float32 numbers kept for each | {kept:.3g}"
     yield f"work of a step | float32 numbers for each | {work:.3g}"
+    yield f"error of the time, median | % | {100 * summary['median_error']:.0f}"
+    yield f"error of the time, largest | % | {100 * summary['largest_error']:.0f}"
 
 
 def unseen_rows(summary: Mapping[str, Any]) -> Iterator[str]:

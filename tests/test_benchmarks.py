@@ -387,11 +387,15 @@ def test_rows_of_the_tables_of_the_pages():
         "2 | 12.3 | 1,000.0"
     ]
     terms = {"terms": dict.fromkeys(cost.TIME_TERMS, 0.25)}
-    _, first, *_, last = cost.cost_rows(
-        terms | {"numbers_kept_per_parameter": 3.0, "numbers_of_work": 1.234}
-    )
-    assert first == "start of a step | ns a step of a group | 0.25"
-    assert last == "work of a step | float32 numbers for each | 1.23"
+    terms["terms"]["start of a step"] = 36_820.4
+    numbers = {"numbers_kept_per_parameter": 3.0, "numbers_of_work": 1.234}
+    errors = {"median_error": 0.098, "largest_error": 0.48}
+    _, first, second, *_, work, median, largest = cost.cost_rows(terms | numbers | errors)
+    assert first == "start of a step | ns a step of a group | 36,820"
+    assert second == "multiply-adds | ns each | 0.25"
+    assert work == "work of a step | float32 numbers for each | 1.23"
+    assert median == "error of the time, median | % | 10"
+    assert largest == "error of the time, largest | % | 48"
     real = {"frechet": 4.94, "precision": 0.86, "recall": 0.851}
     cell = {"contestant": "RAE", "epochs": 20}
     cell |= {f"median_{name}": number for name, number in real.items()}
