@@ -53,7 +53,7 @@ class PlainRuns:
         decoded: Any = decoder.apply(params["decoder"], STATES)
         mean, var = decoded
         var = var + HYPER["sigma_fix"] ** 2
-        squares = (y - mean[:, None]) ** 2 / var[:, None]
+        squares = (y[None] - mean[:, None]) ** 2 / var[:, None]
         log_lik = -0.5 * (jnp.log(2 * jnp.pi * var[:, None]) + squares).sum(-1)
         logits: Any = encoder.apply(params["encoder"], y)
         logit = logits[..., 0]

@@ -124,7 +124,10 @@ def test_the_command_keeps_the_contract_of_its_files(flow, tmp_path, monkeypatch
     for cell in (noisy, *cleaned):
         assert cell["test_bound"] == noisy["test_bound"]
         assert cell["max_loss_rise"] == noisy["max_loss_rise"]
-    assert "the copies' mean from the ring" in capsys.readouterr().out
+    titles, *rows = results["tables"]["distance"]
+    assert len(rows) == 2
+    assert titles.split(" | ")[1:] == [*flows_report.ARMS]
+    assert "in data units" in capsys.readouterr().out
 
 
 def test_rows_of_the_tables_are_worked_out_by_hand():
