@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import contestants, cost, scaling, timing
+from benchmarks import accelerators, contestants, cost, scaling, timing
 from benchmarks.contestants import BASE
 from benchmarks.timing import BATCH, HYPER, Measured, Rates, Say, ratio
 from spread_jax.cli import command
@@ -175,7 +175,7 @@ def summarise(
         "cost": cost.cost_rows(results["cost"]),
         "cost-unseen": cost.unseen_rows(results["cost"]),
         "cost-predicted": cost.prediction_rows(results["cost"]),
-        "cost-images": cost.image_rows(),
+        "cost-images": accelerators.image_rows(),
     }
     return {**results, "tables": {name: list(rows) for name, rows in tables.items()}}
 

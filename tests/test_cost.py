@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import cost
+from benchmarks import accelerators, cost
 from benchmarks.contestants import BASE, multiply_adds
 from benchmarks.scaling import Row
 
@@ -81,12 +81,12 @@ def test_no_cost_is_below_zero():
 
 def test_a_step_of_images_by_hand():
     """2 images of 3 numbers, 5 hidden units, 1 latent; 4 devices."""
-    images = cost.Images(rows=8, epochs=3, batch=2, dim=3, hidden=5, latent_dim=1)
+    images = accelerators.Images(rows=8, epochs=3, batch=2, dim=3, hidden=5, latent_dim=1)
     assert images.num_steps == 12
     encoder, decoder = 3 * 5 + 2 * 5, 5 + 5 * 3
     assert images.multiply_adds == 2 * (3 * (encoder + decoder) - 15)
     assert images.gradient_bytes == 4 * ((3 + 1) * 5 + 2 * (5 + 1) + (1 + 1) * 5 + (5 + 1) * 3)
-    each = cost.Accelerator(flops=100.0, link=10.0, start=1.0)
+    each = accelerators.Accelerator(flops=100.0, link=10.0, start=1.0)
     seconds = 1 + 2 * images.multiply_adds / 400 + 1.5 * images.gradient_bytes / 10
-    assert cost.split_step_seconds(images, 4, each) == pytest.approx(seconds)
-    assert cost.split_step_seconds(images, 1, each) == 1 + 2 * images.multiply_adds / 100
+    assert accelerators.split_step_seconds(images, 4, each) == pytest.approx(seconds)
+    assert accelerators.split_step_seconds(images, 1, each) == 1 + 2 * images.multiply_adds / 100

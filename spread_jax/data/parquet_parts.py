@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from spread_jax.data.by_place import ByPlace
 from spread_jax.data.files import errors_that_name, require
 
 CACHE_BYTES = 256 * 2**20
 
 
-class ParquetParts:
+class ParquetParts(ByPlace):
     """The rows of several .parquet files, one after the other, for ``sweep(data=...)``.
 
     A row is an array of all columns, float32 if it holds all their numbers, else float64. A file
@@ -54,11 +55,6 @@ class ParquetParts:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"row {place} of {len(self)}")
-        return self.__getitems__([place % len(self)])[0]
 
     def __getitems__(self, places: Sequence[int]) -> np.ndarray:
         """Rows ``[k, columns]`` at places from 0; each row group is read once.

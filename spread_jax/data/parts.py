@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from spread_jax.data.by_place import ByPlace
 from spread_jax.data.files import DAMAGED, OnAssumption, errors_that_name, require
 from spread_jax.data.memmaps import MemmapRows
 from spread_jax.data.parquet_parts import ParquetParts
@@ -14,7 +15,7 @@ LARGE_BYTES = 2 * 2**30  # of a file: what is read of a smaller one fits into mo
 PART_ENDS = (".npy", ".parquet")
 
 
-class Parts:
+class Parts(ByPlace):
     """The rows of several memmaps, one after the other, for ``sweep(data=...)``."""
 
     def __init__(self, memmaps: Sequence[np.memmap]) -> None:
@@ -25,11 +26,6 @@ class Parts:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"row {place} of {len(self)}")
-        return self.__getitems__([place % len(self)])[0]
 
     def __getitems__(self, places: Sequence[int]) -> np.ndarray:
         """Rows ``[k, *row]`` at places from 0."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spread_jax.data.by_place import ByPlace
 from spread_jax.data.memmaps import MemmapRows
 
 
@@ -78,7 +79,7 @@ class Rows:
         return pd.DataFrame(rows, columns=list(self.column_types)).astype(self.column_types)
 
 
-class RowsBut:
+class RowsBut(ByPlace):
     """The rows of a source but some, in their order: a source too, which keeps none of them."""
 
     def __init__(
@@ -95,11 +96,6 @@ class RowsBut:
 
     def __len__(self) -> int:
         return len(self._rows) - len(self._steps)
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"row {place} of {len(self)}")
-        return self.__getitems__([place % len(self)])[0]
 
     def __getitems__(self, places: Sequence[int]) -> np.ndarray:
         """Rows ``[k, *row]`` at places from 0."""
