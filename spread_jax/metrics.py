@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 from spread_jax.guard import watch_runaway
 from spread_jax.judgement import POINTS_AT_ONCE, Metric, Run
@@ -52,10 +52,13 @@ def runaway_alarm(
         (step,) = alarms({name: curve[None] for name, curve in run.curves.items()})
         return math.inf if step == NEVER else float(step)
 
+    def step_once(run: Run) -> float:
+        return run.once(alarm_step)
+
     words = "the likelihood was seen running away"
     return [
-        Metric("alarm_step", "step", "higher", alarm_step, f"step at which {words}"),
-        Metric("alarm", "1", "lower", lambda run: alarm_step(run) < math.inf, words),
+        Metric("alarm_step", "step", "higher", step_once, f"step at which {words}"),
+        Metric("alarm", "1", "lower", lambda run: step_once(run) < math.inf, words),
     ]
 
 
@@ -81,8 +84,8 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
       Székely, Rizzo, "Energy statistics", Journal of Statistical Planning and Inference (2013).
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    squared = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
-    return float(np.sqrt(max(squared, 0.0)))
+    within = sum(2 * pdist(points).sum() / len(points) ** 2 for points in (x, y))
+    return float(np.sqrt(max(2 * cdist(x, y).mean() - within, 0.0)))
 
 
 def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
