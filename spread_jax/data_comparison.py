@@ -155,7 +155,12 @@ def judge_on_data(
     """
     program, runs, fitted_model, fitted_runs = trained
     quality = quality_metrics(classifier, data.train[:MAX_SAMPLES]) if classifier else []
-    of_samples = [*quality, metrics.ENERGY_DISTANCE, metrics.NEAREST_TRAIN]
+    of_samples = [
+        *quality,
+        metrics.ENERGY_DISTANCE,
+        metrics.NEAREST_TRAIN,
+        chooser(data, classifier),
+    ]
     every = [
         metrics.NONFINITE,
         *metrics.BOUNDS,
@@ -177,14 +182,13 @@ def judge_on_data(
     )
     common = gaussian_spread(common_sigma)
     of_means = [_renamed(metric, "_of_means", ", means") for metric in quality]
-    at_the_end, on_validation = {"spread": program.spread}, {"part": "validation"}
+    at_the_end = {"spread": program.spread}
     parts = []
     for model, its, suffix in ((program.model, runs, ""), (fitted_model, fitted_runs, FITTED)):
         ways: list[tuple[Any, list[Metric], dict[str, Any]]] = [
             (model, of_samples if suffix else every, at_the_end),
             (model.without_variance(), of_means, at_the_end),
             (model, [in_common], {"spread": lambda hyper: common}),
-            (model, [chooser(data, classifier)], at_the_end | on_validation),
         ]
         for judged_model, wanted, options in ways:
             named = [
@@ -201,9 +205,16 @@ def _renamed(metric: Metric, suffix: str, words: str) -> Metric:
 
 def chooser(data: Dataset, classifier: Classifier | None) -> Metric:
     """What cells are chosen by: it looks at validation rows, which no other metric sees."""
-    measure = metrics.ENERGY_DISTANCE
     if classifier:
         measure = quality_metrics(classifier, data.validation)[0]
+    else:
+        measure = metrics.of_samples(
+            metrics.ENERGY_DISTANCE.name,
+            metrics.ENERGY_DISTANCE.units,
+            metrics.energy_distance,
+            metrics.ENERGY_DISTANCE.long_name,
+            truth=lambda run: run.data.validation,
+        )
     long_name = f"{measure.long_name}, validation part"
     return measure._replace(name=f"validation_{measure.name}", long_name=long_name)
 
@@ -308,25 +319,27 @@ def pictures_of_arms(
       seed: of the judge's draws.
     """
 
-    def runs_of(shown_labels: xr.Dataset) -> dict[str, Run]:
+    every: list[tuple[Mapping[str, Any], dict[str, Run]]] = []
+    for program, runs, fitted_model, fitted_runs in trained:
+        ways: dict[str, tuple[Model, Sweep, OfHyper[Spread]]] = {
+            "": (program.model, runs, program.spread),
+            FITTED: (fitted_model, fitted_runs, program.spread),
+            "_means": (fitted_model.without_variance(), fitted_runs, program.spread),
+            "_common": (program.model, runs, lambda hyper: gaussian_spread(common_sigma)),
+        }
+        # of all cells at once: then what is compiled for one serves the others
+        first = {
+            way: first_of_each_cell(model, its, data, spread=spread, seed=seed)
+            for way, (model, its, spread) in ways.items()
+        }
+        for place, cell in enumerate(program.cells):
+            every.append((cell, {way: of_cells[place] for way, of_cells in first.items()}))
+
+    def runs_of(labels: xr.Dataset) -> dict[str, Run]:
         """The first run of a cell: as it was trained, and with its fitted latent."""
-        for program, runs, fitted_model, fitted_runs in trained:
-            for place, cell in enumerate(program.cells):
-                if all(shown_labels[name].item() == value for name, value in cell.items()):
-                    ways: dict[str, tuple[Model, Sweep, OfHyper[Spread]]] = {
-                        "": (program.model, runs, program.spread),
-                        FITTED: (fitted_model, fitted_runs, program.spread),
-                        "_means": (fitted_model.without_variance(), fitted_runs, program.spread),
-                        "_common": (
-                            program.model,
-                            runs,
-                            lambda hyper: gaussian_spread(common_sigma),
-                        ),
-                    }
-                    return {
-                        way: first_of_each_cell(model, its, data, spread=spread, seed=seed)[place]
-                        for way, (model, its, spread) in ways.items()
-                    }
+        for cell, runs in every:
+            if all(labels[name].item() == value for name, value in cell.items()):
+                return runs
         raise ValueError("no program has such a cell")
 
     drawn, bounds = [], []

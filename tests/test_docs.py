@@ -92,7 +92,8 @@ def test_the_recipe_of_your_own_data_gives_the_columns_back(run_blocks, tmp_path
 @pytest.mark.slow
 def test_images_that_stay_on_the_disk_are_fitted(run_blocks, capsys):
     """Truth: the page's own comment."""
-    names = run_blocks("your_data.md", {"num_steps=200": "num_steps=20"}, slice(1, 2))
+    shorter = {"num_steps=200": "num_steps=20, latent_sizes=(1,)"}
+    names = run_blocks("your_data.md", shorter, slice(1, 2))
     told = "{'train': 27000, 'validation': 3000, 'looked_at': 20000}"
     assert told in capsys.readouterr().out
     drawn = names["fitted_images"].sample(names["jax"].random.key(1), 5)
@@ -105,6 +106,7 @@ def test_every_arm_side_by_side_is_what_fit_does(run_blocks):
     data, by the median of the same numbers. The recipe's own numbers are of its fitted latent."""
     shorter = {"num_steps=3_000": "num_steps=100", "num_seeds=3": "num_seeds=1"}
     shorter["latent_dim=20"] = "latent_dim=4, hidden=(32,)"
+    shorter["(trained, arms, data)"] = "(trained, arms, data, latent_sizes=(1, 2))"
     names = run_blocks("your_data.md", shorter, slice(3, 4))
     judged, shown = names["compared"].cells, names["compared"].shown
     names = ["vae", "spread_vae", "shared_variance", "recipe"]

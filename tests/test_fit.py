@@ -29,6 +29,7 @@ ARMS = (
     *("vae", "spread_vae", "annealed_spread", "spread_delta", "annealed_delta", "recipe"),
     *("shared_variance", "fixed_variance"),
 )
+PAIR = ("vae", "spread_vae")
 IMAGE_FIGURES = {
     f"{name}.png" for name in ("loss", "sigma", "sigma_over_time", "samples", "traversal", "worst")
 }
@@ -37,7 +38,8 @@ IMAGE_FIGURES = {
 def run_here(monkeypatch, out, **flags):
     """In this process, whose JAX has begun."""
     monkeypatch.setattr(fit, "start_jax", lambda settings: None)
-    settings = fit.Settings(out=out, quiet=True, **{"steps": 100, "hidden": (16,), **flags})
+    short = {"steps": 100, "hidden": (16,), "latent_sizes": (1, 2), "iw_samples": 8}
+    settings = fit.Settings(out=out, quiet=True, **{**short, **flags})
     settings.check()
     fit.run(settings)
     return json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
@@ -52,9 +54,7 @@ def all_arms(tmp_path_factory):
             out,
             sigma_fix=(0.1, 0.3),
             seeds=2,
-            iw_samples=8,
             arms=ARMS,
-            latent_sizes=(1, 2),
             save_params=True,
         )
     return metrics, out
@@ -224,7 +224,8 @@ def test_a_table_trains_and_has_no_classifier(monkeypatch, tmp_path, capsys):
     rng = np.random.default_rng(0)
     table = np.column_stack([100 * rng.normal(size=(400, 3)), np.full(400, 7.0)])
     np.save(tmp_path / "table.npy", table)
-    metrics = run_here(monkeypatch, tmp_path / "out", data=str(tmp_path / "table.npy"), seeds=1)
+    flags = {"data": str(tmp_path / "table.npy"), "arms": PAIR}
+    metrics = run_here(monkeypatch, tmp_path / "out", **flags, seeds=1)
     assert metrics["data"]["shape"] is None
     assert metrics["data"]["constant_pixels"] == 1
     assert not metrics["data"]["checksum_known"]
@@ -240,8 +241,7 @@ def test_a_table_trains_and_has_no_classifier(monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_convolutions_train_too(monkeypatch, tmp_path):
     # of arms with constant noise: where it falls, the losses of two steps are not comparable
-    arms = ("vae", "spread_vae", "shared_variance")
-    metrics = run_here(monkeypatch, tmp_path, network="conv", seeds=1, steps=300, arms=arms)
+    metrics = run_here(monkeypatch, tmp_path, network="conv", seeds=1, steps=200, arms=PAIR)
     with xr.open_dataset(tmp_path / "results.nc") as dataset:
         loss = dataset["loss"].values
         assert (loss[..., -10:].mean(-1) < loss[..., :10].mean(-1) - 10).all()
@@ -252,7 +252,7 @@ def test_convolutions_train_too(monkeypatch, tmp_path):
 def test_plain_runs_away_and_spread_does_not(monkeypatch, tmp_path):
     """The claim on digits, 3 seeds: the plain loss rises by tens of nats; the spread one stays
     smooth, and its samples are nearer to the data."""
-    metrics = run_here(monkeypatch, tmp_path, steps=3000, hidden=(400,), seeds=3)
+    metrics = run_here(monkeypatch, tmp_path, steps=3000, hidden=(400,), seeds=3, arms=PAIR)
     plain, spread = metrics["arms"]["vae"], metrics["arms"]["spread_vae"]
     assert min(plain["max_loss_rise"]) > 5 * max(spread["max_loss_rise"])
     assert min(plain["late_loss_std"]) > 5 * max(spread["late_loss_std"])
@@ -265,7 +265,8 @@ def test_plain_runs_away_and_spread_does_not(monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR is not set")
 def test_full_mnist_runs_away_too(monkeypatch, tmp_path):
-    metrics = run_here(monkeypatch, tmp_path, data="mnist", steps=500, hidden=(400,), seeds=1)
+    flags = {"data": "mnist", "hidden": (400,), "arms": PAIR}
+    metrics = run_here(monkeypatch, tmp_path, **flags, steps=500, seeds=1)
     assert metrics["data"]["constant_pixels"] == 67
     assert metrics["data"]["checksum_known"]
     plain, spread = metrics["arms"]["vae"], metrics["arms"]["spread_vae"]
@@ -294,6 +295,7 @@ def finish(process, status):
 def test_a_stopped_fit_goes_on_and_loses_nothing(tmp_path):
     """Truth: the run without a break."""
     flags = ["--quiet", "--steps", 1000, "--hidden", 16, "--seeds", 1, "--iw-samples", 2]
+    flags += ["--arms", *PAIR, "--latent-sizes", 1]
     finish(start(*flags, "--out", tmp_path / "whole"), 0)
     out = tmp_path / "stopped"
     stopped = start(*flags, "--out", out)
@@ -401,7 +403,7 @@ def test_images_that_stay_on_the_disk_are_trained_on(monkeypatch, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (900, 4, 4)).astype(np.uint8)
     np.save(tmp_path / "parts" / "1.npy", images[:500])
     np.save(tmp_path / "parts" / "2.npy", images[500:])
-    flags = {"data": str(tmp_path / "parts"), "arms": ("vae", "spread_vae"), "seeds": 2}
+    flags = {"data": str(tmp_path / "parts"), "arms": PAIR, "seeds": 2}
     metrics = run_here(monkeypatch, tmp_path / "out", **flags, latent_dim=2)
     told = metrics["data"]
     assert (told["train"], told["validation"], told["test"]) == (750, 75, 75)
