@@ -199,21 +199,18 @@ def _share_inside(points: NDArray, centres: NDArray, num_neighbours: int) -> flo
     if len(centres) <= num_neighbours:
         return math.nan
 
+    from sklearn.neighbors import NearestNeighbors
+
     middle = centres.mean(axis=0)
     points, centres = points - middle, centres - middle
+    others = NearestNeighbors(n_neighbors=num_neighbours + 1, algorithm="brute").fit(centres)
+    radius = others.kneighbors(centres)[0][:, num_neighbours]  # the nearest is the centre itself
     squares = np.sum(centres**2, axis=1)
-    # |a|² + |b|² - 2ab, as one product of matrices: many times as fast as all differences
-    right = np.column_stack([-2 * centres, squares, np.ones(len(centres))]).T
-
-    def by_rows(points: NDArray, reduce: Callable[[NDArray], NDArray]) -> NDArray:
-        """Of the squared distances ``[points, centres]``, some rows at a time."""
-        left = np.column_stack([points, np.ones(len(points)), np.sum(points**2, axis=1)])
-        blocks = np.array_split(left, math.ceil(len(points) * len(centres) / BLOCK))
-        return np.concatenate([reduce(block @ right) for block in blocks])
-
-    # in a centre's own row one distance, 0, is that to itself
-    nearest = by_rows(centres, lambda rows: np.partition(rows, num_neighbours)[:, num_neighbours])
-    # and what it is rounded by, since a radius of 0, of repeated points, has to hold them
-    radius = nearest + ROUNDING * (squares + nearest)
-    inside = by_rows(points, lambda rows: (rows <= radius).any(axis=1))
+    # the radius and what it is rounded by: one of 0, of repeated points, has to hold them
+    reach = radius**2 + ROUNDING * (squares + radius**2)
+    # |a|² + |b|² - 2ab as one product of matrices, many times as fast as all differences
+    left = np.column_stack([points, np.ones(len(points)), np.sum(points**2, axis=1)])
+    right = np.column_stack([-2 * centres, squares - reach, np.ones(len(centres))])
+    blocks = np.array_split(left, math.ceil(len(points) * len(centres) / BLOCK))
+    inside = np.concatenate([(block @ right.T <= 0).any(axis=1) for block in blocks])
     return float(inside.mean())
