@@ -9,7 +9,7 @@ toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
 
 test: .venv/installed-dev
-	$(BIN)/pytest --numprocesses auto $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # what a user of the package gets: built, installed into an empty environment, and used there
 wheel: .venv/installed-dev
@@ -31,7 +31,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports --no-cache
 
 check: lint
-	$(BIN)/pytest --numprocesses auto -m "not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow" $(ARGS)
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

@@ -1,7 +1,7 @@
 """Arms on a real data set: built, judged, chosen on validation rows, and pictured."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -155,12 +155,8 @@ def judge_on_data(
     """
     program, runs, fitted_model, fitted_runs = trained
     quality = quality_metrics(classifier, data.train[:MAX_SAMPLES]) if classifier else []
-    of_samples = [
-        *quality,
-        metrics.ENERGY_DISTANCE,
-        metrics.NEAREST_TRAIN,
-        chooser(data, classifier),
-    ]
+    choice = chooser(data, classifier)
+    of_samples = [*quality, metrics.ENERGY_DISTANCE, metrics.NEAREST_TRAIN, choice]
     every = [
         metrics.NONFINITE,
         *metrics.BOUNDS,
@@ -205,18 +201,11 @@ def _renamed(metric: Metric, suffix: str, words: str) -> Metric:
 
 def chooser(data: Dataset, classifier: Classifier | None) -> Metric:
     """What cells are chosen by: it looks at validation rows, which no other metric sees."""
-    if classifier:
-        measure = quality_metrics(classifier, data.validation)[0]
-    else:
-        measure = metrics.of_samples(
-            metrics.ENERGY_DISTANCE.name,
-            metrics.ENERGY_DISTANCE.units,
-            metrics.energy_distance,
-            metrics.ENERGY_DISTANCE.long_name,
-            truth=lambda run: run.data.validation,
-        )
-    long_name = f"{measure.long_name}, validation part"
-    return measure._replace(name=f"validation_{measure.name}", long_name=long_name)
+    if classifier is None:
+        return metrics.VALIDATION_ENERGY_DISTANCE
+    frechet = quality_metrics(classifier, data.validation)[0]
+    long_name = f"{frechet.long_name}, validation part"
+    return frechet._replace(name=f"validation_{frechet.name}", long_name=long_name)
 
 
 def compare_on_data(
@@ -319,32 +308,13 @@ def pictures_of_arms(
       seed: of the judge's draws.
     """
 
-    every: list[tuple[Mapping[str, Any], dict[str, Run]]] = []
-    for program, runs, fitted_model, fitted_runs in trained:
-        ways: dict[str, tuple[Model, Sweep, OfHyper[Spread]]] = {
-            "": (program.model, runs, program.spread),
-            FITTED: (fitted_model, fitted_runs, program.spread),
-            "_means": (fitted_model.without_variance(), fitted_runs, program.spread),
-            "_common": (program.model, runs, lambda hyper: gaussian_spread(common_sigma)),
-        }
-        # of all cells at once: then what is compiled for one serves the others
-        first = {
-            way: first_of_each_cell(model, its, data, spread=spread, seed=seed)
-            for way, (model, its, spread) in ways.items()
-        }
-        for place, cell in enumerate(program.cells):
-            every.append((cell, {way: of_cells[place] for way, of_cells in first.items()}))
-
-    def runs_of(labels: xr.Dataset) -> dict[str, Run]:
-        """The first run of a cell: as it was trained, and with its fitted latent."""
-        for cell, runs in every:
-            if all(labels[name].item() == value for name, value in cell.items()):
-                return runs
-        raise ValueError("no program has such a cell")
-
+    every = [pair for arms in trained for pair in _first_runs(arms, data, common_sigma, seed)]
     drawn, bounds = [], []
     for i in range(shown.sizes["cell"]):
-        runs = runs_of(shown.isel(cell=i))
+        labels = shown.isel(cell=i)
+        (runs,) = (
+            runs for cell, runs in every if all(labels[n].item() == v for n, v in cell.items())
+        )
         own = runs[FITTED] if shown["fitted_latent"].values[i] else runs[""]
         drawn.append(pictures(runs[""], own, runs[FITTED], runs["_means"], count))
         bounds.append(np.asarray(runs["_common"].held_out_bound.elbo))
@@ -355,3 +325,23 @@ def pictures_of_arms(
         worst_bound=(("cell", "worst_image"), np.stack(bounds)[:, worst]),
     )
     return project_table(shown) if data.shape is None else shown
+
+
+def _first_runs(
+    trained: TrainedArms, data: Dataset, common_sigma: float, seed: int
+) -> Iterator[tuple[Mapping[str, Any], dict[str, Run]]]:
+    """Each cell of a program, and its first run as it was trained, with its fitted latent and in
+    the common spread space. What is compiled for one cell serves the others."""
+    program, runs, fitted_model, fitted_runs = trained
+    ways: dict[str, tuple[Model, Sweep, OfHyper[Spread]]] = {
+        "": (program.model, runs, program.spread),
+        FITTED: (fitted_model, fitted_runs, program.spread),
+        "_means": (fitted_model.without_variance(), fitted_runs, program.spread),
+        "_common": (program.model, runs, lambda hyper: gaussian_spread(common_sigma)),
+    }
+    of_cells = {
+        way: first_of_each_cell(model, its, data, spread=spread, seed=seed)
+        for way, (model, its, spread) in ways.items()
+    }
+    for place, cell in enumerate(program.cells):
+        yield cell, {way: firsts[place] for way, firsts in of_cells.items()}

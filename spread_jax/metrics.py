@@ -139,6 +139,13 @@ _WORDS = "of clean samples to held-out data"
 ENERGY_DISTANCE = of_samples(
     "energy_distance", "data units", energy_distance, f"energy distance {_WORDS}"
 )
+VALIDATION_ENERGY_DISTANCE = of_samples(
+    "validation_energy_distance",
+    "data units",
+    energy_distance,
+    f"energy distance {_WORDS}, validation part",
+    truth=lambda run: run.data.validation,
+)
 WASSERSTEIN = of_samples("wasserstein", "data units", wasserstein, f"W2 {_WORDS}")
 
 

@@ -6,7 +6,7 @@ not comparable with the Inception FID of the literature: other features.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
