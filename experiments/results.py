@@ -50,6 +50,7 @@ RUNS = {
     "recipe": Command("benchmarks.recipe"),
     "flows": Command("benchmarks.flows", needs="flowjax"),
     "mixtures": Command("benchmarks.mixtures", needs="astroML"),
+    "cleaning": Command("benchmarks.cleaning"),
     "learned": Command("experiments.learned_spread --entropy-share 0"),
     "delta-mnist": Command(
         "experiments.learned_spread --data mnist --steps 1500 --seeds 2 --sigma-fix 0.5 "

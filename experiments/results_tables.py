@@ -174,6 +174,7 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "best": ("docs/images.md", ["mnist-5k"], fit),
     "flows-distance": ("docs/flows.md", ["flows"], made_by_the_run("distance")),
     "mixtures": ("docs/mixtures.md", ["mixtures"], made_by_the_run("mixtures")),
+    "cleaning": ("docs/noise_laws.md", ["cleaning"], made_by_the_run("cleaning")),
     "learned": ("docs/noise_laws.md", ["learned"], learned),
     "delta-mnist": ("docs/paper.md", ["delta-mnist"], delta_mnist),
     "slopes": ("docs/noise_laws.md", ["divergences"], slopes),

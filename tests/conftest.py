@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import os
 import re
 import resource
 import shutil
@@ -24,12 +25,17 @@ from hypothesis import settings as hypothesis_settings
 jaxtyping.install_import_hook("spread_jax", "beartype.beartype")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # catches (64, 1) - (64,)
-# compiling is more than half of the tests' time: what one worker compiled serves the other, and the
-# next run
+# compiling is more than half of the tests' time: what one worker compiled serves the other, the
+# processes that tests start, and the next run
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+CACHING = {
+    "jax_compilation_cache_dir": str(CACHE),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for option, choice in CACHING.items():
+    jax.config.update(option, choice)
+    os.environ[option.upper()] = str(choice)
 hypothesis_settings.register_profile(
     "fuzz", max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck)
 )

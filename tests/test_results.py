@@ -85,6 +85,7 @@ def test_every_command_of_the_pages_parses():
         ("flows", "docs/flows.md"),
         ("recipe", "docs/results.md"),
         ("mixtures", "docs/mixtures.md"),
+        ("cleaning", "docs/noise_laws.md"),
         ("learned", "docs/noise_laws.md"),
         ("delta-mnist", "docs/paper.md"),
         ("divergences", "docs/noise_laws.md"),
@@ -224,8 +225,8 @@ def test_table_of_images():
 def test_no_table_is_left_out_of_these_tests():
     here = Path(__file__).read_text()
     called = {"digits", "mnist", "best", "learned", "linear", "slopes", "delta-mnist"}
-    # tests/test_benchmark_flows.py, tests/test_benchmarks.py
-    of_runs = {"flows-distance", "mixtures"}
+    # tests/test_benchmark_flows.py, tests/test_benchmark_cleaning.py, tests/test_benchmarks.py
+    of_runs = {"flows-distance", "mixtures", "cleaning"}
     of_runs |= {"ratios", "one-model", "cost", "cost-unseen", "cost-predicted", "cost-images"}
     made_here = {name for name in TABLES if f'made("{name}"' in here}
     assert made_here | called | of_runs | {"peers", "recipe"} == set(TABLES)

@@ -46,6 +46,20 @@ def finish(out, *arguments):
     return json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
 
 
+@pytest.fixture
+def finish_here(monkeypatch):
+    """The same as ``finish`` in this process, whose JAX has begun on two devices too: most of a
+    short sweep's time is that of a process that starts."""
+
+    def finish(out, *arguments):
+        monkeypatch.setattr(sweep, "start_jax", lambda settings: None)
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *command_line(out, *arguments)[3:]])
+        command.main(sweep.Settings, sweep.run)
+        return json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
+
+    return finish
+
+
 def wait_for_checkpoint(process, out):
     deadline = time.monotonic() + 120
     while not list((out / "checkpoints").glob("*.checkpoint")):
@@ -111,14 +125,14 @@ def test_a_stopped_sweep_says_how_to_resume_and_loses_nothing(number, status, wh
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", range(20))
-def test_a_kill_at_a_random_moment_ends_in_the_same_digest(kill, whole, tmp_path):
+def test_a_kill_at_a_random_moment_ends_in_the_same_digest(kill, whole, finish_here, tmp_path):
     process = start(tmp_path, "--quiet")
     wait_for_checkpoint(process, tmp_path)
     # the twenty chunks and their saves take about half a second
     time.sleep(random.Random(kill).uniform(0, 0.5))
     process.kill()
     process.communicate()
-    assert finish(tmp_path, "--resume")["digest"] == whole[0]["digest"]
+    assert finish_here(tmp_path, "--resume", "--quiet")["digest"] == whole[0]["digest"]
 
 
 @pytest.fixture
