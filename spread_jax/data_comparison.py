@@ -307,7 +307,6 @@ def pictures_of_arms(
       common_sigma: of the noise in whose space these bounds are.
       seed: of the judge's draws.
     """
-
     every = [pair for arms in trained for pair in _first_runs(arms, data, common_sigma, seed)]
     drawn, bounds = [], []
     for i in range(shown.sizes["cell"]):
