@@ -95,15 +95,6 @@ def train_classifier(
     return Classifier(jax.jit(network.apply), trained, distinct)
 
 
-def sample_quality(real: ArrayLike, samples: ArrayLike) -> dict[str, float]:
-    """:func:`frechet_distance` and :func:`precision_recall` of samples' features, by name:
-    ``frechet``, ``precision`` and ``recall``; all NaN where a feature is not finite."""
-    numbers = [np.nan, np.nan, np.nan]
-    if np.isfinite(samples).all():
-        numbers = [frechet_distance(real, samples), *precision_recall(real, samples)]
-    return dict(zip(("frechet", "precision", "recall"), numbers, strict=True))
-
-
 def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
     """Fréchet distance, precision and recall of a run's clean images, as a viewer shows them: cut
     to [0, 1]; NaN where a pixel is not finite.
@@ -113,21 +104,38 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
       real: real images, ``[n, dim]``.
     """
     real_features = classifier.features(real)
+    real_balls = _balls(real_features)
 
-    def quality(run: Run) -> dict[str, float]:
+    def features(run: Run) -> NDArray[np.float64]:
         # a cut to [0, 1] would make ordinary pixels of infinite ones
         finite = np.isfinite(run.samples).all()
         samples = run.samples.clip(0, 1) if finite else np.full_like(run.samples, np.nan)
-        return sample_quality(real_features, classifier.features(samples))
+        return classifier.features(samples)
 
-    def metric(name: str, what: str, units: str, better: Literal["lower", "higher"]) -> Metric:
+    def frechet(run: Run) -> float:
+        found = run.once(features)
+        return frechet_distance(real_features, found) if np.isfinite(found).all() else math.nan
+
+    def precision(run: Run) -> float:
+        return _share_inside(run.once(features), real_balls)
+
+    def recall(run: Run) -> float:
+        return _share_inside(real_features, _balls(run.once(features)))
+
+    def metric(
+        name: str,
+        units: str,
+        better: Literal["lower", "higher"],
+        function: Callable[[Run], float],
+        what: str,
+    ) -> Metric:
         explained = f"{what} of clean samples, in a classifier's features"
-        return Metric(name, units, better, lambda run: run.once(quality)[name], explained)
+        return Metric(name, units, better, function, explained)
 
     return [
-        metric("frechet", "Fréchet distance", "squared units of features", "lower"),
-        metric("precision", "precision", "1", "higher"),
-        metric("recall", "recall", "1", "higher"),
+        metric("frechet", "squared units of features", "lower", frechet, "Fréchet distance"),
+        metric("precision", "1", "higher", precision, "precision"),
+        metric("recall", "1", "higher", recall, "recall"),
     ]
 
 
@@ -191,26 +199,47 @@ def precision_recall(
     if num_neighbours < 1:
         raise ValueError(f"num_neighbours must be >= 1, got {num_neighbours}")
     real, samples = np.asarray(real, np.float64), np.asarray(samples, np.float64)
-    precision = _share_inside(samples, real, num_neighbours)
-    return precision, _share_inside(real, samples, num_neighbours)
+    precision = _share_inside(samples, _balls(real, num_neighbours))
+    return precision, _share_inside(real, _balls(samples, num_neighbours))
 
 
-def _share_inside(points: NDArray, centres: NDArray, num_neighbours: int) -> float:
-    if len(centres) <= num_neighbours:
-        return math.nan
+class _Balls(NamedTuple):
+    """About points, each as far as to its ``num_neighbours``-th nearest neighbour among them.
+
+    Attributes:
+      middle: of the centres; all points are taken from there, so that little is rounded.
+      half_spaces: ``[width + 2, n]``: a point p is in ball i where (p, 1, |p|²) @ column i ≤ 0.
+    """
+
+    middle: NDArray[np.float64]
+    half_spaces: NDArray[np.float64]
+
+
+def _balls(centres: NDArray, num_neighbours: int = 3) -> _Balls | None:
+    """None where there are too few centres, or one of them is not finite."""
+    if len(centres) <= num_neighbours or not np.isfinite(centres).all():
+        return None
 
     from sklearn.neighbors import NearestNeighbors
 
     middle = centres.mean(axis=0)
-    points, centres = points - middle, centres - middle
+    centres = centres - middle
     others = NearestNeighbors(n_neighbors=num_neighbours + 1, algorithm="brute").fit(centres)
     radius = others.kneighbors(centres)[0][:, num_neighbours]  # the nearest is the centre itself
     squares = np.sum(centres**2, axis=1)
     # the radius and what it is rounded by: one of 0, of repeated points, has to hold them
     reach = radius**2 + ROUNDING * (squares + radius**2)
     # |a|² + |b|² - 2ab as one product of matrices, many times as fast as all differences
-    left = np.column_stack([points, np.ones(len(points)), np.sum(points**2, axis=1)])
-    right = np.column_stack([-2 * centres, squares - reach, np.ones(len(centres))])
-    blocks = np.array_split(left, math.ceil(len(points) * len(centres) / BLOCK))
-    inside = np.concatenate([(block @ right.T <= 0).any(axis=1) for block in blocks])
-    return float(inside.mean())
+    return _Balls(middle, np.vstack([-2 * centres.T, squares - reach, np.ones(len(centres))]))
+
+
+def _share_inside(points: NDArray, balls: _Balls | None) -> float:
+    if balls is None or not np.isfinite(points).all():
+        return math.nan
+    points = points - balls.middle
+    rows = np.column_stack([points, np.ones(len(points)), np.sum(points**2, axis=1)])
+    at_once = math.ceil(len(points) * balls.half_spaces.shape[1] / BLOCK)
+    inside = [
+        (block @ balls.half_spaces <= 0).any(axis=1) for block in np.array_split(rows, at_once)
+    ]
+    return float(np.concatenate(inside).mean())

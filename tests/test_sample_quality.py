@@ -11,7 +11,6 @@ from spread_jax.sample_quality import (
     frechet_distance,
     precision_recall,
     quality_metrics,
-    sample_quality,
     train_classifier,
 )
 
@@ -80,8 +79,8 @@ def test_samples_that_are_not_finite_have_no_quality():
     one_entry = real.copy()
     one_entry[0, 0] = np.nan
     for samples in (np.full((20, 3), np.nan), one_entry):
-        assert np.isnan([*sample_quality(real, samples).values()]).all()
-    assert sample_quality(real, real)["recall"] == 1
+        assert np.isnan(precision_recall(real, samples)).all()
+        assert np.isnan(precision_recall(samples, real)).all()
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +107,11 @@ def test_noise_lowers_the_quality(classifier):
     data = load_dataset("digits")
     real = classifier.features(data.train)
     noise = np.random.default_rng(0).normal(size=data.test.shape).astype(np.float32)
-    quality = [
-        sample_quality(real, classifier.features(data.test + sigma * noise))
-        for sigma in (0.0, 0.2, 0.5)
-    ]
-    assert quality[0]["frechet"] < quality[1]["frechet"] < quality[2]["frechet"]
-    assert quality[0]["precision"] > quality[1]["precision"] > quality[2]["precision"]
+    noisy = [classifier.features(data.test + sigma * noise) for sigma in (0.0, 0.2, 0.5)]
+    distances = [frechet_distance(real, features) for features in noisy]
+    assert distances[0] < distances[1] < distances[2]
+    precisions = [precision_recall(real, features)[0] for features in noisy]
+    assert precisions[0] > precisions[1] > precisions[2]
 
 
 def test_precision_and_recall_of_repeated_rows_are_brute_force():
@@ -142,7 +140,6 @@ def test_precision_and_recall_of_too_few_rows_are_not_known():
     assert np.isfinite(precision)
     assert np.isnan(recall)
     assert np.isnan(precision_recall(few, few)).all()
-    assert np.isnan([*sample_quality(few, few).values()][1:]).all()
     with pytest.raises(ValueError, match="num_neighbours"):
         precision_recall(many, many, num_neighbours=0)
 
@@ -166,12 +163,13 @@ def test_the_metrics_of_quality_share_the_features_of_images_cut_to_what_is_seen
     x = rng.uniform(size=(60, 4)).astype(np.float32)
     classifier = train_classifier(jax.random.key(0), x, (x[:, 0] > 0.5).astype(np.int64), 20)
     samples = (x[:40] + 0.5 * rng.normal(size=(40, 4))).astype(np.float32)
-    truth = sample_quality(classifier.features(x), classifier.features(samples.clip(0, 1)))
+    seen = classifier.features(x), classifier.features(samples.clip(0, 1))
+    truth = [frechet_distance(*seen), *precision_recall(*seen)]
     calls, features = [], Classifier.features
     monkeypatch.setattr(Classifier, "features", lambda c, x: (calls.append(x), features(c, x))[1])
     of = quality_metrics(classifier, x)
     found = judge_samples(samples, Dataset("by hand", x, x, x), of)
-    assert found == truth
+    assert [*found.values()] == truth
     assert [len(points) for points in calls] == [60, 40]
     assert [metric.better for metric in of] == ["lower", "higher", "higher"]
     samples[0, 0] = np.inf  # which a cut would make a white pixel
