@@ -273,43 +273,27 @@ def test_full_mnist_runs_away_too(monkeypatch, tmp_path):
     assert plain["worst_test_bound"][0] < spread["worst_test_bound"][0]
 
 
-def start(*arguments, cwd=None):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.fit", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-    )
-
-
-def finish(process, status):
-    """What it said on stderr."""
-    _, error = process.communicate(timeout=300)
-    assert process.returncode == status, error
-    return error
-
-
 @pytest.mark.slow
-def test_a_stopped_fit_goes_on_and_loses_nothing(tmp_path):
+def test_a_stopped_fit_goes_on_and_loses_nothing(monkeypatch, tmp_path):
     """Truth: the run without a break."""
-    flags = ["--quiet", "--steps", 1000, "--hidden", 16, "--seeds", 1, "--iw-samples", 2]
-    flags += ["--arms", *PAIR, "--latent-sizes", 1]
-    finish(start(*flags, "--out", tmp_path / "whole"), 0)
+    flags = {"steps": 1000, "seeds": 1, "iw_samples": 2, "arms": PAIR, "latent_sizes": (1,)}
+    whole = run_here(monkeypatch, tmp_path / "whole", **flags)
     out = tmp_path / "stopped"
-    stopped = start(*flags, "--out", out)
+    words = ["--quiet", "--steps", 1000, "--hidden", 16, "--seeds", 1, "--iw-samples", 2]
+    words += ["--arms", *PAIR, "--latent-sizes", 1, "--out", out]
+    command_line = [sys.executable, "-m", "experiments.fit", *map(str, words)]
+    stopped = subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True)
     while not list((out / "checkpoints" / "vae").glob("*.checkpoint")):
         assert stopped.poll() is None
         time.sleep(0.01)
     stopped.send_signal(signal.SIGINT)
-    assert "--resume" in finish(stopped, 130)
+    _, error = stopped.communicate(timeout=300)
+    assert stopped.returncode == 130, error
+    assert "--resume" in error
     assert not (out / "metrics.json").exists()
-    finish(start(*flags, "--out", out, "--resume"), 0)
-    arms_of = [
-        json.loads((tmp_path / name / "metrics.json").read_text())["arms"]
-        for name in ("whole", "stopped")
-    ]
-    assert arms_of[0] == arms_of[1]
+    resumed = run_here(monkeypatch, out, **flags, resume=True)
+    assert resumed["trained_runs"] == 2
+    assert resumed["arms"] == whole["arms"]
 
 
 def refused(monkeypatch, capsys, folder, *arguments):
