@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.timing import BATCH, HYPER, Contestant, Say, faster, torch_contestant, wait
+from benchmarks.timing import BATCH, HYPER, Contestant, OnStage, faster, torch_contestant, wait
 from experiments import two_modes
 from spread_jax.cores import num_cores
 
@@ -85,7 +85,7 @@ class CompiledSweep:
 
 
 def make_contestants(
-    compiled: Mapping[int, CompiledSweep], device: "torch.device", quick: bool, say: Say
+    compiled: Mapping[int, CompiledSweep], device: "torch.device", quick: bool, on_stage: OnStage
 ) -> tuple[dict[str, Contestant], dict[str, int]]:
     """The contestants, those of the ratios first; and the threads of the PyTorch ones."""
     import jax
@@ -103,7 +103,7 @@ def make_contestants(
             run = make()
             return lambda: run.step(*torch_models.two_modes_batch((*shape, BATCH), device))
 
-        say(f"trying 1 and all cores: {name}")
+        on_stage(f"trying 1 and all cores: {name}")
         run_steps = math.prod(shape) * steps
         threads[name], contestants[name] = torch_contestant(
             make_step, run_steps, steps, device, [1] if quick else {1, num_cores()}
@@ -120,13 +120,13 @@ def make_contestants(
             # the runs of a loop come one after the other, so one tells its rate
             one = partial(torch_models.one_run, params, 0, device)
             add_torch("loop", one, (), 10 if quick else 500)
-            say("trying libraries: matrix product")
+            on_stage("trying libraries: matrix product")
             contestants["limit"] = limit_contestant(device, quick)
         if n in (1, BASE["runs"]):
-            say(f"compiling plain JAX: {n} runs")
+            on_stage(f"compiling plain JAX: {n} runs")
             plain = PlainRuns(params, (BASE["width"],) * 2, jax.numpy.tanh)
             contestants[f"plain JAX of {n}"] = plain.contestant(2 if quick else 10_000 // n)
-    say("compiling the default toy")
+    on_stage("compiling the default toy")
     num_records = 1 if quick else 50
     toy = CompiledSweep(default_toy(), BASE["runs"], num_records, record_every=10)
     plain = PlainRuns(toy.params(), two_modes.TwoModeSettings().hidden, jax.nn.relu)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import timing
-from benchmarks.timing import BATCH, HYPER, Contestant, Measured, Rates, Say, ratio
+from benchmarks.timing import BATCH, HYPER, Contestant, Measured, OnStage, Rates, ratio
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cores import num_cores
@@ -46,14 +46,14 @@ def run(settings: Settings) -> None:
     )
 
 
-def measure(settings: Settings, device: "torch.device", say: Say) -> Measured:
+def measure(settings: Settings, device: "torch.device", on_stage: OnStage) -> Measured:
     import torch
 
     from benchmarks import torch_models
 
     images = make_images(1000 if settings.quick else NUM_IMAGES)
     steps = 2 if settings.quick else STEPS_AT_ONCE
-    say("compiling this package's step")
+    on_stage("compiling this package's step")
     started = time.perf_counter()
     ours = OurRun(images, steps)
     compile_seconds = time.perf_counter() - started
@@ -64,14 +64,14 @@ def measure(settings: Settings, device: "torch.device", say: Say) -> Measured:
         return lambda: one.step(*torch_models.image_batch(data, BATCH, LATENT_DIM))
 
     ours.train()  # warms up
-    takers, threads = {"this package": Contestant(steps, ours.train)}, {}
+    entrants, threads = {"this package": Contestant(steps, ours.train)}, {}
     for name, compiled in (("eager", False), ("compiled", True)):
-        say(f"trying 1 and all cores: PyTorch, {name}")
+        on_stage(f"trying 1 and all cores: PyTorch, {name}")
         numbers = {num_cores()} if settings.quick else {1, num_cores()}
-        threads[name], takers[name] = timing.torch_contestant(
+        threads[name], entrants[name] = timing.torch_contestant(
             partial(make_step, compiled), steps, steps, device, numbers
         )
-    rates = timing.take_turns(takers, settings.repeats, say)
+    rates = timing.take_turns(entrants, settings.repeats, on_stage)
     return Measured(summarise(rates), rates, threads, compile_seconds)
 
 

@@ -299,7 +299,7 @@ def run(settings: Settings) -> None:
         true = reference(settings, data)
         for flow_name in settings.flows:
             if not settings.quiet:
-                flows_report.say(f"{of.title}, {flow_name}")
+                flows_report.print_stage(f"{of.title}, {flow_name}")
             judged, seconds = judge(settings, of, data, flow_name)
             compile_seconds += seconds
             plane = of.in_plane(data.test[:NUM_SAMPLES])

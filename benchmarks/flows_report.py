@@ -39,7 +39,7 @@ class Found(NamedTuple):
     reference: dict[str, float]
 
 
-def say(stage: str) -> None:
+def print_stage(stage: str) -> None:
     print(stage, file=sys.stderr)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import quality_report, timing
 from benchmarks.fit import LATENT_DIM
-from benchmarks.timing import BATCH, Say
+from benchmarks.timing import BATCH, OnStage
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.settings import BadInputError, require, require_positive, require_seeds
@@ -148,10 +148,10 @@ def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
     command.start_jax(settings)
     timing.torch_device()  # lets JAX and PyTorch share a GPU
-    with stage_line(settings.quiet) as say:
-        say("preparing what samples are judged by")
+    with stage_line(settings.quiet) as on_stage:
+        on_stage("preparing what samples are judged by")
         judge = make_judge(data)
-        found = compete(entrants(settings), judge, data, settings, say)
+        found = compete(entrants(settings), judge, data, settings, on_stage)
     metrics = quality_report.as_metrics(data, judge, found, settings.target)
     quality_report.write(output, settings, metrics, judge, found, peer)
     quality_report.print_results(settings, metrics, judge)
@@ -224,7 +224,11 @@ def entrants(settings: Settings) -> "dict[str, Entrant]":
 
 
 def compete(
-    entrants: "Mapping[str, Entrant]", judge: Judge, data: "Dataset", settings: Settings, say: Say
+    entrants: "Mapping[str, Entrant]",
+    judge: Judge,
+    data: "Dataset",
+    settings: Settings,
+    on_stage: OnStage,
 ) -> "xr.Dataset":
     """The judged runs ``[cell, seed]``; a cell is a contestant after a number of epochs. Of the
     attributes ``threads`` says how many of them served each entrant best."""
@@ -237,11 +241,11 @@ def compete(
     small = data._replace(train=data.train[:1_000], test=data.test[:BATCH])
     short = dataclasses.replace(settings, epochs=1, components=min(settings.components, 20))
     for name, entrant in entrants.items():
-        say(f"warming up: {name}")
+        on_stage(f"warming up: {name}")
         threads[name] = peers.choose_threads(partial(entrant, small, 0, short))
         for epochs in [0] if name == "mixture" else settings.points:  # it knows no epochs
             for seed in range(settings.seed, settings.seed + settings.seeds):
-                say(f"{name}, epochs: {epochs}, seed {seed}")
+                on_stage(f"{name}, epochs: {epochs}, seed {seed}")
                 for one in entrant(data, seed, dataclasses.replace(settings, epochs=epochs)):
                     cells.setdefault((one.name, epochs), []).append(judge.numbers(one, data))
     attrs = {name: {"units": "s", "better": "lower"} for name in SECONDS}

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.contestants import BASE, CompiledSweep, multiply_adds
-from benchmarks.timing import BATCH, Say, take_turns
+from benchmarks.timing import BATCH, OnStage, take_turns
 
 if TYPE_CHECKING:
     from spread_jax.training import Training
@@ -37,18 +37,20 @@ def make_row(point: Mapping[str, int], sweep: CompiledSweep, rate: float) -> Row
     return Row(point, sweep.num_devices, sweep.group, *cost, sweep.bytes_per_run)
 
 
-def measure_axis(axis: str, values: Sequence[int], quick: bool, say: Say) -> list[Row]:
+def measure_axis(axis: str, values: Sequence[int], quick: bool, on_stage: OnStage) -> list[Row]:
     """One thing varied, the others as in BASE."""
-    return measure({f"{axis} {value:,}": {**BASE, axis: value} for value in values}, quick, say)
+    return measure(
+        {f"{axis} {value:,}": {**BASE, axis: value} for value in values}, quick, on_stage
+    )
 
 
-def measure(points: Mapping[str, Mapping[str, int]], quick: bool, say: Say) -> list[Row]:
+def measure(points: Mapping[str, Mapping[str, int]], quick: bool, on_stage: OnStage) -> list[Row]:
     """Sweeps that take turns, by their names."""
     from spread_jax import sweeps
 
     compiled, contestants = [], {}
     for name, point in points.items():
-        say(f"compiling: {name}")
+        on_stage(f"compiling: {name}")
         record_every = sweeps.default_record_every(point["steps"], num_runs=1)
         chunk = math.ceil(point["steps"] / record_every / sweeps.NUM_CHUNKS)
         share = min(1, 2 * multiply_adds(BASE) / multiply_adds(point))
@@ -56,7 +58,7 @@ def measure(points: Mapping[str, Mapping[str, int]], quick: bool, say: Say) -> l
         training = embedded_training(point)
         compiled.append(CompiledSweep(training, point["runs"], num_records, record_every))
         contestants[name] = compiled[-1].contestant()
-    rates = map(median, take_turns(contestants, REPEATS, say).values())
+    rates = map(median, take_turns(contestants, REPEATS, on_stage).values())
     return list(map(make_row, points.values(), compiled, rates))
 
 

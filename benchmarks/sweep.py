@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import accelerators, contestants, cost, scaling, timing
 from benchmarks.contestants import BASE
-from benchmarks.timing import BATCH, HYPER, Measured, Rates, Say, ratio
+from benchmarks.timing import BATCH, HYPER, Measured, OnStage, Rates, ratio
 from spread_jax.cli import command
 from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.settings import require
@@ -49,10 +49,10 @@ class Settings(timing.BenchmarkSettings):
 def run(settings: Settings) -> None:
     counts = sorted({*settings.runs, 1, REFERENCE})
 
-    def measure(device: "torch.device", say: Say) -> Measured:
+    def measure(device: "torch.device", on_stage: OnStage) -> Measured:
         compiled = {}
         for n in counts:
-            say(f"compiling the sweep of {n:,} runs")
+            on_stage(f"compiling the sweep of {n:,} runs")
             # the chunk of a sweep of 10,000 steps, shorter where that would take many seconds, but
             # long enough to hide what starting it costs
             num_records = 1 if settings.quick else max(10, min(50, 20_480 // n))
@@ -61,8 +61,8 @@ def run(settings: Settings) -> None:
             )
         compile_seconds = sum(sweep.compile_seconds for sweep in compiled.values())
         one_core = contestants.one_core_flops(settings.quick) if device.type == "cpu" else None
-        takers, threads = contestants.make_contestants(compiled, device, settings.quick, say)
-        rates = timing.take_turns(takers, settings.repeats, say)
+        entrants, threads = contestants.make_contestants(compiled, device, settings.quick, on_stage)
+        rates = timing.take_turns(entrants, settings.repeats, on_stage)
         of_counts = {n: median(rates[f"sweep of {n}"]) for n in counts}
         rows = {
             "runs": [
@@ -70,12 +70,12 @@ def run(settings: Settings) -> None:
                 for n, rate in of_counts.items()
             ]
         }
-        del takers, compiled  # their memory
+        del entrants, compiled  # their memory
         for axis, values in scaling.AXES.items():
             values = (BASE[axis],) if settings.quick else values
-            rows[axis] = scaling.measure_axis(axis, values, settings.quick, say)
+            rows[axis] = scaling.measure_axis(axis, values, settings.quick, on_stage)
         unseen = dict(list(cost.UNSEEN.items())[: 1 if settings.quick else None])
-        measured = scaling.measure(unseen, settings.quick, say)
+        measured = scaling.measure(unseen, settings.quick, on_stage)
         results = summarise(counts, rates, rows, dict(zip(unseen, measured, strict=True)))
         results["one_core_flops"] = one_core
         return Measured(results, rates, threads, compile_seconds)

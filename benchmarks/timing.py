@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spread_jax.training import Training, TrainState
 
 Choice = TypeVar("Choice", int, str)
-Say = Callable[[str], None]
+OnStage = Callable[[str], None]
 Rates = dict[str, list[float]]  # run-steps per second, one number a round
 
 BATCH = 128
@@ -79,7 +79,7 @@ def run_benchmark(
     name: str,
     start_devices: "Callable[[], torch.device]",
     losses_side_by_side: "Callable[[torch.device], Mapping[str, np.ndarray]]",
-    measure: "Callable[[torch.device, Say], Measured]",
+    measure: "Callable[[torch.device, OnStage], Measured]",
     report: Callable[[OutputFolder, Measured], None],
 ) -> None:
     """Compares the losses of all contestants, measures, reports, and writes the file ``name``."""
@@ -90,12 +90,12 @@ def run_benchmark(
     device = start_devices()
     import torch
 
-    with stage_line(settings.quiet) as say:
-        say("comparing the losses of all")
+    with stage_line(settings.quiet) as on_stage:
+        on_stage("comparing the losses of all")
         difference = require_same_losses(losses_side_by_side(device))
         if device.type == "cuda":  # JAX's default on a GPU is TF32; PyTorch's is not
             torch.set_float32_matmul_precision("high")
-        measured = measure(device, say)
+        measured = measure(device, on_stage)
     print(f"the losses agree to {difference:.0e}")
     report(output, measured)
     environment = jax_environment(output.started, measured.compile_seconds)
@@ -195,11 +195,11 @@ def wait(device: "torch.device") -> None:
         torch.cuda.synchronize()
 
 
-def take_turns(contestants: Mapping[str, Contestant], repeats: int, say: Say) -> Rates:
+def take_turns(contestants: Mapping[str, Contestant], repeats: int, on_stage: OnStage) -> Rates:
     rates: Rates = {name: [] for name in contestants}
     for i in range(repeats):
         for name, contestant in contestants.items():
-            say(f"round {i + 1} of {repeats}: {name}")
+            on_stage(f"round {i + 1} of {repeats}: {name}")
             rates[name].append(contestant.rate())
     return rates
 

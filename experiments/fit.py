@@ -207,9 +207,9 @@ def train(
         )
         # named by its structure's first arm, whichever arms are trained
         like = (name for name, arm in sj.ARMS.items() if arm.structure == program.structure)
-        told = {name: value for name, value in identity.items() if name not in GROWS}
+        fixed = {name: value for name, value in identity.items() if name not in GROWS}
         with (
-            checkpoints(settings.out / "checkpoints" / next(like), told) as (store, stop_if_told),
+            checkpoints(settings.out / "checkpoints" / next(like), fixed) as (store, stop_if_asked),
             progress_bar(settings.quiet, alarms, "The spread arm bounds it") as show,
         ):
             runs = sj.sweep(
@@ -219,7 +219,7 @@ def train(
                 seed=settings.seed,
                 record_every=settings.record_every,
                 variables=sj.comparison.SIGMA_VARIABLES,
-                on_record=[show, *watchers(settings), stop_if_told],
+                on_record=[show, *watchers(settings), stop_if_asked],
                 checkpoints=store,
                 data=to_train,
             )

@@ -55,12 +55,12 @@ def read(settings: "Settings") -> "tuple[sj.Dataset, Any]":
     accepted += f"; of images in such files more than {most_drawn(rows):,}"
     require(is_usable, "--data", settings.data, accepted)
 
-    def say(stage: str) -> None:
+    def on_stage(stage: str) -> None:
         if not settings.quiet:
             print(f"{stage} ...", file=sys.stderr)
 
     try:
-        data, _, to_train = streamed(rows, say, num_test=MOST_TEST)
+        data, _, to_train = streamed(rows, on_stage, num_test=MOST_TEST)
     except ValueError as error:
         accepted = str(error).removeprefix("must be ")
         raise BadInputError("--data", settings.data, accepted) from None

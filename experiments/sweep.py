@@ -79,14 +79,14 @@ def run(settings: Settings) -> None:
 
     is_writer = jax.process_index() == 0
     output = OutputFolder(settings.out) if is_writer else None
-    told = {name: value for name, value in identity.items() if name not in GROWS}
-    with checkpoints(settings.out / "checkpoints", told) as (store, stop_if_told):
+    fixed = {name: value for name, value in identity.items() if name not in GROWS}
+    with checkpoints(settings.out / "checkpoints", fixed) as (store, stop_if_asked):
         runs = two_modes.train(
             settings,
             settings.sigma_fix,
             settings.learning_rate,
             cure="--sigma-fix above 0",
-            listeners=[*(watchers(settings) if is_writer else ()), stop_if_told],
+            listeners=[*(watchers(settings) if is_writer else ()), stop_if_asked],
             record_every=settings.record_every,
             checkpoints=store,
         )

@@ -237,11 +237,11 @@ def _broadcasts(*shapes: tuple[int, ...]) -> bool:
 
 def _require_known(value: Array, name: str, holds: Callable[[Any], Any], accepted: str) -> None:
     """Raises ValueError unless concrete values hold."""
-    known = concrete_value(value)
-    if known is None:
+    concrete = concrete_value(value)
+    if concrete is None:
         return
-    good = np.asarray(holds(known))
+    good = np.asarray(holds(concrete))
     if not good.all():
-        bad = known[~good]
-        share = f"{bad.size:,} of {known.size:,} numbers, such as {bad.flat[0]}"
+        bad = concrete[~good]
+        share = f"{bad.size:,} of {concrete.size:,} numbers, such as {bad.flat[0]}"
         raise ValueError(f"the decoder's {name} must be {accepted}, got {share}")

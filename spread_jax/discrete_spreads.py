@@ -81,15 +81,19 @@ def _require_valid(flip: ArrayLike) -> None:
     shape = np.shape(flip)
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise ValueError(f"flip must be a matrix [categories, categories], got shape {shape}")
-    known = concrete_value(flip)
-    if known is None:
+    concrete = concrete_value(flip)
+    if concrete is None:
         return
-    known = known.astype(np.float64)
-    sums = known.sum(axis=0)
-    if not (np.isfinite(known).all() and (known >= 0).all() and np.allclose(sums, 1, atol=1e-5)):
+    concrete = concrete.astype(np.float64)
+    sums = concrete.sum(axis=0)
+    if not (
+        np.isfinite(concrete).all() and (concrete >= 0).all() and np.allclose(sums, 1, atol=1e-5)
+    ):
         wanted = "probabilities P[y, x] whose columns sum to 1"
-        raise ValueError(f"flip must hold {wanted}; its smallest is {known.min()}, the sums {sums}")
-    values = np.linalg.svd(known, compute_uv=False)
+        raise ValueError(
+            f"flip must hold {wanted}; its smallest is {concrete.min()}, the sums {sums}"
+        )
+    values = np.linalg.svd(concrete, compute_uv=False)
     if values[-1] <= SINGULAR * values[0]:
         raise ValueError(
             "flip must be invertible, or two laws have one spread law; its smallest singular value "

@@ -56,8 +56,8 @@ def low_rank_spread(factor: ArrayLike | Sequence, sigma: ArrayLike | Sequence) -
       Hager, "Updating the inverse of a matrix", SIAM Review 31 (1989), for the identities.
     """
     factor, sigma = _matrix(factor, "factor"), checked(sigma)
-    known = concrete_value(factor)
-    if known is not None and not np.isfinite(known).all():
+    concrete = concrete_value(factor)
+    if concrete is not None and not np.isfinite(concrete).all():
         raise ValueError("factor must be finite")
     dim, rank = jnp.shape(factor)
 

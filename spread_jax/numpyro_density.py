@@ -122,9 +122,9 @@ def _spread_low_rank(distribution: Any, spread: Spread) -> "Distribution":
     )
     dim = distribution.event_shape[0]
     noise = noise_covariance(spread, dim).astype(diagonal.dtype)
-    known, variances = concrete_value(noise), jnp.diagonal(noise)
+    concrete, variances = concrete_value(noise), jnp.diagonal(noise)
     each = (None,) * (diagonal.ndim - 1)
-    if known is not None and not (known - known.diagonal() * jnp.eye(dim)).any():
+    if concrete is not None and not (concrete - concrete.diagonal() * jnp.eye(dim)).any():
         return dist.LowRankMultivariateNormal(loc, factor, diagonal + variances[each])
     own = diagonal[..., None] * jnp.eye(dim)[each]
     covariance = factor @ factor.mT + own + noise[each]

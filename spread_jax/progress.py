@@ -93,9 +93,9 @@ def _newest_loss(records: "Records") -> str:
     """``, loss 0.12, worst 3.4``: the median, to which a broken run counts as infinite, and the
     largest of the runs that have not broken."""
     losses = records.curves["loss"][:, -1].tolist()
-    known = [loss for loss in losses if not math.isnan(loss)]
+    numbers = [loss for loss in losses if not math.isnan(loss)]
     middle = statistics.median(math.inf if math.isnan(loss) else loss for loss in losses)
-    return f", loss {middle:.4g}, worst {max(known):.4g}" if known else ""
+    return f", loss {middle:.4g}, worst {max(numbers):.4g}" if numbers else ""
 
 
 def _alarm_counter(alarms: "Alarms", advice: str) -> Callable[["Records"], int]:

@@ -282,8 +282,11 @@ def as_numbers(value: ArrayLike | Sequence, name: str) -> ArrayLike:
 def checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = False) -> ArrayLike:
     """A standard deviation or a scale; ValueError if it is concrete and out of range."""
     value = as_numbers(value, name)
-    known = concrete_value(value)
-    in_range = known is None or (np.isfinite(known) & (known > 0 if positive else known >= 0)).all()
+    concrete = concrete_value(value)
+    in_range = (
+        concrete is None
+        or (np.isfinite(concrete) & (concrete > 0 if positive else concrete >= 0)).all()
+    )
     if not in_range:
         accepted = "> 0" if positive else ">= 0 (a standard deviation)"
         raise ValueError(f"{name} must be finite and {accepted}, got {value}")
@@ -292,8 +295,8 @@ def checked(value: ArrayLike | Sequence, name: str = "sigma", positive: bool = F
 
 def _holds_zero(sigma: ArrayLike) -> bool:
     """Whether ``sigma`` is concrete and 0 somewhere."""
-    known = concrete_value(sigma)
-    return known is not None and bool((known == 0).any())
+    concrete = concrete_value(sigma)
+    return concrete is not None and bool((concrete == 0).any())
 
 
 def model_variance(var: Array | None, sigma: ArrayLike, mean: Array) -> Array:

@@ -130,11 +130,11 @@ class Training(NamedTuple):
 
         def record(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
             state, (loss, lowest) = jax.lax.scan(step, state, length=record_every)
-            told = {"loss": loss.mean(), "loss_max": loss.max(), "loss_rise": (loss - lowest).max()}
+            kept = {"loss": loss.mean(), "loss_max": loss.max(), "loss_rise": (loss - lowest).max()}
             observed = self.observe(state.params)
-            if taken := told.keys() & observed.keys():
+            if taken := kept.keys() & observed.keys():
                 raise ValueError(f"observe must use other names than {sorted(taken)}")
-            return state, told | observed
+            return state, kept | observed
 
         return jax.lax.scan(record, state, length=count_records(num_steps, record_every))
 
@@ -282,7 +282,7 @@ def model_training(
     observe: Observe = lambda params: {},
     schedule: Schedule = lambda step, hyper: hyper,
 ) -> Training:
-    """Minimises -mean of ``model.bound`` on spread data, by Adam unless told otherwise.
+    """Minimises -mean of ``model.bound`` on spread data, by Adam unless curves otherwise.
 
     Args:
       model: what to train.

@@ -160,13 +160,13 @@ def checkpoints(
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def stop_if_told(records: object) -> None:
+    def stop_if_asked(records: object) -> None:
         if heard:
             raise _StoppedError
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield Checkpoints(folder, settings), stop_if_told
+        yield Checkpoints(folder, settings), stop_if_asked
     except _StoppedError:
         arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
         again = shlex.join(["python", "-m", _module(), *arguments, "--resume"])

@@ -139,7 +139,7 @@ class Checkpoints:
                 "identity": identity.digest,
                 "num_steps": identity.num_steps,
                 "records": records,
-                "told": {**self._settings, **identity.told},
+                "told": {**self._settings, **identity.facts},
                 "runs": list(names),
             }
             own = digest([identity.digest, str(identity.num_steps), *names])
@@ -204,7 +204,7 @@ class Checkpoints:
         """A sentence on runs of other trainings: how many, and the header of their file."""
         if not others:
             return ""
-        now = {**self._settings, **identity.told}
+        now = {**self._settings, **identity.facts}
         ways = {header["identity"]: _differing(header, now, identity) for _, header in others}
         nearest = min(ways.values(), key=len)
         also = f" (and {len(ways) - 1} other ways)" if len(ways) > 1 else ""
@@ -228,14 +228,14 @@ def _differing(header: dict[str, Any], now: dict[str, Any], identity: Identity) 
     """``batch_size was 128, is 64``, and so on."""
     was, steps = header["told"], "number of steps"
     names = [name for name in sorted(was | now) if was.get(name) != now.get(name)]
-    told = [f"{name} was {was.get(name)}, is {now.get(name)}" for name in names]
+    reasons = [f"{name} was {was.get(name)}, is {now.get(name)}" for name in names]
     if header["identity"] == identity.digest:
-        told.append("the last tenth of the steps, whose losses are told, has begun in them")
+        reasons.append("the last tenth of the steps, whose losses are told, has begun in them")
     elif names == [steps]:
-        told.append("what a step does depends on it, as where a learning rate or a noise falls")
+        reasons.append("what a step does depends on it, as where a learning rate or a noise falls")
     elif names == ["record_every"]:
-        told.append(f"its default follows the number of runs; they go on with {was[names[0]]}")
-    return told or ["what a step does differs: networks, loss, batches, optimizer or schedule"]
+        reasons.append(f"its default follows the number of runs; they go on with {was[names[0]]}")
+    return reasons or ["what a step does differs: networks, loss, batches, optimizer or schedule"]
 
 
 def _cannot_read(path: Path, why: str) -> CheckpointError:

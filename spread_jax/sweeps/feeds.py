@@ -80,8 +80,8 @@ class OnDevices:
 
     def identify(self, init_run: Any, runs: tuple[PyTree, Hyper], record_every: int) -> Identity:
         """As :func:`identity.identify`."""
-        told = digest_of_data(self._data)
-        return identify(self._training, init_run, self.step, runs, self._data, record_every, told)
+        data = digest_of_data(self._data)
+        return identify(self._training, init_run, self.step, runs, self._data, record_every, data)
 
     def shapes(self) -> PyTree:
         """Of what a step is given beside its run."""
@@ -166,9 +166,9 @@ class Stream:
         one = jax.tree.map(lambda leaf: leaf[:1], runs)
         places = self._places.lower(one, jnp.zeros(1, jnp.int32)).as_text()
         block = self.shapes(1)
-        told = self._source.told
+        data = self._source.description
         return identify(
-            self._on_blocks, init_run, self.step, runs, block, record_every, told, [places]
+            self._on_blocks, init_run, self.step, runs, block, record_every, data, [places]
         )
 
     def shapes(self, num_steps: int = 1) -> Block:

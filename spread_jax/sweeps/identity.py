@@ -23,13 +23,13 @@ class Identity(NamedTuple):
       digest: of the program, the data, ``record_every``, the platform and the version of JAX; not
         of the number of steps, unless the program depends on it.
       num_steps, record_every: of the whole run.
-      told: by what a message tells it from another one.
+      facts: name → what it was, for a message that says in what two trainings differ.
     """
 
     digest: str
     num_steps: int
     record_every: int
-    told: dict[str, Any]
+    facts: dict[str, Any]
 
 
 def identify(
@@ -60,15 +60,15 @@ def identify(
     # JAX gives the leaves of a program no names
     names = str(jax.tree.structure((runs, start.out_info, way.out_info)))
     programs = [start.lower().as_text(), way.lower().as_text(), names, *more_programs]
-    told = {
+    facts = {
         "number of steps": training.num_steps,
         "record_every": int(record_every),
         "data": data,
         "platform": jax.default_backend(),
         "version of JAX": jax.__version__,
     }
-    distinct = [*programs, *(str(told[name]) for name in told if name != "number of steps")]
-    return Identity(digest(distinct), training.num_steps, int(record_every), told)
+    distinct = [*programs, *(str(facts[name]) for name in facts if name != "number of steps")]
+    return Identity(digest(distinct), training.num_steps, int(record_every), facts)
 
 
 def names_of_runs(seeds: np.ndarray, hyper: Hyper) -> list[str]:

@@ -139,21 +139,21 @@ def select(
     """Which runs have the labels: the indices along each leading axis, and the axes to drop; raises
     as :meth:`spread_jax.Sweep.params`."""
     dims = dataset["first_nonfinite_step"].dims
-    known = {str(name): array for name, array in dataset.coords.items() if array.dims[0] in dims}
+    labelled = {str(name): array for name, array in dataset.coords.items() if array.dims[0] in dims}
     fits = {dim: np.ones(dataset.sizes[dim], bool) for dim in dims}
     for name, value in labels.items():
-        if name not in known and name not in dataset.attrs:
-            there = ", ".join([*known, *map(str, dataset.attrs)])
+        if name not in labelled and name not in dataset.attrs:
+            there = ", ".join([*labelled, *map(str, dataset.attrs)])
             raise ValueError(f"no label is called {name!r}; there are {there}")
-        values = known[name].values if name in known else np.atleast_1d(dataset.attrs[name])
+        values = labelled[name].values if name in labelled else np.atleast_1d(dataset.attrs[name])
         is_float = values.dtype.kind == "f" and not isinstance(value, str)
         same = np.isclose(values, value, rtol=1e-6, atol=0) if is_float else values == value
         if not same.any():
             there = ", ".join(map(str, dict.fromkeys(values.tolist())))
             raise ValueError(f"no run has {name} {value!r}; there are {there}")
-        if name in known:
-            fits[known[name].dims[0]] &= same
-    used = {name: array for name, array in known.items() if name in labels}
+        if name in labelled:
+            fits[labelled[name].dims[0]] &= same
+    used = {name: array for name, array in labelled.items() if name in labels}
     for dim, fit in fits.items():
         if not fit.any():
             columns = {name: array.values for name, array in used.items() if array.dims == (dim,)}

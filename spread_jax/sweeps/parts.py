@@ -50,13 +50,13 @@ class Part:
     ) -> None:
         """``length`` records further, by a program for a group; ``on_group`` hears how many
         records of runs are done between two groups."""
-        told = []
+        chunks = []
         for i in range(len(self.states)):
             self.states[i], curves = program(self.states[i], shared)
-            told.append(jax.block_until_ready(curves))
+            chunks.append(jax.block_until_ready(curves))
             if i + 1 < len(self.states):
                 on_group((i + 1) * groups.size * length)
-        for name, curve in groups.to_host(told, len(self.runs)).items():
+        for name, curve in groups.to_host(chunks, len(self.runs)).items():
             self.curves[name][:, self.records : self.records + length] = curve
         self.records += length
 

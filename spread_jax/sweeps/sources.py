@@ -26,8 +26,8 @@ class RowSource:
     Attributes:
       shape, dtype: of all rows, as they are read: 64 bits become 32, as on the devices.
       sample: ``[k, ...]``, rows evenly spaced, at most SAMPLED.
-      told: ``uint8 [60000, 784], of SHA-256 0123... of 1,000 rows``. So a change of other rows is
-        not seen.
+      description: ``uint8 [60000, 784], of SHA-256 0123... of 1,000 rows``. So a change of other
+        rows is not seen.
     """
 
     def __init__(self, source: Any) -> None:
@@ -53,7 +53,9 @@ class RowSource:
                 row = places[np.argmin(finite)] + 1
                 raise ValueError(f"data must be finite in float32, row {row} is not (from 1)")
         sha = digest([self.sample.tobytes()])[:16]
-        self.told = f"{self.dtype} {list(self.shape)}, of SHA-256 {sha} of {len(places):,} rows"
+        self.description = (
+            f"{self.dtype} {list(self.shape)}, of SHA-256 {sha} of {len(places):,} rows"
+        )
 
     def __len__(self) -> int:
         return self.shape[0]
