@@ -50,10 +50,11 @@ def num_samples(data: Dataset) -> int:
     return min(len(data.test), MAX_SAMPLES)
 
 
-def choose_threads(compete: Callable[[], list[Contestant]]) -> int:
-    """Gives PyTorch and scikit-learn one core or all, whichever makes the contestants faster, and
-    says how many: on a busy machine threads that wait for each other take ten times as long. It
-    also warms up: the first training of a process loads much that the others find loaded."""
+def choose_threads(compete: Callable[[], list[Contestant]], attempts: int) -> int:
+    """Gives PyTorch and scikit-learn one core or all, whichever makes the contestants faster in the
+    best of some attempts, and says how many: on a busy machine threads that wait for each other
+    take ten times as long. It also warms up: the first training of a process loads much that the
+    others find loaded."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -63,7 +64,11 @@ def choose_threads(compete: Callable[[], list[Contestant]]) -> int:
 
     def seconds(threads: int) -> float:
         use(threads)
-        return min(sum(one.train_seconds + one.sample_seconds for one in compete()) for _ in "12")
+        sums = [
+            sum(one.train_seconds + one.sample_seconds for one in compete())
+            for _ in range(attempts)
+        ]
+        return min(sums)
 
     compete()
     best = min({1, num_cores()}, key=seconds)

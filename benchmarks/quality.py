@@ -242,7 +242,8 @@ def compete(
     short = dataclasses.replace(settings, epochs=1, components=min(settings.components, 20))
     for name, entrant in entrants.items():
         on_stage(f"warming up: {name}")
-        threads[name] = peers.choose_threads(partial(entrant, small, 0, short))
+        attempts = 1 if settings.quick else 2
+        threads[name] = peers.choose_threads(partial(entrant, small, 0, short), attempts)
         for epochs in [0] if name == "mixture" else settings.points:  # it knows no epochs
             for seed in range(settings.seed, settings.seed + settings.seeds):
                 on_stage(f"{name}, epochs: {epochs}, seed {seed}")
