@@ -140,15 +140,14 @@ def as_json(dataset: "xr.Dataset") -> dict[str, Any]:
 
 
 def print_results(settings: Settings, results: dict[str, Any]) -> None:
-    text = (
-        "{median_energy_distance} [{energy_distance_interval[0]}, {energy_distance_interval[1]}]; "
-        f"{{energy_distance_seeds_better}} of {settings.seeds}"
-    )
+    text = "{median_energy_distance} [{energy_distance_interval[0]}, {energy_distance_interval[1]}]"
+    of_learned = f"{text}; {{energy_distance_seeds_better}} of {settings.seeds}"
+    texts = [text, *[of_learned] * (len(next(iter(results.values()))) - 1)]  # the first is fixed
     print_table(
         f"energy distance of clean samples to test points, {settings.seeds} seeds, "
         f"{settings.steps:,} steps, sigma_fix {settings.sigma_fix:g}",
         ["", *next(iter(results.values()))],
-        [[TITLES[name], *(fill(text, a) for a in arms.values())] for name, arms in results.items()],
+        [[TITLES[name], *map(fill, texts, arms.values())] for name, arms in results.items()],
         caption="median and its 95 % interval, data units; seeds that beat the fixed noise",
         width=120,
     )

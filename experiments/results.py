@@ -51,7 +51,7 @@ RUNS = {
     "flows": Command("benchmarks.flows", needs="flowjax"),
     "mixtures": Command("benchmarks.mixtures", needs="astroML"),
     "cleaning": Command("benchmarks.cleaning"),
-    "learned": Command("experiments.learned_spread --entropy-share 0"),
+    "learned": Command("experiments.learned_spread --entropy-share 1 0"),
     "delta-mnist": Command(
         "experiments.learned_spread --data mnist --steps 1500 --seeds 2 --sigma-fix 0.5 "
         "--noise-end 0.2 --learning-rate 1e-4 --noise-learning-rate 1e-3 --latent-dim 100 "
