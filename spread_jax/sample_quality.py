@@ -238,8 +238,8 @@ def _share_inside(points: NDArray, balls: _Balls | None) -> float:
         return math.nan
     points = points - balls.middle
     rows = np.column_stack([points, np.ones(len(points)), np.sum(points**2, axis=1)])
-    at_once = math.ceil(len(points) * balls.half_spaces.shape[1] / BLOCK)
+    num_blocks = math.ceil(len(points) * balls.half_spaces.shape[1] / BLOCK)
     inside = [
-        (block @ balls.half_spaces <= 0).any(axis=1) for block in np.array_split(rows, at_once)
+        (block @ balls.half_spaces <= 0).any(axis=1) for block in np.array_split(rows, num_blocks)
     ]
     return float(np.concatenate(inside).mean())

@@ -282,7 +282,7 @@ def model_training(
     observe: Observe = lambda params: {},
     schedule: Schedule = lambda step, hyper: hyper,
 ) -> Training:
-    """Minimises -mean of ``model.bound`` on spread data, by Adam unless curves otherwise.
+    """Minimises -mean of ``model.bound`` on spread data, by Adam unless told otherwise.
 
     Args:
       model: what to train.

@@ -203,14 +203,14 @@ def test_the_failure_and_the_cure_in_4000_steps(short_toy):
 
 @pytest.mark.slow
 def test_the_cure_holds_at_every_sigma_in_full_length(judged_two_modes):
-    """The main claim, 24 seeds: at 0.03 to 0.5 at most one of 96 fails, and the plain arm succeeds
+    """The main claim, 24 seeds: at 0.03 to 0.5 all 96 runs succeed, and the plain arm succeeds
     rarely; the page of results has 256 seeds of each."""
     judged = judged_two_modes([0.0, 0.03, 0.1, 0.3, 0.5], num_seeds=24)
     plain, *rates = (
         two_modes.over_seeds_json(judged.isel(sigma_fix=i))
         for i in range(judged.sizes["sigma_fix"])
     )
-    assert sum(rate["recovery_rate"] for rate in rates) >= 4 - 1 / 24
+    assert all(rate["recovery_rate"] == 1 for rate in rates)
     assert all(rate["median_spread_kl"] <= 0.01 for rate in rates)
     assert plain["recovery_rate"] <= 0.2
     assert plain["median_late_loss_std"] >= 20 * max(r["median_late_loss_std"] for r in rates)

@@ -39,12 +39,8 @@ class ParquetParts(ByPlace):
             with errors_that_name(path):
                 said, types = _said_of(path)
                 first = self.column_types or types
-                found, wanted = (
-                    ", ".join(f"{n} {t}" for n, t in x.items()) for x in (types, first)
-                )
-                accepted = (
-                    f"a file with the columns of {paths[0].name} ({wanted}), not with {found}"
-                )
+                here, wanted = (", ".join(f"{n} {t}" for n, t in x.items()) for x in (types, first))
+                accepted = f"a file with the columns of {paths[0].name} ({wanted}), not with {here}"
                 require(list(types.items()) == list(first.items()), accepted)
                 require(said.num_rows > 0, "a file with rows; this one has none")
             self.column_types = types

@@ -132,7 +132,7 @@ def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figur
       data: for each data set ``energy_distance`` [cell, seed], and its name in ``attrs["data"]``.
       summaries: :func:`spread_jax.over_seeds` of each.
     """
-    figure = Figure((0.8 + 2.1 * len(data), 2.4))
+    figure = Figure((0.8 + 2.1 * len(data), 3.0))
     panels = figure.subplots(1, len(data), squeeze=False)[0]
     for axes, dataset, summary in zip(panels, data, summaries, strict=True):
         arms, every = style.shown_arms(dataset), with_worst(dataset["energy_distance"]).values
@@ -147,8 +147,9 @@ def learned_figure(data: list[xr.Dataset], summaries: list[xr.Dataset]) -> Figur
             style.mark_infinite(axes, places, distance, color)
             ends, height = [i - 0.3, i + 0.3], [min(middle, top)] * 2
             axes.plot(ends, height, color=color, linewidth=1.5, clip_on=False)
-        labels = [arm["label"].item().replace(" ", "\n", 1) for arm in arms]
-        axes.set_xticks(range(len(arms)), labels)
+        labels = [arm["label"].item() for arm in arms]
+        slanted = {"rotation": 30, "horizontalalignment": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(arms)), labels, **slanted)
         axes.set(title=dataset.attrs["data"], xlim=(-0.5, len(arms) - 0.5), ylim=(0, top))
     panels[0].set_ylabel("energy distance (data units)")
     return figure
