@@ -1,11 +1,12 @@
 """What runs say over the seeds: the one aggregator, by which a broken run counts as the worst."""
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import bdtr
+from scipy.special import bdtr, ndtri
 
 
 def over_seeds(judged: xr.Dataset) -> xr.Dataset:
@@ -37,14 +38,12 @@ def over_seeds(judged: xr.Dataset) -> xr.Dataset:
         return xr.apply_ufunc(
             _middle_and_interval,
             with_worst(variable),
-            _worst(variable),
-            input_core_dims=[["seed"], []],
+            kwargs={"worst": _worst(variable)},
+            input_core_dims=[["seed"]],
             output_core_dims=[["statistic"]],
-            vectorize=True,
         )
 
-    of_runs = [n for n, v in judged.data_vars.items() if "seed" in v.dims and "step" not in v.dims]
-    found = judged[of_runs].map(statistics, keep_attrs=True)
+    found = judged[_metrics(judged)].map(statistics, keep_attrs=True)
     return found.assign_coords(statistic=["middle", "low", "high"])
 
 
@@ -92,7 +91,7 @@ def per_seed_json(cell: xr.Dataset) -> dict[str, list]:
     Args:
       cell: metrics whose only dim is ``seed``.
     """
-    return {str(name): finite(cell[name]) for name in over_seeds(cell)}
+    return {str(name): finite(cell[name]) for name in _metrics(cell)}
 
 
 def over_seeds_json(cell: xr.Dataset) -> dict[str, Any]:
@@ -111,6 +110,11 @@ def finite(variable: xr.DataArray) -> list:
     return [value if math.isfinite(value) else None for value in variable.values.tolist()]
 
 
+def _metrics(judged: xr.Dataset) -> list[Hashable]:
+    """Names of the variables with a number for each run."""
+    return [n for n, v in judged.data_vars.items() if "seed" in v.dims and "step" not in v.dims]
+
+
 def _worst(variable: xr.DataArray) -> float:
     """The worst value in the metric's direction, inf where it has none."""
     return -np.inf if variable.attrs.get("better") == "higher" else np.inf
@@ -122,17 +126,26 @@ def with_worst(variable: xr.DataArray) -> xr.DataArray:
 
 
 def _middle_and_interval(values: np.ndarray, worst: float) -> np.ndarray:
-    n = len(values)
+    """``[..., seed]`` → ``[..., 3]``."""
+    n = values.shape[-1]
     if values.dtype == bool:
-        from scipy.stats import binomtest  # takes 0.6 s to import
-
-        interval = binomtest(int(values.sum()), n).proportion_ci(method="wilson")
-        return np.array([values.mean(), interval.low, interval.high])
+        return _rate_and_interval(values)
     ordered = np.sort(values)
-    low_middle, high_middle = ordered[(n - 1) // 2], ordered[n // 2]
+    low_middle, high_middle = ordered[..., (n - 1) // 2], ordered[..., n // 2]
     # the two in the middle may both be infinite; where their signs differ they have no mean
-    middle = worst if -low_middle == high_middle == np.inf else (low_middle + high_middle) / 2
+    has_mean = ~((-low_middle == high_middle) & np.isposinf(high_middle))
+    with np.errstate(invalid="ignore"):
+        middle = np.where(has_mean, (low_middle + high_middle) / 2, worst)
     # the largest r with P(Binomial(n, 1/2) <= r) <= 2.5 %: then [x_r, x_{n-1-r}], counted from 0,
     # holds the median with 95 % or more; 0 where there is none
     rank = max(0, np.sum(bdtr(np.arange(n), n, 0.5) <= 0.025) - 1)
-    return np.array([middle, ordered[rank], ordered[n - 1 - rank]], np.float64)
+    return np.stack([middle, ordered[..., rank], ordered[..., n - 1 - rank]], -1).astype(np.float64)
+
+
+def _rate_and_interval(values: np.ndarray) -> np.ndarray:
+    """With Wilson's interval; scipy.stats has it too, and takes 0.2 s to import."""
+    n, rate, z = values.shape[-1], values.mean(axis=-1), ndtri(0.975)
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    low, high = np.where(rate == 0, 0, centre - half), np.where(rate == 1, 1, centre + half)
+    return np.stack([rate, low, high], -1)

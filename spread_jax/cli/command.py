@@ -1,6 +1,7 @@
 """How a command starts, is stopped, and ends."""
 
 import contextlib
+import gc
 import io
 import itertools
 import os
@@ -57,7 +58,7 @@ def carry_out(parse: Callable[[], SettingsT], run: Callable[[SettingsT], None]) 
         _require_values(sys.argv[1:])
         settings = parse()
         settings.check()
-        with _warnings_in_one_line():
+        with _warnings_in_one_line(), _rare_garbage_collection():
             run(settings)
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,6 +87,18 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = before
+
+
+@contextlib.contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Makes Python look for cycles 300 times as rarely. What importing and tracing allocate is
+    kept: the looks at it took 0.7 of the default toy's 5.9 s, and freed next to nothing."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def start_jax(settings: CacheSettings) -> None:

@@ -39,11 +39,12 @@ def devices_per_run(
     several = list(range(2, len(devices) // num_runs + 1))
     if jax.process_count() > 1 and at_once:  # every device has a part in every program
         several = [number for number in several if len(devices) % number == 0]
-    if not several:
+    least = least_flops(at_once)
+    if not several or math.isinf(least):
         return 1
     state, shared = jax.eval_shape(lambda *x: x, state, shared)
     flops = (step.lower(state, shared).cost_analysis() or {}).get("flops", 0.0)
-    number = max((n for n in several if flops >= n * least_flops(at_once)), default=1)
+    number = max((n for n in several if flops >= n * least), default=1)
     if number > 1 and not _only_adds_up(devices, number, step, state, shared, at_once):
         return 1
     return number
