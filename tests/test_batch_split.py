@@ -2,10 +2,9 @@
 
 import signal
 import socket
-import subprocess
-import sys
 import textwrap
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,8 +100,8 @@ SWEEP = """
 
 
 def start(model, num_devices, num_runs, out, then="", *address):
-    arguments = map(str, [model, num_devices, num_runs, out, then, *address])
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(SWEEP), *arguments])
+    arguments = [model, num_devices, num_runs, out, then, *address]
+    return forked.start("-c", textwrap.dedent(SWEEP), *arguments)
 
 
 def finished(*arguments):

@@ -3,10 +3,10 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 import xarray as xr
@@ -281,8 +281,7 @@ def test_a_stopped_fit_goes_on_and_loses_nothing(monkeypatch, tmp_path):
     out = tmp_path / "stopped"
     words = ["--quiet", "--steps", 1000, "--hidden", 16, "--seeds", 1, "--iw-samples", 2]
     words += ["--arms", *PAIR, "--latent-sizes", 1, "--out", out]
-    command_line = [sys.executable, "-m", "experiments.fit", *map(str, words)]
-    stopped = subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True)
+    stopped = forked.start("-m", "experiments.fit", *words)
     while not list((out / "checkpoints" / "vae").glob("*.checkpoint")):
         assert stopped.poll() is None
         time.sleep(0.01)

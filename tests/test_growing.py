@@ -4,10 +4,9 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 
+import forked
 import jax
 import numpy as np
 import optax
@@ -18,7 +17,7 @@ from test_sweeps import CELLS, DATA, GRID, convolve, pick, walk
 from spread_jax import make_training, sweeps
 from spread_jax.sweeps import groups
 
-CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))  # a device each
+CORES = sorted(os.sched_getaffinity(0))[:2]  # a device each
 TWO_PER_DEVICE = 2  # so that sweeps of 4 runs or more have groups of one size
 
 
@@ -258,9 +257,8 @@ SMALL = ["--steps", "400", "--hidden", "8", "--sigma-fix", "0", "0.1", "--quiet"
 
 
 def start(out, seeds):
-    command = ["taskset", "--cpu-list", CORES, sys.executable, "-m", "experiments.sweep", *SMALL]
-    command += ["--record-every", "4", "--seeds", str(seeds), "--out", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    flags = [*SMALL, "--record-every", 4, "--seeds", seeds, "--out", out]
+    return forked.start("-m", "experiments.sweep", *flags, cores=CORES)
 
 
 def finish(out, seeds):

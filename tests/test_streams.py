@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,9 +162,9 @@ KILLED = """
 def test_a_kill_changes_no_bit(on_disk, tmp_path):
     """Truth: the run without a break, in this process."""
     x = on_disk(DATA)
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), x.filename, tmp_path / "checkpoints"]
-    assert subprocess.run([*command, "kill"]).returncode == -signal.SIGKILL
-    subprocess.run(command, check=True)
+    command = ["-c", textwrap.dedent(KILLED), x.filename, tmp_path / "checkpoints"]
+    assert forked.start(*command, "kill").wait(120) == -signal.SIGKILL
+    assert forked.start(*command).wait(120) == 0
     whole = sweeps.sweep(pick(), GRID, num_seeds=3, data=x)
     np.testing.assert_array_equal(np.load(f"{x.filename}.loss.npy"), whole.dataset["loss"])
 
@@ -344,8 +345,8 @@ def test_two_processes_read_the_rows_of_their_own_runs(on_disk):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-c", textwrap.dedent(TWO), x.filename, address]
-    processes = [subprocess.Popen([*command, str(i)]) for i in range(2)]
+    command = ["-c", textwrap.dedent(TWO), x.filename, address]
+    processes = [forked.start(*command, i) for i in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     whole = sweeps.sweep(pick(), GRID, num_seeds=3, data=x).dataset["loss"]
     for i in range(2):

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import xarray as xr
@@ -25,12 +26,11 @@ CORES = sorted(os.sched_getaffinity(0))[:2]  # a device each, whatever the machi
 
 
 def command_line(out, *arguments):
-    return [sys.executable, "-m", "experiments.sweep", *SMALL, "--out", str(out), *arguments]
+    return ["-m", "experiments.sweep", *SMALL, "--out", str(out), *arguments]
 
 
 def start(out, *arguments, cores=CORES):
-    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command_line(out, *arguments)]
-    return subprocess.Popen(pinned, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forked.start(*command_line(out, *arguments), cores=cores)
 
 
 def run(out, *arguments):
@@ -53,7 +53,7 @@ def finish_here(monkeypatch):
 
     def finish(out, *arguments):
         monkeypatch.setattr(sweep, "start_jax", lambda settings: None)
-        monkeypatch.setattr(sys, "argv", ["sweep.py", *command_line(out, *arguments)[3:]])
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *command_line(out, *arguments)[2:]])
         command.main(sweep.Settings, sweep.run)
         return json.loads((out / "metrics.json").read_text(), parse_constant=pytest.fail)
 
@@ -63,7 +63,7 @@ def finish_here(monkeypatch):
 def wait_for_checkpoint(process, out):
     deadline = time.monotonic() + 120
     while not list((out / "checkpoints").glob("*.checkpoint")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -188,7 +188,7 @@ def test_a_full_disk_gets_one_message():
         [
             *("unshare", "-rm", "sh", "-c"),
             'mount -t tmpfs -o size=64k none /mnt && exec "$@"',
-            "sh",
+            *("sh", sys.executable),
             *command_line("/mnt/out", "--quiet"),
         ],
         capture_output=True,
