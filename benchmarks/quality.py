@@ -18,6 +18,7 @@ from spread_jax.cli.settings import BadInputError, require, require_positive, re
 from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
     from benchmarks.peers import Contestant
@@ -116,24 +117,37 @@ class Judge(NamedTuple):
     """What all samples are judged by.
 
     Attributes:
-      metrics: of samples only.
+      metrics: of a contestant's first samples, as many as the runs of this package are judged by.
+      of_all: of all its samples.
       shown: the metric of the figure.
       reference: what real data score: held-out images in place of samples; where distances to
         held-out rows are taken, training rows.
+      training: what training images score that the first ones are compared with; None where there
+        are too few. No model can be expected to score better.
       accuracy: the classifier's on test data; None without labels.
     """
 
     metrics: "list[Metric]"
+    of_all: "list[Metric]"
     shown: "Metric"
     reference: dict[str, float]
+    training: dict[str, float] | None
     accuracy: float | None
 
     def numbers(self, contestant: "Contestant", data: "Dataset") -> dict[str, float]:
-        from spread_jax.judgement import judge_samples
-
         train, sample = contestant.train_seconds, contestant.sample_seconds
         seconds = dict(zip(SECONDS, (train, sample, train + sample), strict=True))
-        return {**judge_samples(contestant.samples, data, self.metrics), **seconds}
+        return {**numbers(contestant.samples, data, self.metrics, self.of_all), **seconds}
+
+
+def numbers(
+    samples: "np.ndarray", data: "Dataset", metrics: "list[Metric]", of_all: "list[Metric]"
+) -> dict[str, float]:
+    """The metrics of the first samples, and those of all of them."""
+    from spread_jax.judgement import MAX_SAMPLES, judge_samples
+
+    first = judge_samples(samples[:MAX_SAMPLES], data, metrics)
+    return {**first, **judge_samples(samples, data, of_all)}
 
 
 def run(settings: Settings) -> None:
@@ -195,23 +209,32 @@ def three_clusters(n: int = 4_000) -> "Dataset":
 
 def make_judge(data: "Dataset") -> Judge:
     import jax
+    import numpy as np
 
+    from benchmarks.peers import MOST_SAMPLES
     from spread_jax.judgement import MAX_SAMPLES, judge_samples
     from spread_jax.metrics import ENERGY_DISTANCE, WASSERSTEIN
     from spread_jax.sample_quality import quality_metrics, train_classifier
 
     if data.train_labels is None:
         paired = [ENERGY_DISTANCE, WASSERSTEIN]
-        return Judge(paired, ENERGY_DISTANCE, judge_samples(data.train, data, paired), None)
+        of_rows = judge_samples(data.train, data, paired)
+        return Judge(paired, [], ENERGY_DISTANCE, of_rows, None, None)
     classifier = train_classifier(jax.random.key(0), data.train, data.train_labels)
-    quality = quality_metrics(classifier, data.train[:MAX_SAMPLES])
+    first, others = np.split(data.train[: 2 * MAX_SAMPLES], [MAX_SAMPLES])
+    quality = quality_metrics(classifier, first)
+    frechet = quality_metrics(classifier, data.train)[0]
+    to_all = "Fréchet distance to all training images"
+    of_all = [frechet._replace(name="frechet_to_all", long_name=to_all)]
     reference = {
-        **judge_samples(data.test[:MAX_SAMPLES], data, quality),
+        **numbers(data.test[:MOST_SAMPLES], data, quality, of_all),
         **judge_samples(data.train, data, [ENERGY_DISTANCE]),
     }
+    training = judge_samples(others, data, quality) if len(others) == MAX_SAMPLES else None
     labels = data.test_labels
     accuracy = classifier.accuracy(data.test, labels) if labels is not None else None
-    return Judge([*quality, ENERGY_DISTANCE], quality[0], reference, accuracy)
+    metrics = [*quality, ENERGY_DISTANCE]
+    return Judge(metrics, of_all, quality[0], reference, training, accuracy)
 
 
 def entrants(settings: Settings) -> "dict[str, Entrant]":
@@ -250,7 +273,7 @@ def compete(
                 for one in entrant(data, seed, dataclasses.replace(settings, epochs=epochs)):
                     cells.setdefault((one.name, epochs), []).append(judge.numbers(one, data))
     attrs = {name: {"units": "s", "better": "lower"} for name in SECONDS}
-    attrs |= {metric.name: metric.attrs for metric in judge.metrics}
+    attrs |= {metric.name: metric.attrs for metric in [*judge.metrics, *judge.of_all]}
     names, epochs_of = zip(*cells, strict=True)
     return xr.Dataset(
         {

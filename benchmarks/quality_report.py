@@ -30,25 +30,38 @@ def as_metrics(
         cells.append({**labels, **per_seed_json(cell), **over_seeds_json(cell)})
     parts = {part: len(getattr(data, part)) for part in ("train", "validation", "test")}
     facts = {"name": data.name, "dim": data.train.shape[1], **parts}
-    tables = {"peers": list(peer_rows(cells, judge.reference))} if "frechet" in found else {}
+    tables = (
+        {"peers": list(peer_rows(cells, judge.reference, judge.training))}
+        if "frechet" in found
+        else {}
+    )
     return {
         "data": {**facts, "classifier_accuracy": judge.accuracy},
         "tables": tables,
         "threads": found.attrs["threads"],
         "reference": judge.reference,
+        "training": judge.training,
         "cells": cells,
         "seconds_to_target": seconds_to(target, cells) if "frechet" in found else None,
     }
 
 
-def peer_rows(cells: list[dict[str, Any]], reference: dict[str, float]) -> Iterator[str]:
+def peer_rows(
+    cells: list[dict[str, Any]], reference: dict[str, float], training: dict[str, float] | None
+) -> Iterator[str]:
     """The table of all contestants on images, its cells with " | " between them, titles first."""
-    yield "contestant | epochs | Fréchet distance | precision | recall"
-    numbers = "{median_frechet:.2f} | {median_precision:.2f} | {median_recall:.2f}"
+    yield "contestant | Fréchet distance | to all images | lowest | highest | precision | recall"
+    to_all = "{median_frechet_to_all:.2f} | {frechet_to_all_interval[0]:.2f}"
+    to_all += " | {frechet_to_all_interval[1]:.2f}"
+    numbers = (
+        f"{{median_frechet:.2f}} | {to_all} | {{median_precision:.2f}} | {{median_recall:.2f}}"
+    )
     for cell in cells:
-        yield f"{cell['contestant']} | {cell['epochs']} | {fill(numbers, cell)}"
-    of_data = fill("{frechet:.2f} | {precision:.2f} | {recall:.2f}", reference)
-    yield f"held-out data |  | {of_data}"
+        yield f"{cell['contestant']} | {fill(numbers, cell)}"
+    of_data = "{frechet:.2f} | {frechet_to_all:.2f} |  |  | {precision:.2f} | {recall:.2f}"
+    yield f"held-out images | {fill(of_data, reference)}"
+    if training:
+        yield f"training images | {fill(of_data, {'frechet_to_all': None, **training})}"
 
 
 def seconds_to(target: float, cells: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -95,20 +108,22 @@ def write(
 
 
 def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge") -> None:
-    names = [metric.name for metric in judge.metrics]
-    titles = [title(metric) for metric in judge.metrics]
+    metrics_shown = [*judge.metrics, *judge.of_all]
+    names = [metric.name for metric in metrics_shown]
+    titles = [title(metric) for metric in metrics_shown]
     rows = []
     for cell in metrics["cells"]:
         seconds = [number_text(cell[f"median_{name}_seconds"]) for name in ("train", "sample")]
         row = [cell["contestant"], str(cell["epochs"] or "-"), *seconds]
         for name in names:
             text = number_text(cell[f"median_{name}"])
-            if name == judge.shown.name:
+            if name in (judge.shown.name, "frechet_to_all"):
                 text += f" [{', '.join(map(number_text, cell[f'{name}_interval']))}]"
             row.append(text)
         rows.append(row)
-    reference = [number_text(judge.reference[name]) for name in names]
-    rows.append(["real data", "", "", "", *reference])
+    for label, found in (("real data", judge.reference), ("training images", judge.training)):
+        if found:
+            rows.append([label, "", "", "", *(number_text(found.get(name)) for name in names)])
     data = metrics["data"]
     caption = "energy distance and W2"
     if "frechet" in names:
@@ -121,7 +136,7 @@ def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge")
         ["", "epochs", "seconds of\ntraining", "of\nsampling", *titles],
         rows,
         caption=f"medians over seeds, of one with its interval; {caption} of samples to held-out "
-        "data, of training data in the last row",
+        "data, and of training data where the row is of real data",
         width=130,
     )
     for name, seconds in (metrics["seconds_to_target"] or {}).items():

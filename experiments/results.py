@@ -46,7 +46,7 @@ RUNS = {
         "--latent-sizes 100 200",
         needs="MNIST_DIR",
     ),
-    "quality": Command("benchmarks.quality --data mnist --seeds 1", needs="pythae"),
+    "quality": Command("benchmarks.quality --data mnist --seeds 5", needs="pythae"),
     "recipe": Command("benchmarks.recipe"),
     "flows": Command("benchmarks.flows", needs="flowjax"),
     "mixtures": Command("benchmarks.mixtures", needs="astroML"),

@@ -4,6 +4,7 @@ Its numbers compare models of one data set with each other and with held-out rea
 not comparable with the Inception FID of the literature: other features.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -104,7 +105,7 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
       real: real images, ``[n, dim]``.
     """
     real_features = classifier.features(real)
-    real_balls = _balls(real_features)
+    real_balls = functools.cache(lambda: _balls(real_features))  # the Fréchet distance needs none
 
     def features(run: Run) -> NDArray[np.float64]:
         # a cut to [0, 1] would make ordinary pixels of infinite ones
@@ -117,7 +118,7 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
         return frechet_distance(real_features, found) if np.isfinite(found).all() else math.nan
 
     def precision(run: Run) -> float:
-        return _share_inside(run.once(features), real_balls)
+        return _share_inside(run.once(features), real_balls())
 
     def recall(run: Run) -> float:
         return _share_inside(real_features, _balls(run.once(features)))

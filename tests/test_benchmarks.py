@@ -19,6 +19,7 @@ from benchmarks import (
     timing,
 )
 from spread_jax.cli import command
+from spread_jax.sample_quality import train_classifier
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
 MISSING_PEER = "{} is not installed: pip install -e '.[bench]'"
@@ -305,6 +306,23 @@ def run_quality(out, *arguments):
 
 
 @pytest.mark.slow
+def test_training_images_say_what_no_model_can_be_expected_to_beat(monkeypatch):
+    """Truth: the distance between two parts of the training images, and none to all of them."""
+    monkeypatch.setattr("spread_jax.judgement.MAX_SAMPLES", 500)
+    data = sj.load_dataset("digits")
+    judge = quality.make_judge(data)
+    classifier = train_classifier(jax.random.key(0), data.train, data.train_labels)
+    features = classifier.features(data.train)
+    between = sj.frechet_distance(features[:500], features[500:1000])
+    assert judge.training["frechet"] == pytest.approx(between)
+    of_all = quality.numbers(data.train, data, judge.metrics, judge.of_all)
+    assert of_all["frechet_to_all"] == pytest.approx(0, abs=1e-6)
+    assert of_all["frechet"] == pytest.approx(0, abs=1e-6)  # of the first 500
+    test = sj.frechet_distance(features, classifier.features(data.test))
+    assert judge.reference["frechet_to_all"] == pytest.approx(test)
+
+
+@pytest.mark.slow
 def test_quality_of_images_keeps_the_contract_of_its_files(tmp_path):
     pytest.importorskip("pythae", reason=MISSING_PEER.format("pythae"))
     results, shown = run_quality(tmp_path / "out", "--data", "digits")
@@ -397,9 +415,14 @@ def test_rows_of_the_tables_of_the_pages():
     assert median == "error of the time, median | % | 10"
     assert largest == "error of the time, largest | % | 48"
     real = {"frechet": 4.94, "precision": 0.86, "recall": 0.851}
-    cell = {"contestant": "RAE", "epochs": 20}
+    training = {**real, "frechet": 1.25}
+    real |= {"frechet_to_all": 0.374}
+    cell = {"contestant": "RAE", "epochs": 20, "frechet_to_all_interval": [0.3, 0.5]}
     cell |= {f"median_{name}": number for name, number in real.items()}
-    assert list(quality_report.peer_rows([cell], real))[1:] == [
-        "RAE | 20 | 4.94 | 0.86 | 0.85",
-        "held-out data |  | 4.94 | 0.86 | 0.85",
+    rows = list(quality_report.peer_rows([cell], real, training))
+    assert rows[1:] == [
+        "RAE | 4.94 | 0.37 | 0.30 | 0.50 | 0.86 | 0.85",
+        "held-out images | 4.94 | 0.37 |  |  | 0.86 | 0.85",
+        "training images | 1.25 | - |  |  | 0.86 | 0.85",
     ]
+    assert list(quality_report.peer_rows([cell], real, None)) == rows[:-1]
