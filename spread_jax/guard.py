@@ -117,9 +117,7 @@ def _falls(curve: NDArray[np.float64], width: int, where: NDArray[np.bool_]) -> 
     """
     falls = np.zeros(curve.shape, bool)
     interest = np.asarray(where.any(axis=tuple(range(where.ndim - 1))))
-    for n in range(2, min(2 * width, curve.shape[-1] + 1)):
-        if not interest[n - 1]:
-            continue
+    for n in 2 + np.flatnonzero(interest[1 : 2 * width - 1]):
         half = n // 2
         later, earlier = curve[..., n - half : n], curve[..., n - 2 * half : n - half]
         falls[..., n - 1] = later.mean(axis=-1) < earlier.mean(axis=-1)

@@ -44,7 +44,7 @@ def spread_log_prob(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floa
     ``y`` are spread points, ``[..., dim]``; the noise's ``sigma_fix``, a scalar or ``[dim]``, is
     > 0 where a std is 0.
     """
-    return np.logaddexp.reduce(_log_joint(y, mixture, sigma_fix), axis=0)
+    return _log_sum_exp(_log_joint(y, mixture, sigma_fix))
 
 
 def spread_entropy(mixture: GaussianMixture, sigma_fix: float, num_nodes: int = 64) -> float:
@@ -244,6 +244,13 @@ def _log_joint(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -
             for weight, mean, var in components
         ]
     )
+
+
+def _log_sum_exp(log_terms: Floats) -> Floats:
+    """Over the first axis; exp and log of whole arrays are a third of the time of logaddexp."""
+    largest = log_terms.max(axis=0, initial=np.finfo(np.float64).min)  # all may be -inf
+    with np.errstate(divide="ignore"):
+        return largest + np.log(np.sum(np.exp(log_terms - largest), axis=0))
 
 
 def _spread_quadrature(

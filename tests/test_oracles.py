@@ -222,3 +222,14 @@ def test_weights_that_may_move_are_those_of_the_em_steps():
     start = GaussianMixture(np.array([0.3, 0.7]), two_mode_mixture().means, np.full((2, 2), 0.5))
     found = oracles.deconvolved_mixture(y, 0.3, start, num_em_steps=0, fixed_weights=False)
     np.testing.assert_array_equal(found.weights, start.weights)
+
+
+def test_a_law_beyond_all_numbers_has_a_log_density_of_minus_infinity():
+    """Truth: the closed form, whose square overflows; of two components the nearer one decides."""
+    far = oracles.GaussianMixture(np.array([0.5, 0.5]), np.full((2, 1), 1e200), np.ones((2, 1)))
+    near = far._replace(means=np.array([[0.0], [1e200]]))
+    y = np.zeros((1, 1))
+    with np.errstate(over="ignore"):
+        assert oracles.spread_log_prob(y, far, 1.0) == -np.inf
+        expected = np.log(0.5) - 0.5 * np.log(4 * np.pi)
+        np.testing.assert_allclose(oracles.spread_log_prob(y, near, 1.0), expected)
