@@ -1,6 +1,9 @@
 # Every target makes its own environment in .venv; no target needs anything but Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
+# pip would compile every module of every package to bytecode, which takes half of the time. Python compiles the modules
+# that are used, when they are first imported
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 ARGS ?=
 
 .PHONY: toy test wheel lint check format notebooks docs docs-serve results everything clean
@@ -55,21 +58,21 @@ docs-serve: .venv/installed-docs
 
 # all extras: then no test but those of MNIST_DIR and of Chromium is skipped
 everything: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,data,docs]'
+	$(PIP_INSTALL) -e '.[dev,bench,data,docs]'
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cli]'
+	$(PIP_INSTALL) -e '.[cli]'
 	touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -e '.[dev]'
 	touch .venv/installed $@
 
 .venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(PIP_INSTALL) -e '.[docs]'
 	touch .venv/installed $@
 
 clean:
