@@ -19,13 +19,14 @@ from benchmarks.fit import HIDDEN, LATENT_DIM
 from benchmarks.timing import BATCH
 from spread_jax.cores import num_cores
 from spread_jax.data.datasets import Dataset
+from spread_jax.judgement import MAX_SAMPLES
 
 if TYPE_CHECKING:
     from benchmarks.quality import Settings
 
 PYTHAE_MODELS: dict[str, dict[str, Any]] = {"VAE": {}, "BetaVAE": {"beta": 0.1}, "RAE_L2": {}}
 """The models of pythae and what differs from their defaults."""
-MOST_SAMPLES = 10_000
+MOST_SAMPLES = 10_000  # of images: so many tell models apart that 3,000 do not
 MOST_COMPONENTS = 20  # of the Gaussian mixture that BIC chooses
 
 
@@ -46,9 +47,8 @@ class Contestant(NamedTuple):
 
 
 def num_samples(data: Dataset) -> int:
-    """As many as there are held-out rows, at most 10,000: more tell models apart that fewer do
-    not."""
-    return min(len(data.test), MOST_SAMPLES)
+    """As many as there are held-out rows, up to what all samples are judged by."""
+    return min(len(data.test), MAX_SAMPLES if data.train_labels is None else MOST_SAMPLES)
 
 
 def choose_threads(compete: Callable[[], list[Contestant]], attempts: int) -> int:

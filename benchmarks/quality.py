@@ -34,10 +34,11 @@ SECONDS = ("train_seconds", "sample_seconds", "seconds")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Trains this package's recipe and other packages' models on the same data, and judges all
-    samples by the same metrics. For images these are pythae's VAE, beta-VAE and RAE of the same
-    widths (400-20), batches and epochs, each with its own samplers. For a table they are ctgan's
-    TVAE and a Gaussian mixture chosen by BIC. Seconds include training, sampling and compilation.
+    """Trains this package's recipe and other packages' models on the same data, and judges up to
+    3,000 samples of each by the same metrics, and up to 10,000 images by their distance to all
+    training images. For images the others are pythae's VAE, beta-VAE and RAE of the same widths
+    (400-20), batches and epochs, each with its own samplers. For a table they are ctgan's TVAE and
+    a Gaussian mixture chosen by BIC. Seconds include training, sampling and compilation.
     """
 
     data: str = "digits"
@@ -122,8 +123,8 @@ class Judge(NamedTuple):
       shown: the metric of the figure.
       reference: what real data score: held-out images in place of samples; where distances to
         held-out rows are taken, training rows.
-      training: what training images score that the first ones are compared with; None where there
-        are too few. No model can be expected to score better.
+      training: what as many other training images score in place of samples. A Fréchet distance
+        near theirs is as low as so few samples can show. None where there are too few.
       accuracy: the classifier's on test data; None without labels.
     """
 
@@ -137,10 +138,10 @@ class Judge(NamedTuple):
     def numbers(self, contestant: "Contestant", data: "Dataset") -> dict[str, float]:
         train, sample = contestant.train_seconds, contestant.sample_seconds
         seconds = dict(zip(SECONDS, (train, sample, train + sample), strict=True))
-        return {**numbers(contestant.samples, data, self.metrics, self.of_all), **seconds}
+        return {**judged(contestant.samples, data, self.metrics, self.of_all), **seconds}
 
 
-def numbers(
+def judged(
     samples: "np.ndarray", data: "Dataset", metrics: "list[Metric]", of_all: "list[Metric]"
 ) -> dict[str, float]:
     """The metrics of the first samples, and those of all of them."""
@@ -227,10 +228,11 @@ def make_judge(data: "Dataset") -> Judge:
     to_all = "Fréchet distance to all training images"
     of_all = [frechet._replace(name="frechet_to_all", long_name=to_all)]
     reference = {
-        **numbers(data.test[:MOST_SAMPLES], data, quality, of_all),
+        **judged(data.test[:MOST_SAMPLES], data, quality, of_all),
         **judge_samples(data.train, data, [ENERGY_DISTANCE]),
     }
-    training = judge_samples(others, data, quality) if len(others) == MAX_SAMPLES else None
+    are_enough = min(len(others), len(data.test)) >= MAX_SAMPLES
+    training = judge_samples(others, data, quality) if are_enough else None
     labels = data.test_labels
     accuracy = classifier.accuracy(data.test, labels) if labels is not None else None
     metrics = [*quality, ENERGY_DISTANCE]

@@ -49,17 +49,19 @@ def as_metrics(
 def peer_rows(
     cells: list[dict[str, Any]], reference: dict[str, float], training: dict[str, float] | None
 ) -> Iterator[str]:
-    """The table of all contestants on images, its cells with " | " between them, titles first."""
-    yield "contestant | Fréchet distance | to all images | lowest | highest | precision | recall"
+    """The table of all contestants on images after the most epochs, its cells with " | " between
+    them, titles first."""
+    yield "contestant | Fréchet distance | to all images | from | to | precision | recall"
+    most = max(cell["epochs"] for cell in cells)
     to_all = "{median_frechet_to_all:.2f} | {frechet_to_all_interval[0]:.2f}"
     to_all += " | {frechet_to_all_interval[1]:.2f}"
     numbers = (
         f"{{median_frechet:.2f}} | {to_all} | {{median_precision:.2f}} | {{median_recall:.2f}}"
     )
-    for cell in cells:
+    for cell in (cell for cell in cells if cell["epochs"] == most):
         yield f"{cell['contestant']} | {fill(numbers, cell)}"
     of_data = "{frechet:.2f} | {frechet_to_all:.2f} |  |  | {precision:.2f} | {recall:.2f}"
-    yield f"held-out images | {fill(of_data, reference)}"
+    yield f"held-out data | {fill(of_data, reference)}"
     if training:
         yield f"training images | {fill(of_data, {'frechet_to_all': None, **training})}"
 
@@ -121,7 +123,7 @@ def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge")
                 text += f" [{', '.join(map(number_text, cell[f'{name}_interval']))}]"
             row.append(text)
         rows.append(row)
-    for label, found in (("real data", judge.reference), ("training images", judge.training)):
+    for label, found in (("held-out data", judge.reference), ("training images", judge.training)):
         if found:
             rows.append([label, "", "", "", *(number_text(found.get(name)) for name in names)])
     data = metrics["data"]
@@ -135,8 +137,8 @@ def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge")
         f"{data['name']}: {data['train']:,} rows to train on, seeds: {settings.seeds}",
         ["", "epochs", "seconds of\ntraining", "of\nsampling", *titles],
         rows,
-        caption=f"medians over seeds, of one with its interval; {caption} of samples to held-out "
-        "data, and of training data where the row is of real data",
+        caption=f"medians over seeds, of distances with their intervals; {caption} of samples to "
+        "held-out data, and of training data in the row of held-out data",
         width=130,
     )
     for name, seconds in (metrics["seconds_to_target"] or {}).items():

@@ -143,7 +143,7 @@ def _middle_and_interval(values: np.ndarray, worst: float) -> np.ndarray:
 
 
 def _rate_and_interval(values: np.ndarray) -> np.ndarray:
-    """With Wilson's interval; scipy.stats has it too, and takes 0.2 s to import."""
+    """The rate with Wilson's interval. scipy.stats has it too, but is slow to import."""
     n, rate, z = values.shape[-1], values.mean(axis=-1), ndtri(0.975)
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))

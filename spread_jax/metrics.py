@@ -90,14 +90,14 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 def energy_distance_given(
     mean_distance_of_x: float, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> float:
-    """:func:`energy_distance` to an x whose mean distance is known: other sets have the same x."""
+    """:func:`energy_distance` of many y from one x, whose mean distance is given."""
     within = mean_distance_of_x + mean_distance(y)
     return math.sqrt(max(2 * float(cdist(x, y).mean()) - within, 0.0))
 
 
 def mean_distance(x: NDArray[np.float64]) -> float:
     """E‖X - X'‖ over all pairs of points, those of a point with itself too."""
-    return 2 * float(pdist(x).sum()) / len(x) ** 2
+    return float(2 * pdist(x).sum() / len(x) ** 2)
 
 
 def wasserstein(x: ArrayLike, y: ArrayLike) -> float:

@@ -229,7 +229,7 @@ def _em_step(
 def _responsibilities(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:
     """p(k|y), ``[component, n]``."""
     log_joint = _log_joint(y, mixture, sigma_fix)
-    return np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=0))
+    return np.exp(log_joint - _log_sum_exp(log_joint))
 
 
 def _log_joint(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floats) -> Floats:

@@ -105,7 +105,10 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
       real: real images, ``[n, dim]``.
     """
     real_features = classifier.features(real)
-    real_balls = functools.cache(lambda: _balls(real_features))  # the Fréchet distance needs none
+
+    @functools.cache
+    def balls_of_real() -> _Balls | None:  # made at first use: the Fréchet distance needs none
+        return _balls(real_features)
 
     def features(run: Run) -> NDArray[np.float64]:
         # a cut to [0, 1] would make ordinary pixels of infinite ones
@@ -118,7 +121,7 @@ def quality_metrics(classifier: Classifier, real: ArrayLike) -> list[Metric]:
         return frechet_distance(real_features, found) if np.isfinite(found).all() else math.nan
 
     def precision(run: Run) -> float:
-        return _share_inside(run.once(features), real_balls())
+        return _share_inside(run.once(features), balls_of_real())
 
     def recall(run: Run) -> float:
         return _share_inside(real_features, _balls(run.once(features)))

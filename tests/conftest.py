@@ -42,8 +42,8 @@ FLAGS = ["--xla_backend_optimization_level=1"]
 if jax.__version_info__ < (0, 11):  # XLA of jax 0.12 has no other emitters, and ends at this flag
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
-# each look for cycles walks over all that JAX and the tests keep: an eighth of the time
-gc.set_threshold(200_000, 50, 1000)
+# each search for cycles walks over all that JAX and the tests keep: an eighth of the time
+gc.set_threshold(200_000, 10, 10)
 hypothesis_settings.register_profile(
     "fuzz", max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck)
 )

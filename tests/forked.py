@@ -1,10 +1,11 @@
 """Processes like ``python -m module ...``, two seconds sooner: they begin with JAX imported.
 
-They share one seed of Python's hashes. What must not depend on it is done once in a test's own
-process too.
+They have the environment of the first of them, and one seed of Python's hashes: what must not
+depend on it needs a process of another kind too. They end without the end of an interpreter.
 """
 
 import atexit
+import contextlib
 import functools
 import itertools
 import multiprocessing
@@ -23,8 +24,6 @@ _server.set_forkserver_preload(
         *("spread_jax.figures", "spread_jax.sweeps", "spread_jax.recipe", "spread_jax.problems"),
     ]
 )
-
-
 _numbers = itertools.count()
 
 
@@ -39,20 +38,24 @@ def _folder() -> str:
 class Forked:
     """A process with the methods of :class:`subprocess.Popen` that tests use."""
 
-    def __init__(self, line: tuple[str, ...], cores: list[int]) -> None:
+    def __init__(self, line: tuple[str, ...], cores: list[int] | None) -> None:
         self._texts = [Path(_folder(), str(next(_numbers))) for _ in ("stdout", "stderr")]
         self._process = _server.Process(target=_carry_out, args=(line, cores, self._texts))
         self._process.start()
+        atexit.register(self.kill)  # a failed test leaves it running, and Python waits for it
 
     @property
     def returncode(self) -> int | None:
         return self._process.exitcode
 
-    poll = returncode.fget
+    def poll(self) -> int | None:
+        return self.returncode
 
     def wait(self, timeout: float) -> int:
         self._process.join(timeout)
         if self.returncode is None:
+            self.kill()
+            self._process.join()
             raise subprocess.TimeoutExpired(str(self._process), timeout)
         return self.returncode
 
@@ -63,7 +66,9 @@ class Forked:
         return out, error
 
     def send_signal(self, number: int) -> None:
-        os.kill(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it may end just now
+            if self.poll() is None:
+                os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -71,11 +76,12 @@ class Forked:
 
 def start(*line: object, cores: list[int] | None = None) -> Forked:
     """``python *line``, where the line begins with ``-m module`` or ``-c program``."""
-    return Forked(tuple(map(str, line)), cores or sorted(os.sched_getaffinity(0)))
+    return Forked(tuple(map(str, line)), cores)
 
 
-def _carry_out(line: tuple[str, ...], cores: list[int], texts: list[Path]) -> None:
-    os.sched_setaffinity(0, cores)
+def _carry_out(line: tuple[str, ...], cores: list[int] | None, texts: list[Path]) -> None:
+    if cores:
+        os.sched_setaffinity(0, cores)
     for number, path in enumerate(texts, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     flag, program, *arguments = line

@@ -81,6 +81,7 @@ def test_every_command_of_the_pages_parses():
         ("baselines", "docs/results.md"),
         ("digits", "docs/images.md"),
         ("mnist", "docs/images.md"),
+        ("quality", "docs/images.md"),
         ("mnist-5k", "docs/images.md"),
         ("flows", "docs/flows.md"),
         ("recipe", "docs/results.md"),

@@ -208,16 +208,18 @@ def free_port() -> int:
 
 
 def start_two(out):
+    """Interpreters of their own, whose ends wait for each other."""
     coordinator = f"127.0.0.1:{free_port()}"
     return coordinator, [
-        start(
-            out,
-            "--quiet",
-            "--distributed",
-            f"--coordinator={coordinator}",
-            "--num-processes=2",
-            f"--process-id={i}",
-            cores=[core],
+        subprocess.Popen(
+            [
+                *("taskset", "--cpu-list", str(core), sys.executable),
+                *command_line(out, "--quiet", "--distributed", "--num-processes=2"),
+                *(f"--coordinator={coordinator}", f"--process-id={i}"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i, core in enumerate(CORES)
     ]

@@ -91,10 +91,10 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Makes Python look for cycles 300 times as rarely. What importing and tracing allocate is
-    kept: the looks at it took 0.7 of the default toy's 5.9 s, and freed next to nothing."""
+    """Makes Python search for cycles some hundred times as rarely. The searches took 0.7 of the
+    default toy's 5.9 s, and freed next to nothing: what importing and tracing allocate is kept."""
     before = gc.get_threshold()
-    gc.set_threshold(200_000, 50, 1000)
+    gc.set_threshold(200_000, 10, 10)
     try:
         yield
     finally:

@@ -295,7 +295,8 @@ def _draws(means: Moments, stds: Moments) -> Moments:
 
 @cache
 def _draws_of_truth(data_std: float) -> tuple[Moments, float]:
-    """And their mean distance; a sweep of thousands of runs asks for them once per run."""
+    """Draws of the true law, and their mean distance: a sweep of thousands of runs asks for them
+    once per run."""
     truth = two_mode_mixture(data_std)
     draws = _draws(truth.means, truth.stds)
     return draws, mean_distance(draws)
