@@ -51,9 +51,9 @@ def num_samples(data: Dataset) -> int:
     return min(len(data.test), MAX_SAMPLES if data.train_labels is None else MOST_SAMPLES)
 
 
-def choose_threads(compete: Callable[[], list[Contestant]], attempts: int) -> int:
+def choose_threads(compete: Callable[[], list[Contestant]]) -> int:
     """Gives PyTorch and scikit-learn one core or all, whichever makes the contestants faster in the
-    best of some attempts, and says how many: on a busy machine threads that wait for each other
+    better of two attempts, and says how many: on a busy machine threads that wait for each other
     take ten times as long. It also warms up: the first training of a process loads much that the
     others find loaded."""
     import torch
@@ -65,10 +65,7 @@ def choose_threads(compete: Callable[[], list[Contestant]], attempts: int) -> in
 
     def seconds(threads: int) -> float:
         use(threads)
-        sums = [
-            sum(one.train_seconds + one.sample_seconds for one in compete())
-            for _ in range(attempts)
-        ]
+        sums = [sum(one.train_seconds + one.sample_seconds for one in compete()) for _ in range(2)]
         return min(sums)
 
     compete()

@@ -5,6 +5,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import spread_jax as sj
 from benchmarks import (
@@ -19,6 +20,7 @@ from benchmarks import (
     timing,
 )
 from spread_jax.cli import command
+from spread_jax.cores import num_cores
 from spread_jax.sample_quality import train_classifier
 
 MISSING = "PyTorch is not installed: pip install -e '.[bench]'"
@@ -206,6 +208,24 @@ def test_the_benchmark_of_the_fit_keeps_its_contract(tmp_path):
     assert results["loss_difference"] <= 1e-5
     assert set(results["steps_per_second"]) == {"this package", "eager", "compiled"}
     assert "x the faster of the two" in done.stdout
+
+
+@pytest.mark.parametrize(("with_one", "with_all"), [(1.0, 2.0), (2.0, 1.0)])
+def test_the_faster_number_of_threads_is_chosen(with_one, with_all, monkeypatch):
+    """Truth: the seconds that are made up here for each number."""
+    torch = pytest.importorskip("torch", reason=MISSING)
+    before = torch.get_num_threads()
+    monkeypatch.setattr(peers, "num_cores", lambda: 2)
+
+    def compete():
+        seconds = {1: with_one, 2: with_all}.get(torch.get_num_threads(), 0.0)
+        return [peers.Contestant("by hand", np.zeros((1, 1)), seconds, 0.0)]
+
+    with threadpool_limits(num_cores()):  # which puts back what was before
+        chosen = peers.choose_threads(compete)
+        found = torch.get_num_threads()
+        torch.set_num_threads(before)
+    assert chosen == found == (1 if with_one < with_all else 2)
 
 
 def test_epochs_of_a_curve_and_their_steps():
