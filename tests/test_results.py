@@ -26,6 +26,7 @@ def test_every_table_has_its_place_and_its_runs(name):
     page, runs, _ = TABLES[name]
     _, table_there, after = results.around_table((ROOT / page).read_text(), name)
     assert "\n|---" in table_there
+    assert len({row.count("|") for row in table_there.splitlines()}) == 1
     assert after.startswith("<!-- end -->")
     assert set(runs) <= set(RUNS)
 
