@@ -123,7 +123,7 @@ def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge")
                 text += f" [{', '.join(map(number_text, cell[f'{name}_interval']))}]"
             row.append(text)
         rows.append(row)
-    for label, found in (("held-out data", judge.reference), ("training images", judge.training)):
+    for label, found in (("real data", judge.reference), ("training images", judge.training)):
         if found:
             rows.append([label, "", "", "", *(number_text(found.get(name)) for name in names)])
     data = metrics["data"]
@@ -138,7 +138,7 @@ def print_results(settings: "Settings", metrics: dict[str, Any], judge: "Judge")
         ["", "epochs", "seconds of\ntraining", "of\nsampling", *titles],
         rows,
         caption=f"medians over seeds, of distances with their intervals; {caption} of samples to "
-        "held-out data, and of training data in the row of held-out data",
+        "held-out data; in the row of real data they are of held-out images, or of training rows",
         width=130,
     )
     for name, seconds in (metrics["seconds_to_target"] or {}).items():

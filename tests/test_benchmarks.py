@@ -354,7 +354,7 @@ def test_quality_of_images_keeps_the_contract_of_its_files(tmp_path):
         assert cell["median_seconds"] >= cell["median_train_seconds"] > 0
     assert results["data"]["classifier_accuracy"] > 0.9
     assert set(results["seconds_to_target"]) == set(names)
-    for words in ("pythae VAE, prior", "held-out data", "not reached"):
+    for words in ("pythae VAE, prior", "real data", "not reached"):
         assert words in shown
 
 
