@@ -11,8 +11,9 @@ ARGS ?=
 toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
 
+# files in their order, which ends with short ones: then no worker waits for long for the other
 test: .venv/installed-dev
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # what a user of the package gets: built, installed into an empty environment, and used there
 wheel: .venv/installed-dev

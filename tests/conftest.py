@@ -42,6 +42,9 @@ FLAGS = ["--xla_backend_optimization_level=1"]
 if jax.__version_info__ < (0, 11):  # XLA of jax 0.12 has no other emitters, and ends at this flag
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
+# the workers share the cores already: what NumPy and PyTorch start on top of them waits for its turn
+for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ[threads] = "1"  # read by the workers of pytest-xdist, which begin after this
 # each search for cycles walks over all that JAX and the tests keep: an eighth of the time
 gc.set_threshold(200_000, 10, 10)
 hypothesis_settings.register_profile(

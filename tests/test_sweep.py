@@ -207,14 +207,24 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start_two(out):
+# a process that hears nothing of the other for so long stops, three times sooner than users'
+SOON = """\
+import runpy
+from spread_jax.cli import command
+command.HEARTBEAT_SECONDS = 10
+runpy.run_module("experiments.sweep", run_name="__main__", alter_sys=True)
+"""
+
+
+def start_two(out, program=("-m", "experiments.sweep")):
     """Interpreters of their own, whose ends wait for each other."""
     coordinator = f"127.0.0.1:{free_port()}"
     return coordinator, [
         subprocess.Popen(
             [
                 *("taskset", "--cpu-list", str(core), sys.executable),
-                *command_line(out, "--quiet", "--distributed", "--num-processes=2"),
+                *(*program, *command_line(out, "--quiet")[2:]),
+                *("--distributed", "--num-processes=2"),
                 *(f"--coordinator={coordinator}", f"--process-id={i}"),
             ],
             stdout=subprocess.PIPE,
@@ -249,7 +259,7 @@ def test_two_processes_equal_one_and_listen_only_where_told(whole, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_stops_the_other_and_costs_at_most_a_chunk(whole, tmp_path):
-    _, processes = start_two(tmp_path)
+    _, processes = start_two(tmp_path, ("-c", SOON))
     wait_for_checkpoint(processes[0], tmp_path)
     processes[1].kill()
     processes[1].communicate()
