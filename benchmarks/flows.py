@@ -59,7 +59,7 @@ class Settings:
     tanh for its activation, which has second derivatives."""
     sigma_fix: float = 0.03
     """Standard deviation of the noise in every column, in data units."""
-    steps: int = 3_000
+    steps: int = 20_000
     """Optimizer steps of a run."""
     batch_size: int = 128
     """Data points per step."""

@@ -32,7 +32,7 @@ class SmallFlow(NamedTuple):
     """
 
     dim: int
-    hidden: int = 32
+    hidden: int = 64
 
     def orders(self) -> list[np.ndarray]:
         """In turn a fixed random order, and the two halves swapped, so that both are moved."""

@@ -160,15 +160,15 @@ def watch_runaway(std: str, noise: ArrayLike | float, *, scale: float, record_ev
         curves: Mapping[str, np.ndarray], runs: Any = slice(None), first: int = 0
     ) -> NDArray[np.int32]:
         num_runs, end = curves["loss"].shape
-        if std not in curves:
-            return np.full(num_runs, NEVER, np.int32)
         width = _width(record_every)
         start = max(0, first - 2 * width)  # an alarm looks back over two windows
+        in_force = noise[runs] if noise.ndim else noise
+        in_force = in_force[:, start:end] if noise.ndim == 2 else in_force
+        if std not in curves or (in_force != 0).all():  # sweeps of thousands are under a spread
+            return np.full(num_runs, NEVER, np.int32)
         loss, seen = curves["loss"][:, start:], curves[std][:, start:]
         if seen.ndim > loss.ndim:
             seen = joint_sigma(seen).reshape(*loss.shape, -1).min(axis=-1)
-        in_force = noise[runs] if noise.ndim else noise
-        in_force = in_force[:, start:end] if noise.ndim == loss.ndim else in_force
         is_alarm = _is_alarm(loss, seen, in_force, scale, width)[:, first - start :]
         return _first_step(is_alarm, first, record_every)
 

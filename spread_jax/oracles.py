@@ -47,6 +47,27 @@ def spread_log_prob(y: Floats, mixture: GaussianMixture, sigma_fix: float | Floa
     return _log_sum_exp(_log_joint(y, mixture, sigma_fix))
 
 
+def spread_quadrature(
+    mixture: GaussianMixture, sigma_fix: float, num_nodes: int = 64
+) -> tuple[Floats, Floats]:
+    """Nodes ``[n, dim]`` and weights ``[n]`` with Σ w f(node) ≈ ∫ p~(y) f(y) dy.
+
+    Arguments as in :func:`spread_entropy`, which also raises the same.
+    """
+    require_noise(sigma_fix)
+    if not 1 <= num_nodes <= MAX_NODES:
+        raise ValueError(
+            f"num_nodes must be from 1 to {MAX_NODES}, beyond which NumPy's rule overflows, got "
+            f"{num_nodes}; spread_jax.spread_divergence has a grid that follows narrow modes"
+        )
+    dim = mixture.means.shape[1]
+    grid, grid_weights = _standard_normal_quadrature(num_nodes, dim)
+    scales = np.sqrt(np.square(mixture.stds) + sigma_fix**2)
+    nodes = mixture.means[:, None, :] + scales[:, None, :] * grid
+    weights = mixture.weights[:, None] * grid_weights
+    return nodes.reshape(-1, dim), weights.ravel()
+
+
 def spread_entropy(mixture: GaussianMixture, sigma_fix: float, num_nodes: int = 64) -> float:
     """H(p~) = -∫ p~(y) log p~(y) dy, in nats: no spread loss on this data can fall below it.
 
@@ -70,7 +91,7 @@ def spread_cross_entropy(
 ) -> float:
     """-∫ p~(y) log q~(y) dy, in nats, by quadrature about p's components: the spread loss that the
     model q has at best. Arguments as in :func:`spread_kl`, which is this less p's entropy."""
-    nodes, weights = _spread_quadrature(p, sigma_fix, num_nodes)
+    nodes, weights = spread_quadrature(p, sigma_fix, num_nodes)
     return float(-np.sum(weights * spread_log_prob(nodes, q, sigma_fix)))
 
 
@@ -251,24 +272,6 @@ def _log_sum_exp(log_terms: Floats) -> Floats:
     largest = log_terms.max(axis=0, initial=np.finfo(np.float64).min)  # all may be -inf
     with np.errstate(divide="ignore"):
         return largest + np.log(np.sum(np.exp(log_terms - largest), axis=0))
-
-
-def _spread_quadrature(
-    mixture: GaussianMixture, sigma_fix: float, num_nodes: int
-) -> tuple[Floats, Floats]:
-    """Nodes ``[n, dim]`` and weights ``[n]`` with Σ w f(node) ≈ ∫ p~(y) f(y) dy."""
-    require_noise(sigma_fix)
-    if not 1 <= num_nodes <= MAX_NODES:
-        raise ValueError(
-            f"num_nodes must be from 1 to {MAX_NODES}, beyond which NumPy's rule overflows, got "
-            f"{num_nodes}; spread_jax.spread_divergence has a grid that follows narrow modes"
-        )
-    dim = mixture.means.shape[1]
-    grid, grid_weights = _standard_normal_quadrature(num_nodes, dim)
-    scales = np.sqrt(np.square(mixture.stds) + sigma_fix**2)
-    nodes = mixture.means[:, None, :] + scales[:, None, :] * grid
-    weights = mixture.weights[:, None] * grid_weights
-    return nodes.reshape(-1, dim), weights.ravel()
 
 
 @functools.cache

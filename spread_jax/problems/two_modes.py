@@ -26,7 +26,13 @@ from spread_jax.metrics import (
 from spread_jax.models.model import Observe
 from spread_jax.models.networks import BernoulliEncoder
 from spread_jax.models.vae import VAE
-from spread_jax.oracles import GaussianMixture, spread_cross_entropy, spread_entropy
+from spread_jax.oracles import (
+    Floats,
+    GaussianMixture,
+    spread_entropy,
+    spread_log_prob,
+    spread_quadrature,
+)
 from spread_jax.problems.problem import Problem
 from spread_jax.sweeps import Sweep, Variable
 from spread_jax.training import Training, model_training
@@ -264,14 +270,17 @@ def spread_kl_of_components(
     if not np.isfinite([mean, std]).all():
         return math.nan
     model = GaussianMixture(np.full(len(mean), 1 / len(mean)), mean, std)
-    cross_entropy = spread_cross_entropy(two_mode_mixture(data_std), model, sigma_fix)
-    return cross_entropy - _entropy_of_truth(data_std, sigma_fix)
+    nodes, weights, entropy = _spread_truth(data_std, sigma_fix)
+    return float(-np.sum(weights * spread_log_prob(nodes, model, sigma_fix))) - entropy
 
 
 @cache
-def _entropy_of_truth(data_std: float, sigma_fix: float) -> float:
-    """A sweep of thousands of runs asks for it once per run."""
-    return spread_entropy(two_mode_mixture(data_std), sigma_fix)
+def _spread_truth(data_std: float, sigma_fix: float) -> tuple[Floats, Floats, float]:
+    """Nodes and weights of the true law's quadrature, and its entropy: a sweep of thousands of runs
+    asks for them once per run."""
+    truth = two_mode_mixture(data_std)
+    nodes, weights = spread_quadrature(truth, sigma_fix)
+    return nodes, weights, spread_entropy(truth, sigma_fix)
 
 
 def energy_distance_of_components(mean: Moments, std: Moments, data_std: float) -> float:
@@ -289,8 +298,12 @@ def energy_distance_of_components(mean: Moments, std: Moments, data_std: float) 
 
 def _draws(means: Moments, stds: Moments) -> Moments:
     order = np.argsort(means[:, 0])
-    noise = np.random.default_rng(0).standard_normal((100, *means.shape))
-    return (means[order] + stds[order] * noise).reshape(-1, 2)
+    return (means[order] + stds[order] * _standard_normal(means.shape)).reshape(-1, 2)
+
+
+@cache
+def _standard_normal(shape: tuple[int, ...]) -> Floats:
+    return np.random.default_rng(0).standard_normal((100, *shape))
 
 
 @cache
