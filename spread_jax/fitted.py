@@ -148,12 +148,13 @@ class Fitted:
             **{"sigma": self.sigma, "transform": {kind: self.transform.to_json()}},
             "choices": self.choices,
         }
-        part = folder / f"{ARRAYS}.part"
-        with part.open("wb") as file:
+        arrays_part, part = folder / f"{ARRAYS}.part", folder / f"{DESCRIPTION}.part"
+        with arrays_part.open("wb") as file:
             np.savez(file, **arrays)
-        os.replace(part, folder / ARRAYS)
-        part = folder / f"{DESCRIPTION}.part"
         part.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        # a kill from here on leaves no model, rather than new numbers under an old description
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+        os.replace(arrays_part, folder / ARRAYS)
         os.replace(part, folder / DESCRIPTION)
 
     def report(self, key: PRNGKeyArray, x: Any, assumptions: Sequence[str] = ()) -> Report:

@@ -1,7 +1,9 @@
 """From data to clean samples: fit, what it returns, and its files."""
 
+import dataclasses
 import io
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -222,6 +224,29 @@ def test_saving_again_replaces_the_model(fitted, saved, tmp_path):
     (folder / "model.json").write_text("{}")
     fitted.save(str(folder))
     assert_same(sj.load(folder), fitted)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_save_that_is_cut_off_never_mixes_two_models(fitted, saved, tmp_path, monkeypatch, end):
+    """It ends before the file number ``end`` is in its place."""
+    folder, replace = tmp_path / "model", os.replace
+    shutil.copytree(saved, folder)
+    other = dataclasses.replace(fitted, params=jax.tree.map(lambda leaf: leaf + 1, fitted.params))
+    left = iter(range(end))
+
+    def cut_off(part, whole):
+        if next(left, None) is None:
+            raise InterruptedError
+        replace(part, whole)
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(InterruptedError):
+        other.save(folder)
+    with pytest.raises(ValueError, match=r"model\.json is missing"):
+        sj.load(folder)
+    monkeypatch.undo()
+    other.save(folder)
+    assert_same(sj.load(folder), other)
 
 
 class Trap:
