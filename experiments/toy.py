@@ -41,12 +41,14 @@ def run(settings: Settings) -> None:
     two_modes.warn_of_sigma(sigma, data_std)
     start_jax(settings)
     import jax
+    import numpy as np
 
     cure = f"see the arm with --sigma-fix {sigma:g}" if sigma else "--sigma-fix above 0"
     runs = two_modes.train(
         settings, (0.0, sigma), settings.learning_rate, cure=cure, listeners=watchers(settings)
     )
-    data = sj.problems.two_modes(data_std).dataset(jax.random.key(settings.seed), 2000)
+    x = np.asarray(sj.sample_two_modes(jax.random.key(settings.seed), 2000, data_std))
+    data = sj.Dataset("two_modes", x, x, x)  # for the pictures
     judged = two_modes.judge(settings, runs, ARMS, sigma_fix=sigma)
     model = two_modes.make_model(settings)
     judged["samples"] = sj.judgement.first_samples(model, runs, data, 2000, seed=settings.seed)
@@ -60,7 +62,7 @@ def run(settings: Settings) -> None:
     output.write_dataset("results.nc", judged)
     if settings.save_params:
         output.write_params("params.npz", runs.stacked_params)
-    x, figures = data.train, sj.figures
+    figures = sj.figures
     output.write_figure("data.png", figures.data_figure(x))
     output.write_figure("loss.png", figures.loss_figure(judged, floor))
     output.write_figure("samples.png", figures.samples_figure(x, judged, sj.over_seeds(judged)))

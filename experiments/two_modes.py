@@ -142,9 +142,7 @@ def judge(
     """
     from spread_jax.problems.two_modes import judge_two_modes
 
-    judged = judge_two_modes(
-        make_model(settings), runs, settings.data_std, seed=settings.seed, **divergences
-    )
+    judged = judge_two_modes(make_model(settings), runs, settings.data_std, **divergences)
     return sj.comparison.describe(judged, [sj.ARMS[name] for name in arms], "sigma_fix")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist
 
 from spread_jax.guard import watch_runaway
@@ -116,6 +115,8 @@ def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape:
         raise ValueError(f"the samples must have equal shapes, got {x.shape} and {y.shape}")
+    from scipy.optimize import linear_sum_assignment  # a tenth of a second to import
+
     cost = cdist(x, y, "sqeuclidean")
     return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
