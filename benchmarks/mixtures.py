@@ -3,11 +3,12 @@ extreme deconvolution of astroML."""
 
 import dataclasses
 import importlib.util
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,8 +20,12 @@ from spread_jax.cli.output import OutputFolder
 from spread_jax.cli.settings import require
 from spread_jax.cli.tables import number_text, print_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DIM, PLANES, SIZES = 5, 3, (1, 2, 3, 4, 5)
 NUM_SAMPLES = 2000
+REACH = 0.15  # of the picture, off the plane
 PEER_ROWS = 1_000_000  # that astroML reads: it inverts a matrix for each row in each iteration
 Way = Callable[[np.ndarray], tuple[int, np.ndarray]]
 """Of rows: the number of components that it chose, and samples."""
@@ -30,32 +35,52 @@ Way = Callable[[np.ndarray], tuple[int, np.ndarray]]
 class Settings:
     """Fits Gaussian mixtures to rows in three planes of five columns. fit_mixture and scikit-learn
     choose from 1 to 5 components; astroML's XDGMM is given 3. Samples are judged by their distance
-    from the nearest plane, whose points have a standard deviation of 1 in it."""
+    from the nearest plane, whose points have a standard deviation of 1 in it; those of the first
+    number of rows are drawn."""
 
     rows: tuple[int, ...] = (10_000, 100_000)
     """Numbers of rows."""
     out: Path = Path("outputs/mixtures")
-    """Folder for metrics.json."""
+    """Folder for metrics.json and mixtures.png."""
 
     def check(self) -> None:
         fits = bool(self.rows) and all(n >= 100 for n in self.rows)
         require(fits, "--rows", " ".join(map(str, self.rows)), "numbers of at least 100")
 
 
-def flat_data(n: int, seed: int = 0) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Rows in three planes of five dimensions, and the distance of points from the nearest."""
+class Planes(NamedTuple):
+    """Planes among the columns.
+
+    Attributes:
+      axes: ``[plane, dim, 2]``, two orthonormal directions of each.
+      centres: ``[plane, dim]``.
+    """
+
+    axes: np.ndarray
+    centres: np.ndarray
+
+    def distances(self, points: np.ndarray) -> np.ndarray:
+        """From every plane, ``[n, plane]``."""
+        apart = points[:, None] - self.centres
+        along = np.einsum("kdi,nkd->nki", self.axes, apart)
+        return np.linalg.norm(apart - np.einsum("kdi,nki->nkd", self.axes, along), axis=2)
+
+    def edge_on(self, points: np.ndarray) -> np.ndarray:
+        """Of the points that are nearest to the first plane, the coordinates along one direction
+        of it and along one normal to it, ``[m, 2]``."""
+        nearest = points[self.distances(points).argmin(axis=1) == 0]
+        directions = np.linalg.qr(self.axes[0], mode="complete")[0][:, 1:3]
+        return (nearest - self.centres[0]) @ directions
+
+
+def flat_data(n: int, seed: int = 0) -> tuple[np.ndarray, Planes]:
+    """Rows in three planes of five dimensions, and the planes."""
     law, rng = np.random.default_rng(100), np.random.default_rng(seed)
     axes = np.stack([np.linalg.qr(law.normal(size=(DIM, 2)))[0] for _ in range(PLANES)])
     centres = 2 * law.normal(size=(PLANES, DIM))
     which = rng.integers(0, PLANES, n)
     x = centres[which] + np.einsum("ndi,ni->nd", axes[which], rng.normal(size=(n, 2)))
-
-    def distance(points: np.ndarray) -> np.ndarray:
-        apart = points[:, None] - centres
-        along = np.einsum("kdi,nkd->nki", axes, apart)
-        return np.linalg.norm(apart - np.einsum("kdi,nki->nkd", axes, along), axis=2).min(axis=1)
-
-    return x, distance
+    return x, Planes(axes, centres)
 
 
 def noisy(x: np.ndarray, sigma: float, of_rows: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -135,25 +160,31 @@ def ways(rows: tuple[int, ...]) -> dict[str, Way]:
     return found
 
 
-def measure(fit: Way, n: int, compiles: bool) -> dict[str, Any]:
-    """What one way comes to on n rows; the seconds of a second call too, if the first compiles."""
-    x, distance = flat_data(n)
+def measure(fit: Way, n: int, compiles: bool) -> tuple[dict[str, Any], np.ndarray]:
+    """What one way comes to on n rows, and its samples edge-on; the seconds of a second call too,
+    if the first compiles."""
+    x, planes = flat_data(n)
     seconds = []
     for _ in range(1 + compiles):
         begin = time.perf_counter()
         components, samples = fit(x)
         seconds.append(time.perf_counter() - begin)
-    far = float(np.sqrt(np.mean(distance(samples) ** 2)))
-    return {"rows": n, "components": components, "off_by": far, "seconds": seconds}
+    far = float(np.sqrt(np.mean(planes.distances(samples).min(axis=1) ** 2)))
+    numbers = {"rows": n, "components": components, "off_by": far, "seconds": seconds}
+    return numbers, planes.edge_on(samples)
 
 
 def run(settings: Settings) -> None:
     output = OutputFolder(settings.out)
-    found = {
+    measured = {
         label: [measure(fit, n, label in OURS) for n in settings.rows]
         for label, fit in ways(settings.rows).items()
     }
+    found = {label: [numbers for numbers, _ in each] for label, each in measured.items()}
     rows = list(table(found, settings.rows))
+    output.write_figure(
+        "mixtures.png", figure({label: each[0][1] for label, each in measured.items()})
+    )
     output.finish(settings, 0.0, {"results": found, "tables": {"mixtures": rows}})
     titles, *lines = (row.split(" | ") for row in rows)
     print_table(f"{PLANES} planes in {DIM} columns", titles, lines, width=150)
@@ -163,13 +194,41 @@ def run(settings: Settings) -> None:
 
 def table(found: dict[str, list[dict[str, Any]]], rows: tuple[int, ...]) -> Iterator[str]:
     """The table, its cells with " | " between them, titles first."""
-    yield " | ".join(["what", *(f"off by, {n:,} rows | seconds | again" for n in rows)])
+    yield " | ".join(["what", *(f"off by, {n:,} rows | k | seconds | again" for n in rows)])
     for label, measured in found.items():
         cells = [label]
         for each in measured:
             first, *again = map(number_text, each["seconds"])
-            cells += [number_text(each["off_by"]), first, *(again or [""])]
+            cells += [number_text(each["off_by"]), str(each["components"]), first]
+            cells += again or [""]
         yield " | ".join(cells)
+
+
+def figure(clouds: dict[str, np.ndarray]) -> "Figure":
+    """Samples of each way that are nearest to the first plane, which is seen edge-on.
+
+    Args:
+      clouds: label → coordinates in the plane and off it, ``[n, 2]``.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from spread_jax.figures import style
+
+    with mpl.rc_context(style.STYLE):
+        drawn = Figure((style.PAGE, 1.45 * math.ceil(len(clouds) / 2)))
+        grid = drawn.subplots(
+            math.ceil(len(clouds) / 2), 2, sharex=True, sharey=True, squeeze=False
+        )
+        for axes, (label, points) in zip(grid.flat, clouds.items(), strict=False):
+            axes.plot(*points.T, color=style.CYCLE[0], markersize=2, alpha=0.4, **style.CLOUD)
+            axes.set_title(label.replace("`", ""), fontsize=7)
+        for axes in grid.flat[len(clouds) :]:
+            axes.set_axis_off()
+        grid[0, 0].set(xlim=(-3, 3), ylim=(-REACH, REACH))
+        drawn.supxlabel("along the plane, its standard deviation 1", fontsize=7)
+        drawn.supylabel("off the plane", fontsize=7)
+        return drawn
 
 
 if __name__ == "__main__":

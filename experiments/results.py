@@ -53,7 +53,7 @@ RUNS = {
     "cleaning": Command("benchmarks.cleaning"),
     "learned": Command("experiments.learned_spread --entropy-share 1 0"),
     "delta-mnist": Command(
-        "experiments.learned_spread --data mnist --steps 1500 --seeds 2 --sigma-fix 0.5 "
+        "experiments.learned_spread --data mnist --steps 12000 --seeds 5 --sigma-fix 0.5 "
         "--noise-end 0.2 --learning-rate 1e-4 --noise-learning-rate 1e-3 --latent-dim 100 "
         "--hidden 200 --batch-size 100",
         needs="MNIST_DIR",
@@ -71,6 +71,7 @@ FIGURES = {
     "curves.png": "baselines/curves.png",
     "recipe.png": "recipe/recipe.png",
     "flows.png": "flows/flows.png",
+    "mixtures.png": "mixtures/mixtures.png",
     "digits_samples.png": "digits/samples.png",
     "mnist_samples.png": "mnist/samples.png",
     "sigma_fix.png": "mnist-5k/sigma_fix.png",

@@ -46,8 +46,8 @@ SLOPES = {
     "squared Hellinger": "hellinger",
 }
 DELTA_COLUMNS = {
-    "Fréchet distance": "{median_frechet:.3g}",
-    "energy distance": "{median_energy_distance:.3g}",
+    words: f"{{median_{name}:.3g}} [{{{name}_interval[0]:.3g}}, {{{name}_interval[1]:.3g}}]"
+    for words, name in [("Fréchet distance", "frechet"), ("energy distance", "energy_distance")]
 }
 
 

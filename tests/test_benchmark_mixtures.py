@@ -12,7 +12,11 @@ from spread_jax.cli import command
 
 def test_rows_lie_in_planes_and_a_step_off_one_is_as_far_as_it_is_long():
     """Truth: rows near each other span two directions of five; the others lead off their plane."""
-    x, distance = mixtures.flat_data(1000)
+    x, planes = mixtures.flat_data(1000)
+
+    def distance(points):
+        return planes.distances(points).min(axis=1)
+
     assert distance(x).max() < 1e-12
     near = x[np.argsort(np.linalg.norm(x - x[0], axis=1))[:10]]
     _, sizes, directions = np.linalg.svd(near[1:] - near[0])
@@ -22,12 +26,28 @@ def test_rows_lie_in_planes_and_a_step_off_one_is_as_far_as_it_is_long():
         assert distance(near[:1] + 1e-3 * normal)[0] == pytest.approx(1e-3, rel=1e-9)
 
 
+def test_edge_on_a_plane_is_a_line():
+    """Truth: rows of the first plane have a standard deviation of 1 along it, and are not off it;
+    those of the other planes are left out."""
+    x, planes = mixtures.flat_data(3000)
+    along, off = planes.edge_on(x).T
+    assert np.sum(planes.distances(x)[:, 0] < 1e-12) <= len(off) < 1.2 * len(x) / 3
+    assert np.abs(off).max() < 1e-12
+    assert along.std() == pytest.approx(1, abs=5 / np.sqrt(2 * len(along)))
+    # the three normals that follow make up the one that is drawn: by Pythagoras 1e-3 in all
+    row = x[planes.distances(x)[:, 0] < 1e-12][:1]
+    normals = np.linalg.svd(planes.axes[0])[0][:, 2:].T
+    steps = [planes.edge_on(row + 1e-3 * normal)[0, 1] for normal in normals]
+    assert np.linalg.norm(steps) == pytest.approx(1e-3, rel=1e-9)
+
+
 def test_rows_of_the_table_are_worked_out_by_hand():
     one = {"rows": 1000, "components": 3, "off_by": 0.00612, "seconds": [9.73, 1.31]}
     other = {"rows": 2000, "components": 3, "off_by": 0.05, "seconds": [41.2]}
     assert list(mixtures.table({"way": [one, other]}, (1000, 2000))) == [
-        "what | off by, 1,000 rows | seconds | again | off by, 2,000 rows | seconds | again",
-        "way | 0.00612 | 9.73 | 1.31 | 0.05 | 41.2 | ",
+        "what | off by, 1,000 rows | k | seconds | again | "
+        "off by, 2,000 rows | k | seconds | again",
+        "way | 0.00612 | 3 | 9.73 | 1.31 | 0.05 | 3 | 41.2 | ",
     ]
 
 
@@ -58,7 +78,7 @@ def test_extreme_deconvolution_of_astroml_is_nearer_than_the_rows(monkeypatch):
     """Truth: the planes; the rows are √3 · 0.03 off, by three of their five columns."""
     pytest.importorskip("astroML", reason="astroML is not installed: pip install -e '.[bench]'")
     monkeypatch.setattr(mixtures, "PEER_ROWS", 50_000)
-    x, distance = mixtures.flat_data(500)
+    x, planes = mixtures.flat_data(500)
     components, samples = mixtures.astro_ml(x, 0.03)
     assert components == mixtures.PLANES
-    assert np.sqrt(np.mean(distance(samples) ** 2)) < 0.5 * np.sqrt(3) * 0.03
+    assert np.sqrt(np.mean(planes.distances(samples).min(axis=1) ** 2)) < 0.5 * np.sqrt(3) * 0.03

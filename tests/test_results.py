@@ -140,8 +140,10 @@ def test_tables_of_small_metrics():
         "ring in R^20 | 0.200 | 0.200, 2 of 3 | 0.400, 0 of 3",
     ]
 
-    arm = {"median_frechet": 100.4, "median_energy_distance": None}
-    assert list(delta_mnist({"data": {"mnist": {"fixed": arm}}}))[1:] == ["fixed | 100 | -"]
+    arm = {"median_frechet": 100.4, "frechet_interval": [99.0, 101.6]}
+    arm |= {"median_energy_distance": None, "energy_distance_interval": [1.5, None]}
+    found = list(delta_mnist({"data": {"mnist": {"fixed": arm}}}))
+    assert found[1:] == ["fixed | 100 [99, 102] | - [1.5, -]"]
 
     errors = {f"median_{name}_error": [0.2] for name in ("em", "spread_em", "eigen")}
     errors["median_structured_spread_em_error"] = [2e-7]
