@@ -11,7 +11,7 @@ ARGS ?=
 toy: .venv/installed
 	$(BIN)/python -m experiments.toy $(ARGS)
 
-# files in their order, which ends with short ones: then no worker waits for long for the other
+# Workers take the files in the order of testpaths, which ends with short ones: then all workers end at about one time
 test: .venv/installed-dev
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -35,7 +35,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports --no-cache
 
 check: lint
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .
@@ -46,7 +46,7 @@ notebooks: .venv/installed-dev
 	$(BIN)/python notebooks/badges.py
 	SPREAD_JAX_QUICK=0 $(BIN)/pytest --overwrite notebooks
 
-# more than an hour; ARGS="--only toy-0.1 --keep"
+# more than two hours; ARGS="--only toy-0.1 --keep"
 results: .venv/installed
 	$(BIN)/python -m experiments.results $(ARGS)
 

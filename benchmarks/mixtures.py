@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DIM, PLANES, SIZES = 5, 3, (1, 2, 3, 4, 5)
 NUM_SAMPLES = 2000
-REACH = 0.15  # of the picture, off the plane
+REACH = 0.15  # how far the picture shows points off the plane
 PEER_ROWS = 1_000_000  # that astroML reads: it inverts a matrix for each row in each iteration
 Way = Callable[[np.ndarray], tuple[int, np.ndarray]]
 """Of rows: the number of components that it chose, and samples."""
@@ -35,8 +35,8 @@ Way = Callable[[np.ndarray], tuple[int, np.ndarray]]
 class Settings:
     """Fits Gaussian mixtures to rows in three planes of five columns. fit_mixture and scikit-learn
     choose from 1 to 5 components; astroML's XDGMM is given 3. Samples are judged by their distance
-    from the nearest plane, whose points have a standard deviation of 1 in it; those of the first
-    number of rows are drawn."""
+    from the nearest plane, whose points have a standard deviation of 1 in it; the picture has
+    the samples of the first number of rows."""
 
     rows: tuple[int, ...] = (10_000, 100_000)
     """Numbers of rows."""
@@ -49,7 +49,7 @@ class Settings:
 
 
 class Planes(NamedTuple):
-    """Planes among the columns.
+    """Two-dimensional planes that the rows lie in.
 
     Attributes:
       axes: ``[plane, dim, 2]``, two orthonormal directions of each.
@@ -194,7 +194,9 @@ def run(settings: Settings) -> None:
 
 def table(found: dict[str, list[dict[str, Any]]], rows: tuple[int, ...]) -> Iterator[str]:
     """The table, its cells with " | " between them, titles first."""
-    yield " | ".join(["what", *(f"off by, {n:,} rows | k | seconds | again" for n in rows)])
+    yield " | ".join(
+        ["what", *(f"off by, {n:,} rows | components | seconds | again" for n in rows)]
+    )
     for label, measured in found.items():
         cells = [label]
         for each in measured:

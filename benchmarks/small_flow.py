@@ -1,5 +1,5 @@
-"""A small flow of any dimension: the RealNVP of docs/extending.md, with more than one coordinate to
-a half."""
+"""A small flow of any dimension: the RealNVP of docs/extending.md, with 64 hidden units and with
+more than one coordinate to a half."""
 
 from typing import NamedTuple
 

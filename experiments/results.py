@@ -83,7 +83,7 @@ FIGURES = {
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Remakes the tables and figures of README and docs by their commands, and says which numbers
-    changed. All of them together take more than an hour on two cores."""
+    changed. All of them together take more than two hours on two cores."""
 
     only: tuple[str, ...] = ()
     """Names of the runs to make. By default all runs are made."""

@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
         settings, (0.0, sigma), settings.learning_rate, cure=cure, listeners=watchers(settings)
     )
     x = np.asarray(sj.sample_two_modes(jax.random.key(settings.seed), 2000, data_std))
-    data = sj.Dataset("two_modes", x, x, x)  # for the pictures
+    data = sj.Dataset("two_modes", x, x, x)
     judged = two_modes.judge(settings, runs, ARMS, sigma_fix=sigma)
     model = two_modes.make_model(settings)
     judged["samples"] = sj.judgement.first_samples(model, runs, data, 2000, seed=settings.seed)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import io
 import json
 import math
 import os
@@ -151,9 +153,9 @@ class Fitted:
         arrays_part, part = folder / f"{ARRAYS}.part", folder / f"{DESCRIPTION}.part"
         with arrays_part.open("wb") as file:
             np.savez(file, **arrays)
+        # of two files one can be replaced and the other not: then load refuses them
+        described["arrays_sha256"] = hashlib.sha256(arrays_part.read_bytes()).hexdigest()
         part.write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        # a kill from here on leaves no model, rather than new numbers under an old description
-        (folder / DESCRIPTION).unlink(missing_ok=True)
         os.replace(arrays_part, folder / ARRAYS)
         os.replace(part, folder / DESCRIPTION)
 
@@ -273,11 +275,11 @@ def load(folder: Path | str) -> Fitted:
     accepted = f"{folder}: must be a folder that Fitted.save wrote"
     try:
         described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        with (folder / ARRAYS).open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError(f"{ARRAYS} is one array")
-            arrays = {name: archive[name] for name in archive.files}
+        content = (folder / ARRAYS).read_bytes()
+        archive = np.load(io.BytesIO(content), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f"{ARRAYS} is one array")
+        arrays = {name: archive[name] for name in archive.files}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{accepted}; {Path(error.filename).name} is missing") from None
     except (OSError, ValueError, EOFError, RecursionError, zipfile.BadZipFile) as error:
@@ -289,6 +291,9 @@ def load(folder: Path | str) -> Fitted:
             f"{folder}: is of version {described.get('version')!r} of the format, and this "
             f"spread_jax reads version {VERSION}"
         )
+    digest = hashlib.sha256(content).hexdigest()
+    if described.get("arrays_sha256", digest) != digest:  # models of 0.1 have none
+        raise ValueError(f"{accepted}; {ARRAYS} is not the file that {DESCRIPTION} describes")
     try:
         ((kind, transform),) = described["transform"].items()
         flat = {n.removeprefix("params/"): x for n, x in arrays.items() if n.startswith("params/")}

@@ -164,7 +164,8 @@ def watch_runaway(std: str, noise: ArrayLike | float, *, scale: float, record_ev
         start = max(0, first - 2 * width)  # an alarm looks back over two windows
         in_force = noise[runs] if noise.ndim else noise
         in_force = in_force[:, start:end] if noise.ndim == 2 else in_force
-        if std not in curves or (in_force != 0).all():  # sweeps of thousands are under a spread
+        # under noise there is no alarm, and most of the runs of a large sweep are under noise
+        if std not in curves or (in_force != 0).all():
             return np.full(num_runs, NEVER, np.int32)
         loss, seen = curves["loss"][:, start:], curves[std][:, start:]
         if seen.ndim > loss.ndim:

@@ -52,7 +52,11 @@ def spread_quadrature(
 ) -> tuple[Floats, Floats]:
     """Nodes ``[n, dim]`` and weights ``[n]`` with Σ w f(node) ≈ ∫ p~(y) f(y) dy.
 
-    Arguments as in :func:`spread_entropy`, which also raises the same.
+    Args:
+      mixture, sigma_fix, num_nodes: as in :func:`spread_entropy`.
+
+    Raises:
+      ValueError: if ``sigma_fix`` is not positive, or ``num_nodes`` not from 1 to 300.
     """
     require_noise(sigma_fix)
     if not 1 <= num_nodes <= MAX_NODES:

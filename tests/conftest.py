@@ -42,9 +42,10 @@ FLAGS = ["--xla_backend_optimization_level=1"]
 if jax.__version_info__ < (0, 11):  # XLA of jax 0.12 has no other emitters, and ends at this flag
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
-# the workers share the cores already: threads that NumPy and PyTorch start beside them only wait
-for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[threads] = "1"  # read by the workers of pytest-xdist, which begin after this
+# The workers share the cores already: threads that NumPy and PyTorch start beside them only wait.
+# These are read by what starts after this line: workers, and the processes that tests start
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 # each search for cycles walks over all that JAX and the tests keep: an eighth of the time
 gc.set_threshold(200_000, 10, 10)
 hypothesis_settings.register_profile(

@@ -63,7 +63,7 @@ def split_any():
 
 
 def as_on_accelerators():
-    """A convolution is no reason to leave the scan, which on a CPU makes it slow."""
+    """A network with convolutions is trained in the scan, where a CPU is slow at them."""
     trace = sweeps.feeds.trace
     sweeps.feeds.trace = lambda *arguments: (trace(*arguments)[0], False)
 
@@ -143,7 +143,8 @@ def test_several_devices_are_one_to_rounding(model, num_devices, num_runs, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "conv"])
 def test_two_processes_of_two_devices_are_one_to_rounding(model, tmp_path):
-    """The batch of the one run crosses the processes, each of which reads its rows of a memmap."""
+    """The batch of the one run crosses the processes, each of which reads its rows of a memmap;
+    convolutions as on accelerators, since CPUs do not split them over processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -34,7 +34,7 @@ def test_edge_on_a_plane_is_a_line():
     assert np.sum(planes.distances(x)[:, 0] < 1e-12) <= len(off) < 1.2 * len(x) / 3
     assert np.abs(off).max() < 1e-12
     assert along.std() == pytest.approx(1, abs=5 / np.sqrt(2 * len(along)))
-    # the three normals that follow make up the one that is drawn: by Pythagoras 1e-3 in all
+    # the drawn normal is a unit vector of the span of these three: its squared parts add up to 1
     row = x[planes.distances(x)[:, 0] < 1e-12][:1]
     normals = np.linalg.svd(planes.axes[0])[0][:, 2:].T
     steps = [planes.edge_on(row + 1e-3 * normal)[0, 1] for normal in normals]
@@ -45,8 +45,8 @@ def test_rows_of_the_table_are_worked_out_by_hand():
     one = {"rows": 1000, "components": 3, "off_by": 0.00612, "seconds": [9.73, 1.31]}
     other = {"rows": 2000, "components": 3, "off_by": 0.05, "seconds": [41.2]}
     assert list(mixtures.table({"way": [one, other]}, (1000, 2000))) == [
-        "what | off by, 1,000 rows | k | seconds | again | "
-        "off by, 2,000 rows | k | seconds | again",
+        "what | off by, 1,000 rows | components | seconds | again | "
+        "off by, 2,000 rows | components | seconds | again",
         "way | 0.00612 | 3 | 9.73 | 1.31 | 0.05 | 3 | 41.2 | ",
     ]
 
@@ -60,6 +60,7 @@ def test_a_peer_that_is_not_installed_is_left_out_and_told(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["mixtures", "--rows", "100", "--out", str(tmp_path)])
     command.main(mixtures.Settings, mixtures.run)
     assert "astroML is left out: pip install -e '.[bench]'" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "mixtures.png"}
     results = json.loads((tmp_path / "metrics.json").read_text())["results"]
     assert [len(results[name][0]["seconds"]) for name in ways] == [2, 1]
     assert results["ours"][0]["off_by"] < 1e-12  # rows of the data themselves

@@ -207,8 +207,8 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-# a process that hears nothing of the other for so long stops, three times sooner than users'
-SOON = """\
+# Users' processes wait for 30 seconds until they take another one for dead; these wait for 10
+IMPATIENT_SWEEP = """\
 import runpy
 from spread_jax.cli import command
 command.HEARTBEAT_SECONDS = 10
@@ -259,13 +259,13 @@ def test_two_processes_equal_one_and_listen_only_where_told(whole, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_stops_the_other_and_costs_at_most_a_chunk(whole, tmp_path):
-    _, processes = start_two(tmp_path, ("-c", SOON))
+    _, processes = start_two(tmp_path, ("-c", IMPATIENT_SWEEP))
     wait_for_checkpoint(processes[0], tmp_path)
     processes[1].kill()
     processes[1].communicate()
     killed = time.monotonic()
     processes[0].communicate(timeout=90)
-    assert time.monotonic() - killed < 60
+    assert time.monotonic() - killed < 30
     assert processes[0].returncode != 0
     # on one process with its two devices: another process count, the same digits
     assert finish(tmp_path, "--resume")["digest"] == whole[0]["digest"]

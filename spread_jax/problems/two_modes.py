@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import jax
@@ -188,7 +188,7 @@ def judge_two_modes(
         *runaway_alarm("std", two_mode_scale(data_std)),
         NONFINITE,
     ]
-    # these metrics know the true law, and look at no data
+    # judge asks for data, of which none of these metrics reads any: they know the true law
     means = two_mode_mixture(data_std).means.astype(np.float32)
     judged = judge(model, runs, Dataset("two_modes", means, means, means), metrics)
     arms = [ARMS["spread_vae" if sigma else "vae"] for sigma in judged["sigma_fix"].values]
@@ -274,7 +274,7 @@ def spread_kl_of_components(
     return float(-np.sum(weights * spread_log_prob(nodes, model, sigma_fix))) - entropy
 
 
-@cache
+@lru_cache(maxsize=64)
 def _spread_truth(data_std: float, sigma_fix: float) -> tuple[Floats, Floats, float]:
     """Nodes and weights of the true law's quadrature, and its entropy: a sweep of thousands of runs
     asks for them once per run."""
@@ -298,11 +298,12 @@ def energy_distance_of_components(mean: Moments, std: Moments, data_std: float) 
 
 def _draws(means: Moments, stds: Moments) -> Moments:
     order = np.argsort(means[:, 0])
-    return (means[order] + stds[order] * _standard_normal(means.shape)).reshape(-1, 2)
+    return (means[order] + stds[order] * _normal_draws(means.shape)).reshape(-1, 2)
 
 
 @cache
-def _standard_normal(shape: tuple[int, ...]) -> Floats:
+def _normal_draws(shape: tuple[int, ...]) -> Floats:
+    """100 for each number of an array of this shape."""
     return np.random.default_rng(0).standard_normal((100, *shape))
 
 
