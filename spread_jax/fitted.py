@@ -292,7 +292,7 @@ def load(folder: Path | str) -> Fitted:
             f"spread_jax reads version {VERSION}"
         )
     digest = hashlib.sha256(content).hexdigest()
-    if described.get("arrays_sha256", digest) != digest:  # models of 0.1 have none
+    if described.get("arrays_sha256", digest) != digest:  # older models have none
         raise ValueError(f"{accepted}; {ARRAYS} is not the file that {DESCRIPTION} describes")
     try:
         ((kind, transform),) = described["transform"].items()
