@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jax
+
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
@@ -92,4 +94,5 @@ def _carry_out(line: tuple[str, ...], cores: list[int] | None, texts: list[Path]
         else:
             exec(program, {"__name__": "__main__"})
     finally:
-        atexit._run_exitfuncs()  # multiprocessing does not: two processes leave each other here
+        # of two processes each waits here for the other: what JAX registers for the end never runs
+        jax.distributed.shutdown()
