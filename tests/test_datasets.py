@@ -33,10 +33,6 @@ PARTS = {
 TRAIN, TEST = PARTS["train-images-idx3-ubyte"], PARTS["t10k-images-idx3-ubyte"]
 
 
-# a tenth, drawn by the seed of every split
-VALIDATION_ROWS = np.sort(np.random.default_rng(0).choice(30, 3, replace=False))
-
-
 def parts(data):
     return [data.train, data.validation, data.test]
 
@@ -44,6 +40,13 @@ def parts(data):
 def assert_same_rows(x, y):
     """None is lost and none is there twice: the two are equal as multisets."""
     np.testing.assert_array_equal(*(rows[np.lexsort(rows.T)] for rows in (x, y)))
+
+
+def rows_of(images, source):
+    """Where the images ``[n, pixels]`` in [0, 1] stand among those of uint8, none of which is there
+    twice."""
+    place = {image.tobytes(): row for row, image in enumerate(source)}
+    return np.array([place[image.tobytes()] for image in np.rint(255 * images).astype(np.uint8)])
 
 
 def write_folder(folder, dotted=False, gz=False, **changes):
@@ -102,15 +105,17 @@ def test_a_folder_of_idx_files_in_all_its_forms(gz, dotted, below, tmp_path):
     """Truth: the bytes packed by hand."""
     write_folder(tmp_path / below, dotted, gz)
     data = load_dataset(tmp_path)
-    np.testing.assert_array_equal(data.test, TEST.reshape(12, 30).astype(np.float32) / 255)
-    trained = np.delete(np.arange(30), VALIDATION_ROWS)
-    for images, labels, rows in (
-        (data.train, data.train_labels, trained),
-        (data.validation, data.validation_labels, VALIDATION_ROWS),
+    as_float = TRAIN.reshape(30, 30).astype(np.float32) / 255
+    assert_same_rows(np.concatenate(parts(data)[:2]), as_float)
+    assert_same_rows(data.test, TEST.reshape(12, 30).astype(np.float32) / 255)
+    assert len(data.validation) == 3  # a tenth
+    for images, labels, file in (
+        (data.train, data.train_labels, "train"),
+        (data.validation, data.validation_labels, "train"),
+        (data.test, data.test_labels, "t10k"),
     ):
-        truth = TRAIN[rows].reshape(len(rows), 30).astype(np.float32) / 255
-        np.testing.assert_array_equal(images, truth)
-        np.testing.assert_array_equal(labels, PARTS["train-labels-idx1-ubyte"][rows])
+        rows = rows_of(images, PARTS[f"{file}-images-idx3-ubyte"])
+        np.testing.assert_array_equal(labels, PARTS[f"{file}-labels-idx1-ubyte"][rows])
     assert data.shape == (6, 5)
     assert not data.checksum_known
 
@@ -149,8 +154,8 @@ def test_mnist_dir_is_the_folder_of_the_name_mnist(tmp_path, monkeypatch):
 def test_keras_npz(tmp_path):
     np.savez(tmp_path / "x.npz", x_train=TRAIN, x_test=TEST / 255.0, y_train=np.arange(30)[:, None])
     data = load_dataset(tmp_path / "x.npz")
-    np.testing.assert_allclose(data.test, TEST.reshape(12, 30) / 255)
-    np.testing.assert_array_equal(data.validation_labels, VALIDATION_ROWS)
+    np.testing.assert_array_equal(np.sort(rows_of(data.test, TEST)), np.arange(12))
+    np.testing.assert_array_equal(data.validation_labels, rows_of(data.validation, TRAIN))
     assert data.test_labels is None
 
 
@@ -161,9 +166,23 @@ def test_validation_images_of_a_npz_are_used_and_then_all_of_its_training_images
     np.savez(tmp_path / "x.npz", **arrays)
     data = load_dataset(tmp_path / "x.npz")
     for ours, theirs in zip(parts(data), (TRAIN, other, TEST), strict=True):
-        np.testing.assert_array_equal(ours, theirs.reshape(len(theirs), 30) / np.float32(255))
-    np.testing.assert_array_equal(data.validation_labels, np.arange(7))
+        assert_same_rows(ours, theirs.reshape(len(theirs), 30) / np.float32(255))
+    np.testing.assert_array_equal(data.validation_labels, rows_of(data.validation, other))
     assert data.train_labels is None
+
+
+def test_parts_of_a_file_that_is_sorted_by_class_begin_with_every_class(tmp_path):
+    """Truth: the labels, which here are the brightness of the images."""
+    labels = np.repeat(np.arange(4), 500)
+    images = np.broadcast_to(60 * labels[:, None, None], (2000, 3, 3)).astype(np.uint8)
+    arrays = {"x_train": images, "y_train": labels, "x_val": images, "y_val": labels}
+    np.savez(tmp_path / "x.npz", **arrays, x_test=images, y_test=labels)
+    data = load_dataset(tmp_path / "x.npz")
+    for x, y in zip(parts(data), data[4:7], strict=True):
+        np.testing.assert_array_equal(np.bincount(y), [500] * 4)
+        np.testing.assert_array_equal(np.rint(255 * x[:, 0] / 60), y)
+        # 4 standard deviations of a draw of 200 out of 2,000
+        assert np.abs(np.bincount(y[:200], minlength=4) - 50).max() < 24
 
 
 def test_training_rows_are_those_of_the_fifth_that_was_held_out_before_validation(tmp_path):
@@ -221,7 +240,7 @@ def test_the_users_own_arrays_are_images_or_tables_with_a_fifth_held_out(tmp_pat
 
 
 def test_openml_is_scikit_learns_and_its_failure_is_told(monkeypatch):
-    """Truth: rows in openml's order, the first ones to train on (here 60 for 60,000)."""
+    """Truth: the first ones in openml's order are to train on (here 60 for 60,000)."""
     import sklearn.datasets
 
     monkeypatch.setattr(published, "NUM_TRAIN", 60)
@@ -231,7 +250,7 @@ def test_openml_is_scikit_learns_and_its_failure_is_told(monkeypatch):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda *a, **k: bunch)
     data = load_dataset("openml")
     assert [len(part) for part in parts(data)] == [54, 6, 3]
-    np.testing.assert_array_equal(data.test[:, 0], (x[60:, 0] / 255).astype(np.float32))
+    np.testing.assert_array_equal(np.sort(data.test[:, 0]), (x[60:, 0] / 255).astype(np.float32))
     assert set(data.test_labels) == {7}
     assert not data.checksum_known
 

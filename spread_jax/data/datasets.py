@@ -37,7 +37,8 @@ class Dataset(NamedTuple):
       name: what it was asked for as.
       train, validation, test: ``[n, dim]``; pixels in [0, 1] and continuous, float32; or a table
         in its own units, float64. Choices (σ_fix, seeds, epochs) are made on ``validation``, and no
-        number that is reported uses it.
+        number that is reported uses it. Metrics that need few rows take the first ones, so the
+        rows must be in random order, as :func:`load_dataset` has them.
       train_labels, validation_labels, test_labels: integers ``[n]``, None where there are none.
       shape: ``(height, width)`` of images, None for a table.
       checksum_known: whether the bytes are the published ones, by their MD5.
@@ -137,11 +138,11 @@ def load_dataset(
     - a .npy file or IDX file: images ``[n, height, width]`` or a table ``[n, columns]``.
     - .csv, .tsv and .parquet: a table of numbers and booleans, see :func:`spread_jax.read_table`.
 
-    The parts are the same every time. Data without a split of their own are shuffled and four
-    fifths are trained on; of the last fifth a third is for validation and two thirds are to test,
-    stratified by label where there are labels. Where test data are published, they stay whole; of
-    the training data a tenth, at most 5,000 rows drawn at random, is for validation unless the file
-    has ``x_val``, and the rest keeps its order.
+    The parts are the same every time, and their rows are in random order. Of data without a split
+    of their own four fifths are trained on; of the last fifth a third is for validation and two
+    thirds are to test, stratified by label where there are labels. Where test data are published,
+    they stay whole; of the training data a tenth, at most 5,000 rows, is for validation unless the
+    file has ``x_val``.
 
     Images are uint8, or floats in [0, 1]. White is 255 in uint8, or the largest value if that is
     below 128, which is said. They stay continuous: binarised, they would have no
@@ -276,16 +277,12 @@ def _in_three_parts(
     sizes = " and ".join(map(str, shapes))
     require(len(set(shapes)) == 1, f"{' and '.join(x)} rows of one size, not {sizes}")
     y = {part: _checked_labels(labels, len(x[part]), part) for part, labels in y.items()}
-    split, num_rows = {}, len(x["train"])
-    if "test" not in x:
-        split = _three_parts(num_rows, y.get("train"))
-    elif "validation" not in x:
-        count = min(max(1, round(0.1 * num_rows)), 5_000)
-        chosen = np.random.default_rng(SPLIT_SEED).choice(num_rows, count, replace=False)
-        split = {"train": np.delete(np.arange(num_rows), chosen), "validation": np.sort(chosen)}
-    for values in (x, y):
-        if "train" in values:
-            values |= {part: values["train"][rows] for part, rows in split.items()}
+    order, given = _order(x, y.get("train")), x.keys()
+    sources = {part: part if part in given else "train" for part in PARTS}
+    x, y = (
+        {part: values[source][order[part]] for part, source in sources.items() if source in values}
+        for values in (x, y)
+    )
     return Dataset(
         name,
         x["train"],
@@ -308,6 +305,22 @@ def _checked_labels(labels: np.ndarray, count: int, part: str) -> Labels:
     require(labels.dtype.kind in "iu", f"labels that are integers, not {labels.dtype}")
     require(int(labels.min()) >= 0, f"labels from 0: {part} has {labels.min()}")
     return labels.astype(np.int64)
+
+
+def _order(x: dict[str, Points], labels: Labels | None) -> dict[str, NDArray[np.intp]]:
+    """The rows of every part, shuffled: of the array of its own name, or else of ``train``.
+
+    A file may be sorted, by class or as MNIST's test images are by who wrote them, and a metric
+    that looks at the first rows would see a part of them only.
+    """
+    if "test" not in x:
+        return _three_parts(len(x["train"]), labels)
+    rng = np.random.default_rng(SPLIT_SEED)
+    order = {part: rng.permutation(len(rows)) for part, rows in x.items()}
+    if "validation" not in x:
+        count = min(max(1, round(0.1 * len(x["train"]))), 5_000)
+        order["validation"], order["train"] = np.split(order["train"], [count])
+    return order
 
 
 def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.intp]]:
