@@ -34,7 +34,7 @@ def run_blocks(monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("page", "place"), [("sweeps.md", 0), ("your_data.md", 3)])
+@pytest.mark.parametrize(("page", "place"), [("sweeps.md", 0), ("your_data.md", 2)])
 def test_what_a_command_does_is_ten_lines_of_python(page, place):
     """As README says."""
     assert sum(bool(line.strip()) for line in blocks_of(page)[place].splitlines()) <= 10
@@ -67,7 +67,7 @@ def test_the_failure_case_from_python(run_blocks, tmp_path, monkeypatch, capsys)
 @pytest.mark.slow
 def test_your_own_data_is_trained_on_and_the_spread_is_nearer(run_blocks, capsys):
     """Shorter, as there; an energy distance falls as samples come nearer to the held-out rows."""
-    names = run_blocks("your_data.md", {"num_steps=3000": "num_steps=1000"}, slice(2, 3))
+    names = run_blocks("your_data.md", {"num_steps=3000": "num_steps=1000"}, slice(1, 2))
     verdict, plain, *spread, _ = capsys.readouterr().out.splitlines()
     assert verdict == "degenerate"
     plain, *spread = (float(line.split()[2]) for line in (plain, *spread))
@@ -90,24 +90,13 @@ def test_the_recipe_of_your_own_data_gives_the_columns_back(run_blocks, tmp_path
 
 
 @pytest.mark.slow
-def test_images_that_stay_on_the_disk_are_fitted(run_blocks, capsys):
-    """Truth: the page's own comment."""
-    shorter = {"num_steps=200": "num_steps=20, latent_sizes=(1,)"}
-    names = run_blocks("your_data.md", shorter, slice(1, 2))
-    told = "{'train': 27000, 'validation': 3000, 'looked_at': 20000}"
-    assert told in capsys.readouterr().out
-    drawn = names["fitted_images"].sample(names["jax"].random.key(1), 5)
-    assert (drawn.shape, drawn.dtype) == ((5, 8, 8), np.uint8)
-
-
-@pytest.mark.slow
 def test_every_arm_side_by_side_is_what_fit_does(run_blocks):
     """One cell of each arm is shown; of the spread arm's two the one that is best on validation
     data, by the median of the same numbers. The recipe's own numbers are of its fitted latent."""
     shorter = {"num_steps=3_000": "num_steps=100", "num_seeds=3": "num_seeds=1"}
     shorter["latent_dim=20"] = "latent_dim=4, hidden=(32,)"
     shorter["(trained, arms, data)"] = "(trained, arms, data, latent_sizes=(1, 2))"
-    names = run_blocks("your_data.md", shorter, slice(3, 4))
+    names = run_blocks("your_data.md", shorter, slice(2, 3))
     judged, shown = names["compared"].cells, names["compared"].shown
     names = ["vae", "spread_vae", "shared_variance", "recipe"]
     assert list(shown["arm"].values) == names

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import spread_jax as sj
+
 pytestmark = pytest.mark.slow  # trains a flow, a mixture and an arm
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -60,7 +62,14 @@ def test_the_flow_is_a_density(names):
 @pytest.mark.parametrize("name", ["flow", "mixture"])
 def test_flow_and_mixture_learn_the_segment(name, names):
     """Truth: uncleaned, a perfect model lies 0.05 √(2/π) = 0.0399 off the line on average."""
-    judged, x = names[f"judged_{name}"], names[f"of_{name}"]
+    model = {"flow": names["flow"], "mixture": sj.mixture_model(2, 5)}[name]
+    problem = names["segment"]()
+    training = sj.model_training(model, sample_batch=problem.batches(128), num_steps=1500)
+    grid = {"sigma_fix": [0.05, 0.1], "learning_rate": 3e-3}
+    runs = sj.sweep(training, grid, num_seeds=2)
+    judged = sj.judge(model, runs, problem.dataset(jax.random.key(0)), [names["off_segment"]])
+    params = runs.params(sigma_fix=0.05, seed=0)
+    x = model.sample(params, jax.random.key(1), 500, sj.gaussian_spread(0.05))
     assert dict(judged["off_segment"].sizes) == {"sigma_fix": 2, "seed": 2}
     assert x.shape == (500, 2)
     off_line = np.abs(x[:, 0] - x[:, 1]).mean() / np.sqrt(2)
