@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.results_tables import SETTINGS, TABLES, TOYS
+from experiments.results_tables import IN_README, SETTINGS, TABLES, TOYS
 from spread_jax.cli.command import main
 from spread_jax.cli.settings import require
 from spread_jax.cli.tables import markdown
 
 ROOT = Path(__file__).parents[1]
+MNIST = "experiments.fit --data mnist --steps 8600 --iw-samples 16 --seeds 5 --latent-sizes 100 200"
 
 
 class Command(NamedTuple):
@@ -41,11 +42,8 @@ RUNS = {
         "--steps 2000 --arms vae spread_vae shared_variance fixed_variance --latent-sizes 20 50",
         needs="mlxtend",
     ),
-    "mnist": Command(
-        "experiments.fit --data mnist --steps 8600 --iw-samples 16 --seeds 5 --arms vae recipe "
-        "--latent-sizes 100 200",
-        needs="MNIST_DIR",
-    ),
+    "mnist": Command(f"{MNIST} --arms {' '.join(IN_README)}", needs="MNIST_DIR"),
+    "mnist-samples": Command(f"{MNIST} --arms vae recipe", needs="MNIST_DIR"),
     "quality": Command("benchmarks.quality --data mnist --seeds 5", needs="pythae"),
     "recipe": Command("benchmarks.recipe"),
     "flows": Command("benchmarks.flows", needs="flowjax"),
@@ -73,7 +71,7 @@ FIGURES = {
     "flows.png": "flows/flows.png",
     "mixtures.png": "mixtures/mixtures.png",
     "digits_samples.png": "digits/samples.png",
-    "mnist_samples.png": "mnist/samples.png",
+    "mnist_samples.png": "mnist-samples/samples.png",
     "sigma_fix.png": "mnist-5k/sigma_fix.png",
     "throughput.png": "benchmark-sweep/throughput.png",
 }

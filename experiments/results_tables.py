@@ -107,16 +107,14 @@ def fit(run: Metrics) -> Iterator[str]:
 
 
 def images(digits: Metrics, mnist: Metrics) -> Iterator[str]:
-    yield "Fréchet distance | z from N(0, I) | z from a fitted latent | held-out images"
-    both = ("vae", "recipe")
-    for name, run, arms in (("digits", digits, IN_README), ("MNIST, 20 epochs", mnist, both)):
-        real = run["reference"]["frechet"]
-        for arm in arms:
-            cell = run["arms"][arm]
-            prior = None if all_arms()[arm].fitted_latent else cell["median_frechet"]
-            numbers = {**cell, "prior": prior, "real": real}
-            template = "{prior} | {median_frechet_fitted_latent:.2f} | {real:.2f}"
-            yield row(f"{name}: {all_arms()[arm].label}", template, numbers)
+    """A row for each arm, two columns for each data set."""
+    priors = ("z from N(0, I)", "fitted latent")
+    yield " | ".join(["arm", *(f"{name}, {z}" for name in ("digits", "MNIST") for z in priors)])
+    for arm in IN_README:
+        prior = "-" if all_arms()[arm].fitted_latent else "{median_frechet}"
+        template = prior + " | {median_frechet_fitted_latent:.2f}"
+        yield row(all_arms()[arm].label, template, digits["arms"][arm], mnist["arms"][arm])
+    yield row("held-out data", " | {frechet:.2f}", digits["reference"], mnist["reference"])
 
 
 def learned(run: Metrics) -> Iterator[str]:
@@ -160,7 +158,10 @@ def made_by_the_run(name: str) -> Callable[[Metrics], list[str]]:
     return lambda run: run["tables"][name]
 
 
-IN_README = ("vae", "spread_vae", "shared_variance", "fixed_variance", "dequantized", "recipe")
+IN_README = (
+    *("vae", "spread_vae", "annealed_spread", "soft_clip", "dequantized", "shared_variance"),
+    *("fixed_variance", "recipe"),
+)
 
 TABLES: dict[str, tuple[str, Sequence[str], Callable[..., Iterable[str]]]] = {
     "toy": ("docs/results.md", ["toy-0.1", *TOYS], toy),
