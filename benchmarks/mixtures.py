@@ -182,9 +182,9 @@ def run(settings: Settings) -> None:
     }
     found = {label: [numbers for numbers, _ in each] for label, each in measured.items()}
     rows = list(table(found, settings.rows))
-    output.write_figure(
-        "mixtures.png", figure({label: each[0][1] for label, each in measured.items()})
-    )
+    labels = ways(settings.rows[:1])  # of the rows that are drawn
+    clouds = {label: each[0][1] for label, each in zip(labels, measured.values(), strict=True)}
+    output.write_figure("mixtures.png", figure(clouds))
     output.finish(settings, 0.0, {"results": found, "tables": {"mixtures": rows}})
     titles, *lines = (row.split(" | ") for row in rows)
     print_table(f"{PLANES} planes in {DIM} columns", titles, lines, width=150)
@@ -228,8 +228,8 @@ def figure(clouds: dict[str, np.ndarray]) -> "Figure":
         for axes in grid.flat[len(clouds) :]:
             axes.set_axis_off()
         grid[0, 0].set(xlim=(-3, 3), ylim=(-REACH, REACH))
-        drawn.supxlabel("along the plane, its standard deviation 1", fontsize=7)
-        drawn.supylabel("off the plane", fontsize=7)
+        drawn.supxlabel("along the plane (data units; the standard deviation is 1)", fontsize=7)
+        drawn.supylabel("off the plane (data units)", fontsize=7)
         return drawn
 
 

@@ -164,8 +164,8 @@ class Fitted:
 
         Args:
           key: of the samples and of the bounds' draws.
-          x: rows like those that were fitted, best ones that were not; the first 3,000 are
-            looked at, of a source so many that are evenly spaced.
+          x: rows like those that were fitted, best ones that were not; at most 3,000 that are
+            evenly spaced are looked at.
           assumptions: further ones, of the reading of a file.
 
         Raises:
@@ -173,10 +173,9 @@ class Fitted:
         """
         from spread_jax import figures
 
-        if is_source(x) and len(x):  # whose first rows may be alike
-            places = np.linspace(0, len(x) - 1, min(len(x), MOST_REPORTED)).astype(np.int64)
-            x = Rows(x).as_given(places)
-        rows = x[:MOST_REPORTED]
+        every = max(1, -(-len(x) // MOST_REPORTED))  # the first rows may be alike
+        source = is_source(x) and len(x)
+        rows = Rows(x).as_given(np.arange(0, len(x), every)) if source else x[::every]
         z = np.asarray(self.transform.apply(rows), np.float32)
         if len(z) < 2:
             raise ValueError(f"a report needs 2 rows or more, got {len(z)}")
@@ -184,11 +183,12 @@ class Fitted:
         samples = self.sample(sample_key, len(z))
         of_samples = np.asarray(self.transform.apply(samples), np.float32)
         half = len(z) // 2
+        one, other = np.split(np.random.default_rng(0).permutation(z)[: 2 * half], 2)
         numbers = {
             "rows": len(z),
             "bound": float(self.bound(bound_key, rows).mean()),
-            "energy_distance": energy_distance(of_samples[:half], z[:half]),
-            "energy_distance_of_two_halves": energy_distance(z[half : 2 * half], z[:half]),
+            "energy_distance": energy_distance(of_samples[:half], one),
+            "energy_distance_of_two_halves": energy_distance(other, one),
         }
         every = self.choices["num_steps"] // len(self.loss)
         steps = every * np.arange(1, len(self.loss) + 1)

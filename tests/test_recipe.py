@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import spread_jax as sj
+from spread_jax.metrics import energy_distance
 from spread_jax.recipe import last_spread, prepare, suggest_latent_dim
 from spread_jax.spreads import gaussian_spread
 
@@ -57,6 +58,22 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.loss, other.loss)
     assert one.choices == other.choices
     assert (one.architecture, one.sigma) == (other.architecture, other.sigma)
+
+
+def test_a_report_of_sorted_rows_looks_at_all_of_them_as_if_they_were_shuffled(fitted):
+    """Truth: the energy distances of random halves. Halves of sorted rows lie far apart."""
+    rows = people(7_000).sort_values("income")
+    report = fitted.report(jax.random.key(1), rows)
+    assert report.numbers["rows"] == 2_334  # every third
+    z = fitted.transform.apply(rows[::3])
+
+    def of_halves(z):
+        return energy_distance(z[: len(z) // 2], z[len(z) // 2 :])
+
+    rng = np.random.default_rng(1)
+    by_chance = [of_halves(rng.permutation(z)) for _ in range(10)]
+    found = report.numbers["energy_distance_of_two_halves"]
+    assert found < min(by_chance) + 5 * np.std(by_chance) < of_halves(z) / 2
 
 
 def test_samples_are_rows_like_those_that_were_fitted(fitted, table):
