@@ -230,14 +230,15 @@ def _active_dims(run: Run) -> int | float:
 
 
 TEST_BOUND = Metric("test_bound", "nats", "higher", _test_bound, "bound of held-out data")
+TEST_KL = Metric(
+    "kl", "nats", "", lambda run: _mean(run.held_out_bound.kl), "KL of posteriors and prior"
+)
 BOUNDS = [
     Metric("train_bound", "nats", "higher", _train_bound, "bound of training data"),
     TEST_BOUND,
     Metric("worst_test_bound", "nats", "higher", _worst_bound, "worst bound of held-out data"),
     Metric("bits_per_dim", "bits", "lower", _bits_per_dim, "bits per dimension of held-out data"),
-    Metric(
-        "kl", "nats", "", lambda run: _mean(run.held_out_bound.kl), "KL of posteriors and prior"
-    ),
+    TEST_KL,
     Metric("active_dims", "1", "", _active_dims, "active dimensions of z"),
 ]
 """In the spread space that the run's own noise makes; ``active_dims`` of a Gaussian latent only."""

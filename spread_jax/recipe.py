@@ -1,6 +1,7 @@
 """The recipe: from data to a trained model and clean samples, with one call and no σ to choose."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from spread_jax.arguments import is_whole, require_whole
 from spread_jax.arms import TWENTIETH
 from spread_jax.data.datasets import Dataset, as_rows, read_data
 from spread_jax.data.diagnosis import diagnose
@@ -22,7 +24,7 @@ from spread_jax.data.tables import Table
 from spread_jax.fitted import Fitted, Transform, model_of
 from spread_jax.fitted_latents import with_fitted_latents
 from spread_jax.judgement import judge
-from spread_jax.metrics import TEST_BOUND
+from spread_jax.metrics import TEST_BOUND, TEST_KL
 from spread_jax.models.fitted_latent import SIZES
 from spread_jax.models.networks import Variance
 from spread_jax.models.vae import Network
@@ -39,7 +41,10 @@ EPOCHS = 20
 FEWEST_STEPS, MOST_STEPS = 3_000, 10_000
 MOST_DIAGNOSED = 5_000  # rows
 SHARE_OF_VALIDATION, MOST_VALIDATION = 0.1, 5_000
-WIDE, NARROW = (400,), (128, 128)  # hidden layers for images, and for a table
+# hidden layers for a table of few columns, and for others and images: under much noise two layers
+# on hundreds of columns learn to ignore z
+NARROW, WIDE, FEW_COLUMNS = (128, 128), (400,), 64
+LEAST_KL = 0.1  # nats of a row, below which z says nothing of it
 LATENT_DIM_UNKNOWN = 20
 CURVE_POINTS = 200
 
@@ -89,7 +94,8 @@ def fit(
       latent_dim: of z; by default 2 m + 1, m the intrinsic dimension of the data, at most their
         rank (a smooth set of m dimensions fits into 2 m + 1 flat ones, by Whitney's theorem).
       latent_sizes: numbers of components that the prior is chosen from; ``()``: N(0, I) stays.
-      hidden: widths of the hidden layers; by default (400,) for images, (128, 128) for a table.
+      hidden: widths of the hidden layers; by default (128, 128) for a table of at most 64 columns,
+        once constant ones are left out and text is one-hot, and (400,) for others and images.
       network: ``conv`` for images, see :func:`spread_jax.make_vae`.
       num_steps: of the optimizer; by default 20 epochs, but at least 3,000 and at most 10,000.
       num_seeds: independent runs, trained together.
@@ -140,16 +146,17 @@ def fit(
     if num_steps is None:
         epochs = round(EPOCHS * len(to_train) / batch_size, -2)
         num_steps = int(min(max(epochs, FEWEST_STEPS), MOST_STEPS))
+    dim = data.train.shape[1]
+    if hidden is None:
+        hidden = NARROW if not data.shape and dim <= FEW_COLUMNS else WIDE
     architecture = {
-        **{"dim": data.train.shape[1], "latent_dim": int(latent_dim), "network": network},
-        "hidden": list((WIDE if data.shape else NARROW) if hidden is None else map(int, hidden)),
+        **{"dim": dim, "latent_dim": int(latent_dim), "network": network},
+        "hidden": list(map(int, hidden)),
         **{"shape": list(data.shape) if data.shape else None, "variance": variance},
     }
     model = model_of(architecture)
-    numbers = {
-        **{"sigma_fix": float(sigma_fix), "noise_end": float(noise_end)},
-        "learning_rate": float(learning_rate),
-    }
+    numbers = {"sigma_fix": float(sigma_fix), "noise_end": float(noise_end)}
+    numbers["learning_rate"] = float(learning_rate)
     sizes = {"num_steps": num_steps, "batch_size": batch_size, "num_seeds": num_seeds}
     seed_key, latent_key = jax.random.split(key)
     first_seed = _seed_of(seed_key)
@@ -174,7 +181,7 @@ def fit(
             checkpoints=folder,
             data=to_train,
         )
-    judged = judge(model, runs, data, [TEST_BOUND], spread=last_spread, part="validation")
+    judged = judge(model, runs, data, [TEST_BOUND, TEST_KL], spread=last_spread, part="validation")
     bounds = np.nan_to_num(judged[TEST_BOUND.name].values, nan=-np.inf)
     if not np.isfinite(bounds).any():
         raise ValueError(
@@ -183,6 +190,12 @@ def fit(
             "learning_rate"
         )
     place = int(np.argmax(bounds))
+    if judged[TEST_KL.name].values[place] < LEAST_KL:
+        warnings.warn(
+            "z says almost nothing of a row, so samples are all alike or random; try a smaller "
+            f"sigma_fix than {sigma_fix:.3g}, one hidden layer, or more steps",
+            stacklevel=2,
+        )
     with stage_line(quiet) as on_stage:
         on_stage("fitting the prior to the aggregate posterior")
         kept = _one_run(runs, place)
@@ -313,8 +326,7 @@ def _require_in_range(**arguments: Any) -> None:
         if value is None:
             continue
         if name in ("num_seeds", "num_steps", "batch_size", "latent_dim"):
-            if not _is_whole(value):
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+            require_whole(name, value)
         elif not (isinstance(value, int | float | np.number) and 0 < value < math.inf):
             raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
         elif name == "noise_end" and value > 1:
@@ -325,12 +337,8 @@ def _require_whole_numbers(**arguments: Any) -> None:
     """None is what is not given."""
     for name, values in arguments.items():
         is_sequence = isinstance(values, Sequence | np.ndarray)
-        if values is not None and not (is_sequence and all(_is_whole(value) for value in values)):
+        if values is not None and not (is_sequence and all(is_whole(value) for value in values)):
             raise ValueError(f"{name} must be a sequence of whole numbers >= 1, got {values!r}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _require_pixels(data: Dataset) -> None:

@@ -60,6 +60,24 @@ def assert_same(one, other):
     assert (one.architecture, one.sigma) == (other.architecture, other.sigma)
 
 
+@pytest.mark.slow
+def test_a_model_whose_z_says_nothing_is_told_of():
+    """Truth: under noise of 10 standard deviations a row of two columns says log(1 + 1/100) nats
+    of itself, and one without noise to speak of as much as the model can hold."""
+    arguments = {**QUICK, "num_steps": 1_000, "latent_dim": 2, "latent_sizes": ()}
+    arguments |= {"learning_rate": 1e-2}
+    with pytest.warns(UserWarning, match="z says almost nothing .* smaller sigma_fix than 10"):
+        sj.fit(KEY, PLAIN, sigma_fix=10.0, noise_end=1.0, **arguments)
+    sj.fit(KEY, PLAIN, sigma_fix=0.5, **arguments)  # warns of nothing: a warning fails a test
+
+
+@pytest.mark.parametrize(("columns", "hidden"), [(64, [128, 128]), (65, [400])])
+def test_a_table_of_many_columns_has_one_wide_hidden_layer(columns, hidden):
+    x = np.random.default_rng(0).normal(size=(80, columns))
+    arguments = {**QUICK, "num_steps": 1, "hidden": None, "latent_dim": 2, "sigma_fix": 0.5}
+    assert sj.fit(KEY, x, latent_sizes=(), **arguments).architecture["hidden"] == hidden
+
+
 def test_a_report_of_sorted_rows_looks_at_all_of_them_as_if_they_were_shuffled(fitted):
     """Truth: the energy distances of random halves. Halves of sorted rows lie far apart."""
     rows = people(7_000).sort_values("income")
@@ -562,7 +580,8 @@ def digits():
 
 @pytest.mark.slow
 def test_uint8_images_come_back_as_uint8_images(digits):
-    fitted = sj.fit(KEY, digits, latent_dim=1, sigma_fix=0.2, latent_sizes=(), **QUICK)
+    arguments = {**QUICK, "num_steps": 400}
+    fitted = sj.fit(KEY, digits, latent_dim=1, sigma_fix=0.2, latent_sizes=(), **arguments)
     drawn = fitted.sample(jax.random.key(1), 7)
     assert (drawn.shape, drawn.dtype) == ((7, 6, 5), np.uint8)
     assert fitted.bound(KEY, digits).shape == (200,)

@@ -223,6 +223,18 @@ def test_seconds_since_1970_are_no_constant_and_no_copy_of_each_other():
     assert Table.of(np.column_stack([last_digits, other])).width == 2
 
 
+def test_what_is_said_of_many_columns_is_one_line():
+    """Truth: 7 columns of integers, 5 constant ones and one of halves, made by hand."""
+    integers = rng().permuted(np.tile(np.arange(200), (7, 1)), axis=1).T
+    halves = rng().integers(0, 9, 200) / 2
+    x = np.column_stack([integers, np.full((200, 5), 3), halves])
+    first, *constant, last = Table.of(x).assumptions()
+    assert first == "7 columns (1, 2, 3, 4, 5, ...): each holds integers"
+    assert len(constant) == 5
+    assert constant[0] == "column 8 is constant: it is left out and put back"
+    assert last.startswith("column 13 is rounded to ")
+
+
 def test_columns_of_few_rows_are_not_called_dependent():
     """Truth: among 5 rows any column is linear in 4 others, and 4 points lie easily on a line."""
     assert Table.of(np.array([[1, 2], [2, 4], [3, 6], [4, 8]])).width == 2

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 100_000_000
 TABLES, IMAGES = (".csv", ".tsv", ".parquet", ".npy"), (".npy",)
 SHOWN = 5
+MOST_COLUMNS = 10  # that are printed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def run(settings: Settings) -> None:
         print(json.dumps({"rows": settings.n, "seed": seed, "out": str(settings.out)}))
         return
     if hasattr(rows, "head"):
-        print(rows.head(SHOWN).to_string(index=False))
+        print(rows.head(SHOWN).to_string(index=False, max_cols=MOST_COLUMNS))
         if settings.n > SHOWN:
             print("...")
     print(written)

@@ -1,5 +1,6 @@
 """A user's table as a standardized matrix, and back with its names, order, dtypes and values."""
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from spread_jax.data.relations import Relation, relations_among
 from spread_jax.data.standardization import Floats, Standardization
 
 FIRST_ROWS = 20  # that tell columns apart
+MOST_NAMED = 5  # columns of which the same is said
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,25 @@ class Table:
         return [str(column.name) for column in shown], np.column_stack(numbers or [np.ones((1, 0))])
 
     def assumptions(self) -> list[str]:
-        """What was assumed of each column, or done with it: one line each, naming the column."""
+        """What was assumed of each column, or done with it: a line for each, but only one for more
+        than MOST_NAMED columns of which the same is said."""
         said = {j: column.assumption for j, column in enumerate(self.columns)}
         for each in self.relations:
             formula = each.formula(self.columns)
             said[each.column] = f"is {formula}: it is left out and computed back"
-        return [f"{self.columns[j].label} {what}" for j, what in said.items() if what]
+        alike = defaultdict[str | None, list[str]](list)
+        for j, what in said.items():
+            alike[what].append(self.columns[j].label)
+        alike[None], lines = [], []
+        for j, what in said.items():
+            labels = alike[what]
+            if len(labels) > MOST_NAMED:
+                names = ", ".join(label.removeprefix("column ") for label in labels[:MOST_NAMED])
+                lines.append(f"{len(labels)} columns ({names}, ...): each {what}")
+                alike[what] = []  # said
+            elif labels:
+                lines.append(f"{self.columns[j].label} {what}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """The transform as strings, numbers, lists, booleans and None; no rows of data."""
