@@ -10,7 +10,10 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from spread_jax import SpreadDensity
 
-pytestmark = pytest.mark.slow  # each trains, or needs what is trained
+pytestmark = [
+    pytest.mark.slow,  # each trains, or needs what is trained
+    pytest.mark.filterwarnings("ignore:z says almost nothing of a row"),  # after so few steps
+]
 
 X = np.random.default_rng(0).normal(size=(90, 2))
 
