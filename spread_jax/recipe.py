@@ -12,10 +12,10 @@ from jaxtyping import PRNGKeyArray
 
 from spread_jax.arguments import is_whole, require_whole
 from spread_jax.arms import TWENTIETH
-from spread_jax.data.datasets import Dataset, as_rows, read_data
+from spread_jax.data.datasets import Dataset, read_data
 from spread_jax.data.diagnosis import diagnose
 from spread_jax.data.files import OnAssumption
-from spread_jax.data.images import Images
+from spread_jax.data.images import Images, as_rows
 from spread_jax.data.reading import warn_of_assumption
 from spread_jax.data.sigma_suggestion import largest_sigma, suggest_sigma
 from spread_jax.data.sources import Rows, is_source
@@ -80,12 +80,11 @@ def fit(
 
     Args:
       key: of everything that is random.
-      x: a table ``[n, columns]`` as an array or a pandas DataFrame; images ``[n, height, width]``,
-        uint8 or floats in [0, 1]; a :class:`spread_jax.Dataset`, whose own validation part is then
-        used; what :func:`spread_jax.read_table` or :func:`spread_jax.load_dataset` takes, a
-        path or a name; or a ``numpy.memmap``, or another source of rows as of
-        :func:`spread_jax.sweep`, with the rows of such arrays. Of a source of more than 20,000 rows
-        so many are drawn, and decide all but the training, which reads the others as it goes.
+      x: a table ``[n, columns]`` as an array or a pandas DataFrame; images ``[n, height, width]``
+        or ``[n, height, width, 3]``, uint8 or floats in [0, 1]; a :class:`spread_jax.Dataset`,
+        whose own validation part is then used; a path or name of :func:`spread_jax.load_dataset`;
+        or a ``numpy.memmap``, or another source of rows as of :func:`spread_jax.sweep`. Of a source
+        of more than 20,000 rows so many are drawn, and decide all but the training.
       sigma_fix: standard deviation of the noise at the first step, in pixels' units or in standard
         deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`. At
         most 10, or √columns where there are more than 100.
@@ -254,10 +253,10 @@ def prepare(x: Data, on_assumption: OnAssumption = warn_of_assumption) -> tuple[
             )
         if x.shape is not None:
             _require_pixels(x)
-            return x, Images(*x.shape, white=None)
+            return x, Images(x.shape)
         transform = Table.of(x.train)
         return _split("data", transform.apply(x.train), transform.apply(x.validation)), transform
-    if getattr(x, "ndim", 2) == 3:
+    if getattr(x, "ndim", 2) > 2:
         x = np.asarray(x)
         images = Images.of(x)
         train, validation = _two_parts(as_rows(x))
@@ -295,7 +294,7 @@ def _two_parts(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(
-    name: str, train: np.ndarray, validation: np.ndarray, shape: tuple[int, int] | None = None
+    name: str, train: np.ndarray, validation: np.ndarray, shape: tuple[int, ...] | None = None
 ) -> Dataset:
     """There is no test part: what is chosen on validation rows is not reported here."""
     train, validation = train.astype(np.float32), validation.astype(np.float32)

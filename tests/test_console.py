@@ -160,6 +160,25 @@ def on_disk(request, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_folder_of_images_becomes_images_and_a_picture(monkeypatch, capsys, tmp_path):
+    """Truth: the images' own form; the picture shows greys, and not black for all that is not 0."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow, of the figures extra, is missing")
+    (tmp_path / "photos").mkdir()
+    for i in range(60):
+        photo = np.full((4, 5), 100 + i % 30, np.uint8)
+        image.fromarray(photo).save(tmp_path / "photos" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    spread_jax(monkeypatch, "fit", "photos", *QUICK, "--quiet", "--no-compilation-cache")
+    assert "--out rows.npy" in capsys.readouterr().out
+    spread_jax(monkeypatch, "sample", "model", "-n", "40", "--quiet", "--no-compilation-cache")
+    drawn = np.load(tmp_path / "rows.npy")
+    assert (drawn.shape, drawn.dtype) == ((40, 4, 5), np.uint8)
+    grey = np.asarray(image.open(tmp_path / "rows.png").convert("L"))
+    middle = 255 - np.median(drawn)
+    assert ((grey > middle - 60) & (grey < middle + 60)).mean() > 0.2
+
+
+@pytest.mark.slow
 def test_a_model_of_what_stays_on_the_disk(on_disk, monkeypatch, capsys, tmp_path):
     """Truth: the sum and the constant of the rows; 90 are held out, and of 810 75 are set aside."""
     path, names = on_disk

@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from spread_jax.data import DataFileError, Dataset, datasets, load_dataset, published
-from spread_jax.data.datasets import as_rows
+from spread_jax.data.images import as_rows
 
 MNIST_DIR = os.environ.get("MNIST_DIR")
 needs_mnist = pytest.mark.skipif(not MNIST_DIR, reason="MNIST_DIR is not set")
@@ -282,7 +282,8 @@ BAD_FILES = {
     "int32.npy": (npy(TRAIN.astype(np.int32)), r"not int32, .* save them as floats in \[0, 1\]"),
     "above.npy": (npy(2 * RNG.random((10, 4, 4))), r"pixels in \[0, 1\], not from"),
     "nan.npy": (npy(NAN), "in column 7 row 4 is nan"),
-    "color.npy": (npy(RNG.random((10, 4, 4, 3))), "not of shape"),
+    "channels.npy": (npy(RNG.random((10, 3, 4, 4))), r"not of shape.*moveaxis\(x, 1, -1\)"),
+    "alpha.npy": (npy(RNG.random((10, 4, 4, 4))), r"not of shape \(10, 4, 4, 4\)"),
     "labels.npy": (npy(PARTS["train-labels-idx1-ubyte"]), "labels"),
     "few.npy": (npy(RNG.random((4, 2))), "8 rows"),
     "other.npz": (saved(a=TRAIN, b=TEST), "x_train and x_test, .* it holds a, b"),

@@ -72,3 +72,30 @@ def test_a_misspelt_variance_is_refused_and_not_taken_for_none(make, monkeypatch
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user has it
     with pytest.raises(ValueError, match="one of each, shared, none, got 'Each'"):
         make("Each")
+
+
+def test_a_convolution_of_colours_keeps_each_channel_in_its_place():
+    """Truth: with a last kernel of zeros the bias of a colour is that colour everywhere."""
+    decoder = networks.ConvGaussianDecoder((5, 6, 3), channels=(4, 4), width=8, variance="none")
+    z = jnp.ones((2, 3))
+    params = decoder.init(KEY, z)
+    last = params["params"]["Conv_1"]
+    assert last["bias"].shape == (4 * 3,)
+    logits = np.array([-1.0, 0.5, 2.0])
+    zeros = jnp.zeros_like(last["kernel"])
+    params["params"]["Conv_1"] = {"kernel": zeros, "bias": jnp.tile(logits, 4)}
+    mean = decoder.apply(params, z)[0].reshape(2, 5, 6, 3)
+    np.testing.assert_allclose(mean, np.broadcast_to(1 / (1 + np.exp(-logits)), mean.shape), 1e-5)
+
+
+def test_one_channel_is_no_channel():
+    """Truth: the same network without the axis, to the bit."""
+    y = jax.random.uniform(KEY, (2, 20))
+    for shapes, make in (
+        (((4, 5), (4, 5, 1)), lambda shape: networks.ConvGaussianEncoder(shape, 3, width=8)),
+        (((4, 5), (4, 5, 1)), lambda shape: networks.ConvGaussianDecoder(shape, width=8)),
+    ):
+        plain, deep = (make(shape) for shape in shapes)
+        params = plain.init(KEY, y)
+        for one, other in zip(plain.apply(params, y), deep.apply(params, y), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -520,7 +520,7 @@ def dataset(train, validation, **more):
         (PLAIN[:2], "3 rows or more"),
         (np.ones((50, 2)), "every column of this one is constant"),
         (PLAIN[:, 0], "rows, columns"),
-        (np.zeros((3, 4, 4, 3)), "rows, columns"),
+        (np.zeros((3, 4, 4, 4)), r"\[n, height, width, 3\]"),
         (None, "not a NoneType"),
         ({"a": [1, 2]}, "not a dict"),
         ("nowhere.csv", "file or folder that exists"),
@@ -591,6 +591,26 @@ def test_uint8_images_come_back_as_uint8_images(digits):
     np.testing.assert_array_equal(fitted.latent.covariances, np.eye(1)[None])
     with pytest.raises(ValueError, match="shape"):
         fitted.bound(KEY, digits[:, :5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_colours_are_learned_and_come_back(network, tmp_path):
+    """Truth: every image is of one colour, red or blue, without green; loaded, the same bits."""
+    is_red = np.random.default_rng(0).random(200) < 0.5
+    x = np.zeros((200, 4, 5, 3), np.uint8)
+    x[is_red, ..., 0], x[~is_red, ..., 2] = 200, 200
+    arguments = {**QUICK, "num_steps": 600, "network": network}
+    fitted = sj.fit(KEY, x, latent_dim=1, sigma_fix=0.2, latent_sizes=(2,), **arguments)
+    drawn = fitted.sample(jax.random.key(1), 40)
+    assert (drawn.shape, drawn.dtype) == ((40, 4, 5, 3), np.uint8)
+    red, green, blue = np.moveaxis(drawn.mean(axis=(1, 2)), 1, 0)
+    assert green.max() < 30
+    np.testing.assert_allclose(red + blue, 200, atol=40)
+    assert (np.maximum(red, blue) > 150).mean() > 0.8
+    assert {*(red > blue)} == {True, False}
+    fitted.save(tmp_path)
+    np.testing.assert_array_equal(sj.load(tmp_path).sample(jax.random.key(1), 40), drawn)
 
 
 @pytest.mark.slow

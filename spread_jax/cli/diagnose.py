@@ -24,8 +24,8 @@ class Settings(ReadingSettings):
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
     """A table (.csv, .tsv, also .gz, .parquet, .npy); images, uint8 or floats in [0, 1] (.npy [n,
-    height, width], .npz, IDX, a folder of MNIST's files); a folder of .npy or .parquet files; or a
-    name (digits, mnist-5k, mnist)."""
+    height, width] or [n, height, width, 3], .npz, IDX, a folder of MNIST's files); a folder of .npy
+    or .parquet files; or a name (digits, mnist-5k, mnist)."""
     json: bool = False
     """Print one JSON object instead of a table."""
     out: Path = Path("outputs/diagnose")

@@ -30,9 +30,9 @@ class Settings(ReadingSettings):
     Then `spread-jax sample` draws clean rows like those of the file."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
-    """A table (.csv, .tsv, also .gz, .parquet, .npy); images (.npy [n, height, width], .npz, IDX, a
-    folder of MNIST's files); a folder of .npy or .parquet files; or a name (digits, mnist-5k,
-    mnist)."""
+    """A table (.csv, .tsv, also .gz, .parquet, .npy); images (.npy [n, height, width] or [n,
+    height, width, 3], .npz, IDX, a folder of MNIST's files); a folder of .npy or .parquet files; or
+    a name (digits, mnist-5k, mnist)."""
     out: Path = Path("model")
     """Folder for the model and the page."""
     steps: int | None = None
@@ -197,6 +197,8 @@ def parts(data: Any) -> tuple[Any, Any, bool]:
 
 def print_found(settings: Settings, fitted: "Fitted", found: dict[str, Any]) -> None:
     """The report on the terminal."""
+    from spread_jax.data.tables import Table
+
     rows, choices, numbers = fitted.choices["rows"], found["choices"], found["numbers"]
     num_rows = rows["train"] + rows["validation"]
     print(f"{settings.file}: {num_rows:,} rows to train and choose by")
@@ -216,4 +218,5 @@ def print_found(settings: Settings, fitted: "Fitted", found: dict[str, Any]) -> 
         f"between two halves of the data {halves}"
     )
     print(f"written to {settings.out}/: open {settings.out}/report.html")
-    print(f"more rows: spread-jax sample {settings.out} -n 500 --out rows.csv")
+    rows_file = "rows.csv" if isinstance(fitted.transform, Table) else "rows.npy"
+    print(f"more rows: spread-jax sample {settings.out} -n 500 --out {rows_file}")

@@ -32,9 +32,9 @@ class Settings:
     """Folder of the model."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 500
     """Number of rows."""
-    out: Path = Path("rows.csv")
+    out: Path | None = None
     """File for the rows: .csv, .tsv, .parquet or .npy. Images need .npy, and a picture of them is
-    written beside the file."""
+    written beside the file. By default rows.csv, and rows.npy of images."""
     seed: int | None = None
     """The same seed gives the same rows. By default each call takes another seed and prints it."""
     json: bool = False
@@ -48,11 +48,12 @@ class Settings:
         """Raises BadInputError for the first flag whose value cannot be used."""
         require(1 <= self.n <= MOST_ROWS, "-n", self.n, f"1 to {MOST_ROWS:,}")
         require_seeds(1, self.seed or 0)
-        endings = tuple(dict.fromkeys((*TABLES, *IMAGES)))
-        accepted = f"a file name that ends in {', '.join(endings)}"
-        require(self.out.suffix.lower() in endings, "--out", self.out, accepted)
-        has_folder = os.path.isdir(self.out.parent)
-        require(has_folder, "--out", self.out, "in a folder that exists")
+        if self.out is not None:
+            endings = tuple(dict.fromkeys((*TABLES, *IMAGES)))
+            accepted = f"a file name that ends in {', '.join(endings)}"
+            require(self.out.suffix.lower() in endings, "--out", self.out, accepted)
+            has_folder = os.path.isdir(self.out.parent)
+            require(has_folder, "--out", self.out, "in a folder that exists")
         require(os.path.exists(self.model), "MODEL", self.model, "a folder that exists")
 
 
@@ -71,26 +72,27 @@ def run(settings: Settings) -> None:
     is_images = isinstance(fitted.transform, sj.fitted.Images)
     endings, kind = (IMAGES, "images") if is_images else (TABLES, "a table")
     accepted = f"a file name that ends in {', '.join(endings)}, since the rows are {kind}"
-    require(settings.out.suffix.lower() in endings, "--out", settings.out, accepted)
+    out = settings.out or Path(f"rows{endings[0]}")
+    require(out.suffix.lower() in endings, "--out", out, accepted)
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
     with stage_line(settings.quiet) as on_stage:
         on_stage(f"drawing {settings.n:,} rows")
         rows = fitted.sample(jax.random.key(seed), settings.n)
         on_stage("writing")
         try:
-            write(rows, settings.out)
+            write(rows, out)
             on_stage("drawing a picture")
-            written = f"{settings.n:,} rows written to {settings.out}"
+            written = f"{settings.n:,} rows written to {out}"
             figure = picture_of(rows, fitted.transform)
             if figure is not None:
-                picture = settings.out.with_suffix(".png")
+                picture = out.with_suffix(".png")
                 figure.savefig(picture, dpi=200)
                 written += f", a picture to {picture}"
         except OSError as error:
             accepted = f"a file that can be written ({error.strerror or error})"
-            raise BadInputError("--out", settings.out, accepted) from None
+            raise BadInputError("--out", out, accepted) from None
     if settings.json:
-        print(json.dumps({"rows": settings.n, "seed": seed, "out": str(settings.out)}))
+        print(json.dumps({"rows": settings.n, "seed": seed, "out": str(out)}))
         return
     if hasattr(rows, "head"):
         print(rows.head(SHOWN).to_string(index=False, max_cols=MOST_COLUMNS))
@@ -154,6 +156,6 @@ def picture_of(rows: Any, transform: Any) -> "Figure | None":
     from spread_jax.figures import columns_figure, images_figure
 
     if not isinstance(transform, Table):
-        return images_figure(rows)
+        return images_figure(transform.apply(rows), transform.shape)
     names, numbers = transform.numeric_columns(rows)
     return columns_figure(names, numbers) if names else None

@@ -15,6 +15,8 @@ from spread_jax.data.files import (
     read_arrays,
     require,
 )
+from spread_jax.data.image_files import image_folder, image_paths, is_split, read_images
+from spread_jax.data.images import as_rows, shown_white
 from spread_jax.data.numbers import numbers_of
 from spread_jax.data.parts import opened_if_large
 from spread_jax.data.published import NAMED, are_published, mnist_folder
@@ -25,7 +27,6 @@ Points = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 PARTS = ("train", "validation", "test")
-ROUNDING = 1e-6  # of pixels: white may be 1.0000001
 SPLIT_SEED = 0
 HELD_OUT = 0.2  # of data without a split of their own; a third of it for validation
 
@@ -40,7 +41,7 @@ class Dataset(NamedTuple):
         number that is reported uses it. Metrics that need few rows take the first ones, so the
         rows must be in random order, as :func:`load_dataset` has them.
       train_labels, validation_labels, test_labels: integers ``[n]``, None where there are none.
-      shape: ``(height, width)`` of images, None for a table.
+      shape: of an image, ``(height, width)`` or ``(height, width, channels)``; None of a table.
       checksum_known: whether the bytes are the published ones, by their MD5.
       columns: names of a table's columns; None if it has none.
     """
@@ -52,7 +53,7 @@ class Dataset(NamedTuple):
     train_labels: Labels | None = None
     validation_labels: Labels | None = None
     test_labels: Labels | None = None
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
     checksum_known: bool = False
     columns: tuple[str, ...] | None = None
 
@@ -64,7 +65,8 @@ class Dataset(NamedTuple):
     def describe(self) -> str:
         """One line: the name, the rows of each part, and the columns or pixels, which are constant
         among them, and whether the files are those that are published."""
-        kind = "columns" if self.shape is None else f"{self.shape[0]} x {self.shape[1]} pixels"
+        size = " x ".join(map(str, self.shape or ()))
+        kind = f"{size} pixels" if size else "columns"
         width = f"{self.train.shape[1]} " if self.shape is None else ""
         checksum = "known" if self.checksum_known else "unknown"
         constant = f"{self.constant_pixels} of them constant"
@@ -133,9 +135,12 @@ def load_dataset(
     - ``openml``: all 70,000 of MNIST, which scikit-learn downloads.
     - a folder: MNIST's four IDX files or EMNIST's, plain or .gz, also with dots for dashes before
       ``idx``, or in ``MNIST/raw`` below; files of labels may be missing.
+    - a folder of image files (.png, .jpg and so on, of one size), in folders named by their labels
+      or not, and perhaps below folders ``train``, ``test`` and ``val``.
     - a .npz file with ``x_train``, ``x_test`` and perhaps ``x_val`` (also MedMNIST's
       ``train_images`` and so on), or one array.
-    - a .npy file or IDX file: images ``[n, height, width]`` or a table ``[n, columns]``.
+    - a .npy file or IDX file: images ``[n, height, width]``, of colours ``[n, height, width, 3]``,
+      or a table ``[n, columns]``.
     - .csv, .tsv and .parquet: a table of numbers and booleans, see :func:`spread_jax.read_table`.
 
     The parts are the same every time, and their rows are in random order. Of data without a split
@@ -164,7 +169,7 @@ def load_dataset(
     with errors_that_name(path):
         columns = None
         if path.is_dir():
-            arrays = mnist_folder(path)
+            arrays = image_folder(path) or mnist_folder(path)
         elif path.exists() and is_frame_file(path):
             frame = read_table(path, on_assumption=on_assumption)
             columns = tuple(map(str, frame.columns)) if isinstance(frame.columns[0], str) else None
@@ -184,8 +189,9 @@ def read_data(
     **options: Any,
 ) -> Any:
     """What is in a file as it is there: the DataFrame of :func:`spread_jax.read_table`, or the
-    array of a file with one; a :class:`Dataset` of all else that :func:`load_dataset` takes. A .npy
-    or .parquet file of more than 2 GiB, and a folder of such files, is a source, which stays there.
+    array of a file with one or of a folder of image files; a :class:`Dataset` of all else that
+    :func:`load_dataset` takes. A .npy or .parquet file of more than 2 GiB, a folder of such files,
+    and a folder of images of more than 2 GiB are sources, which stay there.
 
     Args:
       name_or_path, on_assumption: as in :func:`load_dataset`.
@@ -198,6 +204,10 @@ def read_data(
     source = opened_if_large(path, on_assumption)
     if source is not None:
         return source
+    if path.is_dir() and not is_split(path):
+        paths = image_paths(path)
+        if paths:
+            return read_images(paths, on_assumption)
     if is_frame_file(path) and path.exists():
         return read_table(path, on_assumption=on_assumption, **options)
     if path.is_file():
@@ -207,42 +217,6 @@ def read_data(
                 as_table(*arrays)
             return arrays[0].reshape(-1, 1) if arrays[0].ndim == 1 else arrays[0]
     return load_dataset(name_or_path, on_assumption)
-
-
-def shown_white(x: np.ndarray) -> int:
-    """White of uint8 images: 255, or the largest value if that is below 128."""
-    largest = int(x.max(initial=0))
-    return largest if 0 < largest < 128 else 255
-
-
-def as_rows(x: np.ndarray, white: int | None = None) -> Points:
-    """Images ``[n, height, width]`` as rows ``[n, height width]`` in [0, 1], or a table as it is.
-
-    Images of uint8 are divided by ``white``; floats must lie in [0, 1] already, but for rounding.
-
-    Raises:
-      ValueError: naming another dtype, another shape or a pixel outside.
-    """
-    kinds = f"images [n, height, width] or a table [n, columns], not of shape {x.shape}"
-    is_labels = x.ndim == 1 and x.dtype == np.uint8
-    require(x.ndim <= 3 and not is_labels, kinds + ": are these labels?" * is_labels)
-    has_white = x.dtype == np.uint8 or x.dtype.kind == "f"
-    require(
-        has_white or (x.ndim < 3 and x.dtype != np.uint16),
-        f"uint8, or floats in [0, 1], not {x.dtype}, whose white is not known: save them as "
-        "floats in [0, 1]",
-    )
-    rows = as_table(x)
-    if x.ndim < 3:
-        return rows.astype(np.float64)
-    low, high = float(rows.min()), float(rows.max())
-    if x.dtype == np.uint8:
-        white = white or shown_white(rows)
-        require(high <= white, f"pixels up to {white}, the white that was found, not {high:g}")
-        return rows.astype(np.float32) / np.float32(white)
-    is_within = low >= -ROUNDING and high <= 1 + ROUNDING
-    require(is_within, f"pixels in [0, 1], not from {low:.9g} to {high:.9g}")
-    return np.clip(rows, 0, 1).astype(np.float32)
 
 
 def _parts_of_file(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -269,7 +243,7 @@ def _in_three_parts(
     y = {part: arrays[f"y_{part}"] for part in x if f"y_{part}" in arrays}
     shapes = [images.shape[1:] for images in x.values()]
     white = None
-    if x["train"].dtype == np.uint8 and x["train"].ndim == 3 and x["train"].size:
+    if x["train"].dtype == np.uint8 and x["train"].ndim > 2 and x["train"].size:
         white = shown_white(x["train"])
         if white < 255:
             on_assumption(f"the largest of the uint8 pixels is {white}: it was taken for white")
@@ -291,7 +265,7 @@ def _in_three_parts(
         y.get("train"),
         y.get("validation"),
         y.get("test"),
-        shape=(shapes[0][0], shapes[0][1]) if len(shapes[0]) == 2 else None,
+        shape=shapes[0] if len(shapes[0]) > 1 else None,
         checksum_known=are_published(arrays),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spread_jax.data.datasets import as_rows
+from spread_jax.data.images import as_rows
 from spread_jax.data.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
 from spread_jax.data.modes import ATOM_SHARE
 from spread_jax.data.numbers import Numbers, first_of_equal_rows, named, numbers_of
@@ -97,8 +97,8 @@ def diagnose(x: Any, on_progress: Callable[[str], None] = lambda stage: None) ->
 
     Args:
       x: data, an array ``[rows, columns]`` or a pandas DataFrame, whose columns of text or
-        categories are left out; no column need be scaled. An array ``[n, height, width]`` is
-        images, uint8 or floats in [0, 1].
+        categories are left out; no column need be scaled. An array ``[n, height, width]`` or
+        ``[n, height, width, 3]`` is images, uint8 or floats in [0, 1].
       on_progress: called with the name of each stage as it begins.
 
     Raises:
@@ -113,7 +113,7 @@ def diagnose(x: Any, on_progress: Callable[[str], None] = lambda stage: None) ->
       >>> print(diagnosis.reasons[0])
       column 2 is constant
     """
-    pixels = as_rows(np.asarray(x)) if getattr(x, "ndim", 2) == 3 else None
+    pixels = as_rows(np.asarray(x)) if getattr(x, "ndim", 2) > 2 else None
     numbers = numbers_of(x, shift_large=True, leave_out_text=True)
     x, names = numbers.values, numbers.names
     rows, dim = x.shape

@@ -58,8 +58,8 @@ def streamed(rows: Rows, on_stage: Callable[[str], None], num_test: int = 0) -> 
     Raises:
       ValueError: if the rows are neither numbers of a table nor images, or cannot be used.
     """
-    if rows.dtype.kind not in "biuf" or len(rows.shape) not in (2, 3):
-        accepted = "rows of numbers [columns], or images [height, width]"
+    if rows.dtype.kind not in "biuf" or len(rows.shape) not in (2, 3, 4):
+        accepted = "rows of numbers [columns], or images [height, width] or [height, width, 3]"
         raise ValueError(f"must be {accepted}, not of dtype {rows.dtype} and {rows.shape[1:]}")
     most = most_drawn(rows)
     num_validation = min(
@@ -77,7 +77,7 @@ def streamed(rows: Rows, on_stage: Callable[[str], None], num_test: int = 0) -> 
     validation, test, chosen = (np.sort(part) for part in parts)
     aside = np.concatenate([validation, test])
     drawn, held_out = rows.read(chosen), rows.read(aside)
-    if drawn.ndim == 3:
+    if drawn.ndim > 2:
         images = Images.of(drawn)
         z, shape = images.apply(held_out), images.shape
         of_drawn = images.apply(drawn)

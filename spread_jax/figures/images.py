@@ -5,6 +5,7 @@ each arm, and the pictures of the first seed with dims (cell, picture, pixel).
 """
 
 import textwrap
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,16 +19,17 @@ from spread_jax.figures.training import LEAST_SIGMA
 NUM_MAPS = 6
 MOSAIC = (4, 8)
 LEGEND_COLUMNS = 4  # the labels of arms are long
+INK: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}  # colours keep their own
 LINE_OF_BOUNDS = 8.5  # points, for numbers of 7 points
 
 
 @style.styled
-def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Figure:
+def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, ...] | None) -> Figure:
     """The decoder's σ, pixel by pixel, at six moments of the first run; of a table, at all steps.
 
     Args:
       dataset: see the module; arms whose decoder has a σ for each pixel are shown.
-      shape: height and width of the images, None for a table.
+      shape: of an image, None for a table. Of colours, the geometric mean of a place's σ is shown.
     """
     arms = [arm for arm in style.shown_arms(dataset) if arm["variance"] == "each"]
     if not arms:
@@ -53,7 +55,8 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
         figure = Figure((style.PAGE, 0.4 + 1.15 * len(arms)))
         panels = figure.subplots(len(arms), len(moments), squeeze=False)
         for (i, j), axes in np.ndenumerate(panels):
-            image = axes.imshow(maps[i, moments[j]].reshape(shape), "cividis", norm)
+            places = maps[i, moments[j]].reshape(*shape[:2], -1).mean(axis=2)
+            image = axes.imshow(places, "cividis", norm)
             _bare(axes)
             if i == 0:
                 axes.set_title(f"step {steps[moments[j]]:,}")
@@ -65,7 +68,7 @@ def sigma_maps_figure(dataset: xr.Dataset, shape: tuple[int, int] | None) -> Fig
 
 
 @style.styled
-def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
+def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, ...]) -> Figure:
     """Clean samples, with z from N(0, I) and from the fitted latent, the decoder's means there, and
     reconstructions, of every arm, under held-out data."""
     arms = style.shown_arms(dataset)
@@ -89,7 +92,7 @@ def mosaics_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
 
 
 @style.styled
-def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
+def traversal_figure(dataset: xr.Dataset, shape: tuple[int, ...]) -> Figure:
     """Decoder's means along the six latent dimensions that the posterior means vary in most."""
     arms = style.shown_arms(dataset)
     columns = min(3, len(arms))
@@ -106,7 +109,7 @@ def traversal_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
 
 
 @style.styled
-def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
+def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, ...]) -> Figure:
     """Held-out images with the first arm's worst bounds, and every arm's bounds of them; all bounds
     are of the first runs, and in the space of one noise, so that they can be compared."""
     arms = style.shown_arms(dataset)
@@ -117,7 +120,7 @@ def worst_images_figure(dataset: xr.Dataset, shape: tuple[int, int]) -> Figure:
     figure = Figure((style.PAGE, 0.7 + image_height + below))
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for i, (axes, x) in enumerate(zip(panels, images, strict=True)):
-        axes.imshow(x.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
+        axes.imshow(_shown(x[None], shape)[0], **INK)
         axes.set_anchor("N")  # what room is left stays below the numbers
         _bare(axes)
         for line, arm in enumerate(arms):
@@ -165,14 +168,29 @@ def _bare(axes: Axes) -> None:
 
 
 def draw_mosaic(
-    axes: Axes, images: np.ndarray, shape: tuple[int, int], grid: tuple[int, int] = MOSAIC
+    axes: Axes, images: np.ndarray, shape: tuple[int, ...], grid: tuple[int, int] = MOSAIC
 ) -> None:
-    """Draws images ``[n, pixels]`` in a grid, one pixel apart, with ink dark as on paper."""
-    height, width = shape
+    """Draws images ``[n, pixels]`` in a grid, one pixel apart; of grey ones ink is dark.
+
+    Args:
+      images: pixels in [0, 1].
+      shape: ``(height, width)`` or ``(height, width, channels)``.
+      grid: rows and columns.
+    """
     rows, columns = grid
-    tiles = images[: rows * columns].reshape(-1, height, width)
-    tiles = np.pad(tiles, ((0, rows * columns - len(tiles)), (0, 1), (0, 1)))
-    table = tiles.reshape(rows, columns, height + 1, width + 1)
+    tiles = _shown(images[: rows * columns], shape)
+    paper = 1 if tiles.ndim == 4 else 0  # white, of colours and of ink
+    around = ((0, rows * columns - len(tiles)), (0, 1), (0, 1), (0, 0))[: tiles.ndim]
+    tiles = np.pad(tiles, around, constant_values=paper)
+    table = tiles.reshape(rows, columns, *tiles.shape[1:])
     canvas = np.vstack([np.hstack([*row]) for row in table])
-    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(canvas, interpolation="nearest", **INK)
     _bare(axes)
+
+
+def _shown(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Images ``[n, pixels]`` as Matplotlib takes them: one channel without an axis, and colours in
+    [0, 1], those of a broken run white."""
+    if shape[2:] in ((), (1,)):
+        return images.reshape(-1, *shape[:2])
+    return np.nan_to_num(images, nan=1).clip(0, 1).reshape(-1, *shape)

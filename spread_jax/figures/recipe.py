@@ -63,9 +63,9 @@ def clouds_figure(clouds: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 @style.styled
 def images_beside_samples_figure(
-    data: np.ndarray, samples: np.ndarray, shape: tuple[int, int]
+    data: np.ndarray, samples: np.ndarray, shape: tuple[int, ...]
 ) -> Figure:
-    """Images of the data, and clean samples, ``[n, pixels]`` each, 32 of them."""
+    """Images of the data, and clean samples, ``[n, pixels]`` in [0, 1] each, 32 of them."""
     figure = Figure((style.PAGE, 2.1))
     panels = figure.subplots(1, 2)
     for axes, images, title in zip(panels, (data, samples), ("data", "samples"), strict=True):
@@ -75,10 +75,10 @@ def images_beside_samples_figure(
 
 
 @style.styled
-def images_figure(images: np.ndarray) -> Figure:
-    """32 of the images ``[n, height, width]``."""
+def images_figure(images: np.ndarray, shape: tuple[int, ...]) -> Figure:
+    """32 of the images ``[n, pixels]`` in [0, 1]."""
     figure = Figure((style.COLUMN, 1.9))
-    draw_mosaic(figure.subplots(), images.reshape(len(images), -1), images.shape[1:])
+    draw_mosaic(figure.subplots(), images, shape)
     return figure
 
 

@@ -97,14 +97,15 @@ class GaussianDecoder(nn.Module):
 
 
 class ConvGaussianEncoder(nn.Module):
-    """q(z|y) of an image, ``y [..., height width] -> (mean, log_var)``, each ``[..., latent_dim]``.
+    """q(z|y) of an image, ``y [..., pixels] -> (mean, log_var)``, each ``[..., latent_dim]``.
 
-    Twice, blocks of 2 x 2 pixels become channels and a 3 x 3 convolution follows; then a dense
-    layer and two heads. Sides that 4 does not divide get zeros. There is no stride: on a CPU the
-    gradient of a strided convolution takes XLA 20 times as long.
+    ``shape`` is ``(height, width)`` or ``(height, width, channels)`` of the image. Twice, blocks of
+    2 x 2 pixels become channels and a 3 x 3 convolution follows; then a dense layer and two heads.
+    Sides that 4 does not divide get zeros. There is no stride: on a CPU the gradient of a strided
+    convolution takes XLA 20 times as long.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     latent_dim: int
     channels: Sequence[int] = (8, 16)
     width: int = 128
@@ -112,8 +113,9 @@ class ConvGaussianEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, y: Points) -> tuple[Latents, Latents]:
-        x = y.reshape(-1, *self.shape, 1)
-        x = jnp.pad(x, ((0, 0), *((0, -side % 4) for side in self.shape), (0, 0)))
+        height, width, depth = _with_channels(self.shape)
+        x = y.reshape(-1, height, width, depth)
+        x = jnp.pad(x, ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0)))
         for channels in self.channels:
             x = self.activation(nn.Conv(channels, (3, 3))(_blocks_to_channels(x)))
         x = x.reshape(*y.shape[:-1], -1)
@@ -124,11 +126,11 @@ class ConvGaussianEncoder(nn.Module):
 class ConvGaussianDecoder(nn.Module):
     """p(x|z) of an image: :class:`ConvGaussianEncoder` backwards.
 
-    ``z [..., latent_dim] -> (mean, var)``, each ``[..., height width]``; the mean is a sigmoid, the
+    ``z [..., latent_dim] -> (mean, var)``, each ``[..., pixels]``; the mean is a sigmoid, the
     variance that of :class:`GaussianDecoder`.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     channels: Sequence[int] = (16, 8)
     width: int = 128
     activation: Activation = nn.relu
@@ -141,15 +143,16 @@ class ConvGaussianDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Latents) -> tuple[Points, Points | None]:
-        height, width = (-(-side // 4) for side in self.shape)
+        *sides, depth = _with_channels(self.shape)
+        height, width = (-(-side // 4) for side in sides)
         x = MLP((self.width, height * width * self.channels[0]), self.activation)(z)
         x = x.reshape(-1, height, width, self.channels[0])
         x = self.activation(nn.Conv(4 * self.channels[1], (3, 3))(x))
         x = _channels_to_blocks(x)
 
         def head(**options: Any) -> Array:
-            image = _channels_to_blocks(nn.Conv(4, (3, 3), **options)(x))
-            image = image[:, : self.shape[0], : self.shape[1], 0]
+            image = _channels_to_blocks(nn.Conv(4 * depth, (3, 3), **options)(x))
+            image = image[:, : sides[0], : sides[1]]
             return image.reshape(*z.shape[:-1], -1)
 
         mean, log_var = nn.sigmoid(head()), None
@@ -157,6 +160,12 @@ class ConvGaussianDecoder(nn.Module):
             bias = nn.initializers.constant(self.initial_log_var)
             log_var = head(kernel_init=nn.initializers.zeros, bias_init=bias)
         return mean, _variance(self, mean, log_var)
+
+
+def _with_channels(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Height, width and number of channels of an image, which is 1 where the shape has none."""
+    height, width, depth = shape if len(shape) == 3 else (*shape, 1)
+    return height, width, depth
 
 
 def _blocks_to_channels(x: Array) -> Array:

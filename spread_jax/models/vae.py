@@ -135,7 +135,7 @@ def make_vae(
     variance: Variance = "each",
     hidden: Sequence[int] = (400,),
     network: Network = "mlp",
-    shape: tuple[int, int] | None = None,
+    shape: tuple[int, ...] | None = None,
     sigma_floor: float = 0.0,
 ) -> VAE:
     """p(z) = N(0, I), q(z|y) = N(mean(y), diag var(y)), p(x|z) = N(mean(z), diag var(z)).
@@ -146,8 +146,8 @@ def make_vae(
       variance: the decoder's, see :class:`spread_jax.models.networks.GaussianDecoder`.
       hidden: widths of the hidden layers of an MLP's encoder and decoder.
       network: ``conv``: :class:`spread_jax.models.networks.ConvGaussianEncoder` and its decoder.
-      shape: height and width, of images with pixels in [0, 1]: the decoder's mean is then a
-        sigmoid. ``conv`` needs it.
+      shape: ``(height, width)`` or ``(height, width, channels)``, of images with pixels in [0, 1]:
+        the decoder's mean is then a sigmoid. ``conv`` needs it.
       sigma_floor: added to an MLP decoder's standard deviation, in data units.
 
     Raises:
