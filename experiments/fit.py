@@ -180,7 +180,7 @@ def train(
     """Program by program, one for each structure: what it is, and its runs."""
     import numpy as np
 
-    from spread_jax.recipe import suggest_latent_dim
+    from spread_jax.data.latent_dim import suggest_latent_dim
     from spread_jax.spreads import laplace_noise
 
     for program in sj.data_comparison.programs_on_data(

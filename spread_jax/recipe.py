@@ -13,9 +13,9 @@ from jaxtyping import PRNGKeyArray
 from spread_jax.arguments import is_whole, require_whole
 from spread_jax.arms import TWENTIETH
 from spread_jax.data.datasets import Dataset, read_data
-from spread_jax.data.diagnosis import diagnose
 from spread_jax.data.files import OnAssumption
 from spread_jax.data.images import Images, as_rows
+from spread_jax.data.latent_dim import MOST_ROWS, suggest_latent_dim
 from spread_jax.data.reading import warn_of_assumption
 from spread_jax.data.sigma_suggestion import largest_sigma, suggest_sigma
 from spread_jax.data.sources import Rows, is_source
@@ -39,13 +39,11 @@ Data: TypeAlias = Any
 
 EPOCHS = 20
 FEWEST_STEPS, MOST_STEPS = 3_000, 10_000
-MOST_DIAGNOSED = 5_000  # rows
 SHARE_OF_VALIDATION, MOST_VALIDATION = 0.1, 5_000
 # hidden layers for a table of few columns, and for others and images: under much noise two layers
 # on hundreds of columns learn to ignore z
 NARROW, WIDE, FEW_COLUMNS = (128, 128), (400,), 64
 LEAST_KL = 0.1  # nats of a row, below which z says nothing of it
-LATENT_DIM_UNKNOWN = 20
 CURVE_POINTS = 200
 
 
@@ -140,7 +138,7 @@ def fit(
             raise ValueError(f"sigma_fix must be at most {most}, got {sigma_fix!r}")
         if latent_dim is None:
             # drawn rows are in the order of the source, whose first ones may be alike
-            every = -(-len(data.train) // MOST_DIAGNOSED) if to_train is not data.train else 1
+            every = -(-len(data.train) // MOST_ROWS) if to_train is not data.train else 1
             latent_dim = suggest_latent_dim(data.train[::every])
     if num_steps is None:
         epochs = round(EPOCHS * len(to_train) / batch_size, -2)
@@ -263,19 +261,6 @@ def prepare(x: Data, on_assumption: OnAssumption = warn_of_assumption) -> tuple[
         return _split("images", train, validation, images.shape), images
     transform = Table.of(x)
     return _split("table", *_two_parts(transform.apply(x))), transform
-
-
-def suggest_latent_dim(x: np.ndarray) -> int:
-    """2 m + 1, m the intrinsic dimension of the rows, at most their rank.
-
-    Args:
-      x: rows that are standardized, ``[n, dim]``; the first 5,000 are looked at.
-    """
-    found = diagnose(x[:MOST_DIAGNOSED])
-    wanted = LATENT_DIM_UNKNOWN
-    if found.intrinsic_dimension:
-        wanted = 2 * math.ceil(found.intrinsic_dimension[0]) + 1
-    return max(1, min(found.rank, wanted))
 
 
 def last_spread(hyper: Hyper) -> Spread:

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 
 import spread_jax as sj
+from spread_jax.data.latent_dim import suggest_latent_dim
 from spread_jax.metrics import energy_distance
-from spread_jax.recipe import last_spread, prepare, suggest_latent_dim
+from spread_jax.recipe import last_spread, prepare
 from spread_jax.spreads import gaussian_spread
 
 KEY = jax.random.key(0)
@@ -679,6 +680,22 @@ def test_the_latent_dim_of_a_ring_and_of_a_plane_is_their_rank():
     assert suggest_latent_dim(np.stack([np.cos(t), np.sin(t)], axis=1)) == 2
     plane = rng.normal(size=(1000, 3)) @ rng.normal(size=(3, 10))
     assert suggest_latent_dim((plane - plane.mean(axis=0)) / plane.std(axis=0)) == 3
+
+
+@pytest.mark.parametrize("rows", [20, 300])
+@pytest.mark.parametrize("rank", [2, 11, 30])
+def test_the_latent_dim_agrees_with_the_diagnosis(rank, rows):
+    """Truth: 2 m + 1 of diagnose's estimate, or 20 where it has none, at most its rank; some
+    columns vary only in the last rows, and some rows are twice there."""
+    rng = np.random.default_rng(rank)
+    x = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, 40))
+    x[:-5, 35:] = 1.0
+    x[3] = x[7]
+    x = sj.standardize(x)[0].astype(np.float32)
+    found = sj.diagnose(x)
+    m = found.intrinsic_dimension
+    wanted = 2 * int(np.ceil(m.estimate)) + 1 if m else 20
+    assert suggest_latent_dim(x) == min(found.rank, wanted)
 
 
 def test_the_latent_dim_of_a_curve_in_space_is_three():

@@ -11,24 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spread_jax.data.images import as_rows
-from spread_jax.data.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
+from spread_jax.data.intrinsic_dimension import (
+    MIN_ROWS,
+    IntrinsicDimension,
+    intrinsic_dimension,
+)
 from spread_jax.data.modes import ATOM_SHARE
-from spread_jax.data.numbers import Numbers, first_of_equal_rows, named, numbers_of
+from spread_jax.data.numbers import Numbers, named, numbers_of
 from spread_jax.data.rank import dependent_columns, rank_of
 from spread_jax.data.rare_rows import notes_on_rare_rows
+from spread_jax.data.scaled_rows import MOST_TOLERANCE, TOLERANCE, scaled_rows
 from spread_jax.data.sigma_suggestion import SuggestedSigma, suggest_sigma, suggested_by_rows
-from spread_jax.data.standardization import Floats, scaling_of
-from spread_jax.data.verdict import (
-    MIN_ROWS_FOR_DIMENSION,
-    Verdict,
-    few_digits,
-    judge,
-    scales_differ,
-)
+from spread_jax.data.standardization import Floats
+from spread_jax.data.verdict import Verdict, few_digits, judge, scales_differ
 
-# of a column's scale: about ten steps of float32, which cannot tell it from 0
-TOLERANCE = 1e-6
-MOST_TOLERANCE = 0.3  # rounding to a step as large as the scale has a standard deviation of 0.29
 OF_COLUMNS, OF_PIXELS = "standard deviations of a column", "pixels in [0, 1]"
 
 
@@ -118,29 +114,20 @@ def diagnose(x: Any, on_progress: Callable[[str], None] = lambda stage: None) ->
     x, names = numbers.values, numbers.names
     rows, dim = x.shape
     on_progress("scales")
-    scaling = scaling_of(numbers)
-    z = scaling.apply(x)
-    varying = np.setdiff1d(np.arange(dim), scaling.constant_columns)
-    z = z[:, varying]
-    z -= z.mean(axis=0)  # far from 0 the mean itself is rounded
+    z, varying, scaling, step, noise, first_rows = scaled_rows(numbers)
     on_progress("distinct values and rows")
     counts = (np.unique(column, return_counts=True)[1] for column in x.T)
     distinct, commonest = np.array([(len(count), count.max()) for count in counts]).T
     is_discrete = (distinct <= rows / 2) | (commonest >= max(3, ATOM_SHARE * rows))
     is_discrete[scaling.constant_columns] = False
-    first_rows = first_of_equal_rows(x[:, varying])
 
     on_progress("rank")
-    step = numbers.eps * np.abs(x).max(axis=0)
-    # what rounding to a column's own float type can leave along a dependent direction
-    rounding = math.sqrt(max(1, varying.size)) * step[varying] / scaling.scale[varying]
-    noise = np.clip(rounding, TOLERANCE, MOST_TOLERANCE)
     triangle: Floats = np.asarray(np.linalg.qr(z, mode="r")) / math.sqrt(rows)
     spectrum: Floats = np.linalg.svd(triangle, compute_uv=False).astype(np.float64)
     rank = rank_of(triangle, noise) if varying.size else 0
     on_progress("nearest neighbours")
     intrinsic, distances = None, np.zeros((0, 2))
-    if rank and len(first_rows) >= MIN_ROWS_FOR_DIMENSION:
+    if rank and len(first_rows) >= MIN_ROWS:
         points = z if len(first_rows) == rows else z[first_rows]
         intrinsic, distances = intrinsic_dimension(points, spectrum[:rank])
     on_progress("width of the modes")
@@ -179,7 +166,7 @@ def diagnose(x: Any, on_progress: Callable[[str], None] = lambda stage: None) ->
 def _of_columns(numbers: Numbers, varying: NDArray, step: Floats, scale: Floats) -> list[str]:
     """Notes on single columns of a table."""
     notes = notes_on_rare_rows(numbers)
-    notes += few_digits([numbers.names[j] for j in varying], step[varying], scale[varying])
+    notes += few_digits([numbers.names[j] for j in varying], step, scale[varying])
     notes += scales_differ(scale)
     if numbers.left_out:
         verb, left = ("holds", "is") if len(numbers.left_out) == 1 else ("hold", "are")

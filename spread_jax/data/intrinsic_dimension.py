@@ -4,8 +4,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spread_jax.data.standardization import Floats
+
+MIN_ROWS = 30  # that are distinct
+MOST_QUERIES = 1_000
 
 
 class IntrinsicDimension(NamedTuple):
@@ -34,29 +38,23 @@ def intrinsic_dimension(z: Floats, spectrum: Floats) -> tuple[IntrinsicDimension
       averaging of inverses: MacKay, Ghahramani, comments on it, 2005; k = 2: Facco, d'Errico,
       Rodriguez, Laio, Scientific Reports 7 (2017).
     """
-    from sklearn.neighbors import NearestNeighbors
-
     rng = np.random.default_rng(0)
-    queries = rng.choice(len(z), min(len(z), 1000), replace=False)
-
-    def to_neighbours(points: Floats) -> Floats:
-        neighbours = NearestNeighbors(n_neighbors=11).fit(points)
-        return neighbours.kneighbors(points[queries])[0][:, 1:]  # the nearest is the point itself
+    queries = _queries(z, rng)
 
     def dimension(distances: Floats) -> float:
         return float(1 / _inverse_dimensions(distances).mean())
 
-    distances = to_neighbours(z)
+    distances = _to_neighbours(z, queries)
     inverse = _inverse_dimensions(distances)
     mean = float(inverse.mean())
     # neighbourhoods overlap: with all points asked, the scatter is 1.3 to 1.5 times that of
     # independent ones (tori of dimension 1 to 5), and none is seen at a fifth of them
     overlap = math.sqrt(1 + 1.25 * len(queries) / len(z))
     margin = 1.96 * overlap * float(inverse.std()) / math.sqrt(len(queries))
-    gaussian = to_neighbours(rng.standard_normal((len(z), len(spectrum))) * spectrum)
+    gaussian = _to_neighbours(rng.standard_normal((len(z), len(spectrum))) * spectrum, queries)
     # columns by their first numbers: the draws must not depend on the order they were given in
     in_order = z[:, np.lexsort(z[2::-1])]
-    shuffled = to_neighbours(rng.permuted(in_order, axis=0))
+    shuffled = _to_neighbours(rng.permuted(in_order, axis=0), queries)
     found = IntrinsicDimension(
         estimate=1 / mean,
         interval=(1 / (mean + margin), 1 / (mean - margin) if mean > margin else math.inf),
@@ -67,6 +65,24 @@ def intrinsic_dimension(z: Floats, spectrum: Floats) -> tuple[IntrinsicDimension
         ),
     )
     return found, distances[:, [0, -1]]
+
+
+def estimated_dimension(z: Floats) -> float:
+    """The estimate of :func:`intrinsic_dimension` alone, which takes a third of its time."""
+    distances = _to_neighbours(z, _queries(z, np.random.default_rng(0)))
+    return float(1 / _inverse_dimensions(distances).mean())
+
+
+def _queries(z: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
+    return rng.choice(len(z), min(len(z), MOST_QUERIES), replace=False)
+
+
+def _to_neighbours(z: Floats, queries: NDArray[np.intp]) -> Floats:
+    """Distances of the queries to their ten nearest neighbours among z."""
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbours = NearestNeighbors(n_neighbors=11).fit(z)
+    return neighbours.kneighbors(z[queries])[0][:, 1:]  # the nearest is the point itself
 
 
 def _inverse_dimensions(distances: Floats) -> Floats:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from spread_jax.data.intrinsic_dimension import MIN_ROWS
 from spread_jax.data.modes import ATOM_SHARE
 from spread_jax.data.numbers import named
 from spread_jax.data.standardization import Floats
@@ -16,7 +17,6 @@ Verdict = Literal["degenerate", "nearly degenerate", "full-dimensional"]
 
 THIN = 0.01  # of the scale
 LOW_DIMENSION = 0.8  # of what noise shows
-MIN_ROWS_FOR_DIMENSION = 30
 
 
 def judge(
@@ -98,9 +98,7 @@ def judge(
         elif upper < LOW_DIMENSION * of_noise:
             nearly.append(f"{text}; nearer by, the set has a thickness")
     elif facts.rank:
-        notes.append(
-            f"fewer than {MIN_ROWS_FOR_DIMENSION} distinct rows: too few for an intrinsic dimension"
-        )
+        notes.append(f"fewer than {MIN_ROWS} distinct rows: too few for an intrinsic dimension")
     if degenerate:
         return "degenerate", degenerate + nearly, notes
     if nearly:
