@@ -106,7 +106,10 @@ REFUSED = {
     "no model": (["sample", "model"], "MODEL model: must be a folder that exists"),
     "other folder": (["sample", "."], "MODEL .: must be a folder that Fitted.save wrote"),
     "no rows": (["sample", ".", "-n", "0"], "-n 0: must be 1 to"),
-    "other ending": (["sample", ".", "--out", "x.xlsx"], "--out x.xlsx: must be a file name"),
+    "other ending": (
+        ["sample", ".", "--out", "x.xlsx"],
+        "--out x.xlsx: must be a file name that ends in .csv",
+    ),
     "no folder": (["sample", ".", "--out", "a/b/x.csv"], "in a folder that exists"),
 }
 
@@ -173,6 +176,15 @@ def test_a_folder_of_images_becomes_images_and_a_picture(monkeypatch, capsys, tm
     spread_jax(monkeypatch, "sample", "model", "-n", "40", "--quiet", "--no-compilation-cache")
     drawn = np.load(tmp_path / "rows.npy")
     assert (drawn.shape, drawn.dtype) == ((40, 4, 5), np.uint8)
+    arguments = ["sample", "model", "-n", "40", "--out", "drawn", "--quiet"]
+    spread_jax(monkeypatch, *arguments, "--no-compilation-cache")
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir())[:2] == ["01.png", "02.png"]
+    there = read_data(tmp_path / "drawn", [].append)
+    assert (there.shape, there.dtype) == ((40, 4, 5), np.uint8)
+    assert 80 < there.mean() < 150
+    with pytest.raises(SystemExit):
+        spread_jax(monkeypatch, *arguments)
+    assert "--out drawn: must be a folder that is empty or not there" in capsys.readouterr().err
     grey = np.asarray(image.open(tmp_path / "rows.png").convert("L"))
     middle = 255 - np.median(drawn)
     assert ((grey > middle - 60) & (grey < middle + 60)).mean() > 0.2

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 100_000_000
-TABLES, IMAGES = (".csv", ".tsv", ".parquet", ".npy"), (".npy",)
+TABLES, IMAGES = (".csv", ".tsv", ".parquet", ".npy"), (".npy", "")
+ACCEPTED_OF_TABLES = f"a file name that ends in {', '.join(TABLES)}"
+ACCEPTED_OF_IMAGES = "a file name that ends in .npy, or a folder for .png files"
 SHOWN = 5
 MOST_COLUMNS = 10  # that are printed
 
@@ -33,8 +35,9 @@ class Settings:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 500
     """Number of rows."""
     out: Path | None = None
-    """File for the rows: .csv, .tsv, .parquet or .npy. Images need .npy, and a picture of them is
-    written beside the file. By default rows.csv, and rows.npy of images."""
+    """File for the rows: .csv, .tsv, .parquet or .npy. Images need .npy, or a name without an
+    ending: a folder for .png files. A picture is written beside it. By default rows.csv, and
+    rows.npy of images."""
     seed: int | None = None
     """The same seed gives the same rows. By default each call takes another seed and prints it."""
     json: bool = False
@@ -49,9 +52,8 @@ class Settings:
         require(1 <= self.n <= MOST_ROWS, "-n", self.n, f"1 to {MOST_ROWS:,}")
         require_seeds(1, self.seed or 0)
         if self.out is not None:
-            endings = tuple(dict.fromkeys((*TABLES, *IMAGES)))
-            accepted = f"a file name that ends in {', '.join(endings)}"
-            require(self.out.suffix.lower() in endings, "--out", self.out, accepted)
+            accepted = f"{ACCEPTED_OF_TABLES}, or of images a folder"
+            require(self.out.suffix.lower() in (*TABLES, *IMAGES), "--out", self.out, accepted)
             has_folder = os.path.isdir(self.out.parent)
             require(has_folder, "--out", self.out, "in a folder that exists")
         require(os.path.exists(self.model), "MODEL", self.model, "a folder that exists")
@@ -69,21 +71,28 @@ def run(settings: Settings) -> None:
     except ValueError as error:
         accepted = str(error).partition(": must be ")[2] or str(error)
         raise BadInputError("MODEL", settings.model, accepted) from None
-    is_images = isinstance(fitted.transform, sj.fitted.Images)
-    endings, kind = (IMAGES, "images") if is_images else (TABLES, "a table")
-    accepted = f"a file name that ends in {', '.join(endings)}, since the rows are {kind}"
+    transform = fitted.transform
+    endings: tuple[str, ...] = TABLES
+    accepted = f"{ACCEPTED_OF_TABLES}, since the rows are a table"
+    if isinstance(transform, sj.fitted.Images):
+        endings, accepted = IMAGES, f"{ACCEPTED_OF_IMAGES}, since the rows are images"
     out = settings.out or Path(f"rows{endings[0]}")
     require(out.suffix.lower() in endings, "--out", out, accepted)
+    is_taken = not out.suffix and (out.is_file() or (out.is_dir() and any(out.iterdir())))
+    require(not is_taken, "--out", out, "a folder that is empty or not there")
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
     with stage_line(settings.quiet) as on_stage:
         on_stage(f"drawing {settings.n:,} rows")
         rows = fitted.sample(jax.random.key(seed), settings.n)
         on_stage("writing")
         try:
-            write(rows, out)
+            if isinstance(transform, sj.fitted.Images) and not out.suffix:
+                write_images(transform.apply(rows), transform.shape, out)
+            else:
+                write(rows, out)
             on_stage("drawing a picture")
             written = f"{settings.n:,} rows written to {out}"
-            figure = picture_of(rows, fitted.transform)
+            figure = picture_of(rows, transform)
             if figure is not None:
                 picture = out.with_suffix(".png")
                 figure.savefig(picture, dpi=200)
@@ -127,6 +136,18 @@ def write(rows: Any, path: Path) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_images(pixels: "np.ndarray", shape: tuple[int, ...], folder: Path) -> None:
+    """Images ``[n, pixels]`` in [0, 1] of a shape as .png files 1.png and so on, in a folder."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    shape = shape[:2] if shape[2:] == (1,) else shape
+    digits = len(str(len(pixels)))
+    for i, image in enumerate(np.rint(255 * pixels).astype(np.uint8).reshape(-1, *shape), 1):
+        Image.fromarray(image).save(folder / f"{i:0{digits}}.png")
 
 
 def _as_array(rows: Any, path: Path) -> "np.ndarray":

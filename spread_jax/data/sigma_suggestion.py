@@ -84,7 +84,8 @@ def suggested_by_rows(points: Floats, rows: NDArray[np.intp]) -> SuggestedSigma:
     points = np.ldexp(points, -exponent)  # exact, and no square over- or underflows
     points -= points.mean(axis=0)
     if points.shape[1] > len(points):
-        points = np.linalg.qr(points.T, mode="r").T  # the same scores, in fewer columns
+        triangle: Floats = np.asarray(np.linalg.qr(points.T, mode="r"))
+        points = triangle.T  # the same scores, in fewer columns
     with threadpool_limits(1):  # products this small lose a factor 5 to 10 to waiting threads
         left, spread, _ = np.linalg.svd(points, full_matrices=False)
         kept = np.flatnonzero(spread > FLOORS[-1] * spread[0])[:MOST_DIRECTIONS]
