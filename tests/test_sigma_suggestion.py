@@ -119,3 +119,11 @@ def test_the_middle_is_geometric_even_where_the_product_underflows():
 def test_the_largest_sigma_of_any_use(dim, largest):
     """Closed form: max(10, √dim)."""
     assert largest_sigma(dim) == pytest.approx(largest)
+
+
+@pytest.mark.parametrize("dim", [3, 500])
+def test_more_columns_than_rows_change_nothing_if_they_turn_the_points(dim):
+    """Truth: a rotation changes no width, here of three columns into 3 or 500."""
+    x = modes_of(0.05, 2, 3, "ball", [0.5, 0.5], 300)
+    turn = np.linalg.qr(rng(1).normal(size=(dim, dim)))[0][:3]
+    np.testing.assert_allclose(suggest_sigma(x @ turn)[:2], suggest_sigma(x)[:2], rtol=1e-6)
