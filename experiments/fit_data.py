@@ -51,7 +51,7 @@ def read(settings: "Settings") -> "tuple[sj.Dataset, Any]":
         return data, data.train
     rows = Rows(source)
     accepted = "images, of a table one file of at most 2 GiB; spread-jax fit takes larger tables"
-    is_usable = len(rows.shape) == 3 and len(rows) > most_drawn(rows)
+    is_usable = len(rows.shape) in (3, 4) and len(rows) > most_drawn(rows)
     accepted += f"; of images in such files more than {most_drawn(rows):,}"
     require(is_usable, "--data", settings.data, accepted)
 

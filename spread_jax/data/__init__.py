@@ -3,10 +3,10 @@
 reading: tables in the user's own files (text_files: .csv; files: arrays); tables: a table as
 numbers, and back (frames, columns, relations); numbers: columns of numbers, with names and digits;
 datasets: data in three parts, by name or by path (published: MNIST and others; image_files: of a
-folder; images: as rows of pixels); sources: rows that
-stay on the disk (memmaps; parts, of several files; parquet_parts); streams: what a fit needs of
-them (whole_tables: the transform of their columns); diagnosis: are the data thin, by rank,
-rare_rows and intrinsic_dimension, with the words in verdict; sigma_suggestion: which σ_fix to
+folder; images: as rows of pixels); sources: rows that stay on the disk (memmaps; parts, of several
+files; parquet_parts); streams: what a fit needs of them (whole_tables: the transform of their
+columns); diagnosis: are the data thin, by rank, rare_rows and intrinsic_dimension of scaled_rows,
+with the words in verdict; latent_dim: how many numbers z needs; sigma_suggestion: which σ_fix to
 start from, by the modes; standardization: columns of one scale.
 """
 

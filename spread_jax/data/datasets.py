@@ -15,7 +15,7 @@ from spread_jax.data.files import (
     read_arrays,
     require,
 )
-from spread_jax.data.image_files import image_folder, image_paths, is_split, read_images
+from spread_jax.data.image_files import image_folder, image_paths, parts_of, read_images
 from spread_jax.data.images import as_rows, shown_white
 from spread_jax.data.numbers import numbers_of
 from spread_jax.data.parts import opened_if_large
@@ -169,7 +169,7 @@ def load_dataset(
     with errors_that_name(path):
         columns = None
         if path.is_dir():
-            arrays = image_folder(path) or mnist_folder(path)
+            arrays = image_folder(path, on_assumption) or mnist_folder(path)
         elif path.exists() and is_frame_file(path):
             frame = read_table(path, on_assumption=on_assumption)
             columns = tuple(map(str, frame.columns)) if isinstance(frame.columns[0], str) else None
@@ -191,7 +191,7 @@ def read_data(
     """What is in a file as it is there: the DataFrame of :func:`spread_jax.read_table`, or the
     array of a file with one or of a folder of image files; a :class:`Dataset` of all else that
     :func:`load_dataset` takes. A .npy or .parquet file of more than 2 GiB, a folder of such files,
-    and a folder of images of more than 2 GiB are sources, which stay there.
+    and a folder of images of more than 2 GiB without parts are sources, which stay there.
 
     Args:
       name_or_path, on_assumption: as in :func:`load_dataset`.
@@ -201,13 +201,12 @@ def read_data(
       DataFileError: as these.
     """
     path = Path(name_or_path)
+    paths = image_paths(path) if path.is_dir() else []
+    if paths and not parts_of(path):
+        return read_images(paths, on_assumption)
     source = opened_if_large(path, on_assumption)
     if source is not None:
         return source
-    if path.is_dir() and not is_split(path):
-        paths = image_paths(path)
-        if paths:
-            return read_images(paths, on_assumption)
     if is_frame_file(path) and path.exists():
         return read_table(path, on_assumption=on_assumption, **options)
     if path.is_file():
@@ -244,7 +243,7 @@ def _in_three_parts(
     shapes = [images.shape[1:] for images in x.values()]
     white = None
     if x["train"].dtype == np.uint8 and x["train"].ndim > 2 and x["train"].size:
-        white = shown_white(x["train"])
+        white = max(shown_white(images) for images in x.values())
         if white < 255:
             on_assumption(f"the largest of the uint8 pixels is {white}: it was taken for white")
     x = {part: as_rows(images, white) for part, images in x.items()}
@@ -310,7 +309,10 @@ def _three_parts(num_rows: int, labels: Labels | None) -> dict[str, NDArray[np.i
         from sklearn.model_selection import train_test_split
 
         split = partial(train_test_split, random_state=SPLIT_SEED)
-        train, held_out = split(np.arange(num_rows), test_size=HELD_OUT, stratify=labels)
-        count = round(len(held_out) / 3)
-        validation, test = split(held_out, train_size=count, stratify=labels[held_out])
+        try:
+            train, held_out = split(np.arange(num_rows), test_size=HELD_OUT, stratify=labels)
+            count = round(len(held_out) / 3)
+            validation, test = split(held_out, train_size=count, stratify=labels[held_out])
+        except ValueError:  # a class has too few rows to be in every part
+            return _three_parts(num_rows, None)
     return {"train": train, "validation": validation, "test": test}

@@ -57,7 +57,8 @@ def as_rows(x: np.ndarray, white: int | None = None) -> Pixels:
         require(high <= white, f"pixels up to {white}, the white that was found, not {high:g}")
         return rows.astype(np.float32) / np.float32(white)
     is_within = low >= -ROUNDING and high <= 1 + ROUNDING
-    require(is_within, f"pixels in [0, 1], not from {low:.9g} to {high:.9g}")
+    hint = ": divide them by 255" if 1 < high <= 255 and low >= 0 else ""
+    require(is_within, f"pixels in [0, 1], not from {low:.9g} to {high:.9g}{hint}")
     return np.clip(rows, 0, 1).astype(np.float32)
 
 
@@ -68,6 +69,8 @@ def require_axes(x: np.ndarray) -> None:
     hint = ": are these labels?" if are_labels else ""
     if x.ndim == 4 and x.shape[1] in CHANNELS:
         hint = ": channels must come last, give numpy.moveaxis(x, 1, -1)"
+    elif x.ndim == 4 and x.shape[3] == 4:
+        hint = ": leave transparency out, x[..., :3]"
     images = "images [n, height, width] or [n, height, width, 3]"
     accepted = f"{images}, or a table [n, columns], not of shape {x.shape}{hint}"
     require((x.ndim <= 3 and not are_labels) or have_colours, accepted)

@@ -81,7 +81,8 @@ def mnist_folder(folder: Path) -> dict[str, np.ndarray]:
             arrays[name] = x
         elif name[0] == "x":
             listed = ", ".join(sorted(there)[:5]) + (", ..." if len(there) > 5 else "")
-            accepted = f"a folder with {endings[0]}[.gz]; it holds {listed or 'nothing'}"
+            accepted = f"a folder with {endings[0]}[.gz], or with image files; it holds "
+            accepted += listed or "nothing"
             raise DataFileError(folder, accepted)
     return arrays
 

@@ -5,6 +5,9 @@ from scipy.linalg import solve_triangular
 
 from spread_jax.data.standardization import Floats
 
+COLUMNS_AT_ONCE = 512
+ROUNDING = 1e-9  # of a square that is a difference of squares, more than enough
+
 
 def rank_of(triangle: Floats, noise: Floats) -> int:
     """Directions v along which Z varies by more than noise: ‖Z v‖ > √(Σ_j v_j² noise_j²).
@@ -17,6 +20,25 @@ def rank_of(triangle: Floats, noise: Floats) -> int:
       noise: of each column, the standard deviation that counts as 0.
     """
     return int(np.sum(np.linalg.svd(triangle / noise, compute_uv=False) > 1))
+
+
+def _copies(triangle: Floats, noise: Floats, first: int) -> list[int]:
+    """Columns from ``first`` on that are one to their left, or its negative, but for rounding."""
+    found = list[int]()
+    squares = np.sum(triangle**2, axis=0)
+    for start in range(max(first, 1), triangle.shape[1], COLUMNS_AT_ONCE):
+        end = min(start + COLUMNS_AT_ONCE, triangle.shape[1])
+        products = np.abs(triangle[:, :end].T @ triangle[:, start:end])
+        lengths = squares[:end, None] + squares[None, start:end]
+        close = noise[:end, None] ** 2 + noise[None, start:end] ** 2 + ROUNDING * lengths
+        # the difference has lost digits, so those that are near are looked at themselves
+        is_near = lengths - 2 * products <= close
+        for j in range(start, end):
+            near = np.flatnonzero(is_near[:j, j - start])
+            others, own = triangle[:, near], triangle[:, j : j + 1]
+            apart = np.minimum(*(np.linalg.norm(others + s * own, axis=0) for s in (1, -1)))
+            found += [j] if np.any(apart <= np.hypot(noise[near], noise[j])) else []
+    return found
 
 
 def dependent_columns(triangle: Floats, noise: Floats, rank: int, rows: int) -> list[int]:
@@ -37,11 +59,7 @@ def dependent_columns(triangle: Floats, noise: Floats, rank: int, rows: int) -> 
     for j in range(dim):
         if size == most:
             # the rows are used up: any further column is in their span, but a copy is still a copy
-            if rows > 2 and j:
-                others, own = triangle[:, :j], triangle[:, j : j + 1]
-                apart = np.minimum(*(np.linalg.norm(others + s * own, axis=0) for s in (1, -1)))
-                found += [j] if np.any(apart <= np.hypot(noise[:j], noise[j])) else []
-            continue
+            return found + (_copies(triangle, noise, j) if rows > 2 else [])
         column, along = columns[:, j], np.zeros(size)
         for _ in range(2):  # once loses digits
             again = basis[:, :size].T @ column

@@ -168,23 +168,29 @@ def _bare(axes: Axes) -> None:
 
 
 def draw_mosaic(
-    axes: Axes, images: np.ndarray, shape: tuple[int, ...], grid: tuple[int, int] = MOSAIC
+    axes: Axes,
+    images: np.ndarray,
+    shape: tuple[int, ...],
+    grid: tuple[int, int] = MOSAIC,
+    is_ink: bool = True,
 ) -> None:
-    """Draws images ``[n, pixels]`` in a grid, one pixel apart; of grey ones ink is dark.
+    """Draws images ``[n, pixels]`` in a grid, one pixel apart on white.
 
     Args:
       images: pixels in [0, 1].
       shape: ``(height, width)`` or ``(height, width, channels)``.
       grid: rows and columns.
+      is_ink: whether grey pixels are ink, dark where they are 1, or light.
     """
     rows, columns = grid
     tiles = _shown(images[: rows * columns], shape)
-    paper = 1 if tiles.ndim == 4 else 0  # white, of colours and of ink
+    paper = 0 if is_ink and tiles.ndim == 3 else 1
     around = ((0, rows * columns - len(tiles)), (0, 1), (0, 1), (0, 0))[: tiles.ndim]
     tiles = np.pad(tiles, around, constant_values=paper)
     table = tiles.reshape(rows, columns, *tiles.shape[1:])
     canvas = np.vstack([np.hstack([*row]) for row in table])
-    axes.imshow(canvas, interpolation="nearest", **INK)
+    look = INK if is_ink else INK | {"cmap": "gray"}
+    axes.imshow(canvas, interpolation="nearest", **look)
     _bare(axes)
 
 

@@ -65,20 +65,21 @@ def clouds_figure(clouds: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 def images_beside_samples_figure(
     data: np.ndarray, samples: np.ndarray, shape: tuple[int, ...]
 ) -> Figure:
-    """Images of the data, and clean samples, ``[n, pixels]`` in [0, 1] each, 32 of them."""
+    """Images of the data, and clean samples, ``[n, pixels]`` in [0, 1] each, 32 of them; 0 is black
+    and 1 is white, as in a viewer of images."""
     figure = Figure((style.PAGE, 2.1))
     panels = figure.subplots(1, 2)
     for axes, images, title in zip(panels, (data, samples), ("data", "samples"), strict=True):
-        draw_mosaic(axes, images, shape)
+        draw_mosaic(axes, images, shape, is_ink=False)
         axes.set_title(title)
     return figure
 
 
 @style.styled
 def images_figure(images: np.ndarray, shape: tuple[int, ...]) -> Figure:
-    """32 of the images ``[n, pixels]`` in [0, 1]."""
+    """32 of the images ``[n, pixels]``, from 0, black, to 1, white."""
     figure = Figure((style.COLUMN, 1.9))
-    draw_mosaic(figure.subplots(), images, shape)
+    draw_mosaic(figure.subplots(), images, shape, is_ink=False)
     return figure
 
 
