@@ -16,6 +16,7 @@ from spread_jax.cli.output import OutputFolder, jax_environment, json_values
 from spread_jax.cli.reading import ReadingSettings, read, say_assumption
 from spread_jax.cli.settings import BadInputError, require, require_positive, require_seeds
 from spread_jax.cli.tables import number_text
+from spread_jax.progress import stage_line
 
 if TYPE_CHECKING:
     from spread_jax.fitted import Fitted
@@ -94,7 +95,9 @@ def run(settings: Settings) -> None:
         assumed.append(assumption)
         say_assumption(assumption)
 
-    data = read(settings, settings.file, on_assumption)
+    with stage_line(settings.quiet) as on_stage:
+        on_stage("reading")
+        data = read(settings, settings.file, on_assumption)
     for note in notes_on(data):
         assumed.append(note)
         print(f"note: {note}", file=sys.stderr)

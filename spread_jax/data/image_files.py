@@ -120,8 +120,10 @@ def read_images(paths: Sequence[Path], on_assumption: OnAssumption) -> np.ndarra
         on_assumption(told)
     if math.prod(images.shape) <= LARGE_BYTES:
         return images.__getitems__(range(len(images)))
-    large = f"{len(images):,} images have more than {LARGE_BYTES / 2**30:g} GiB: they stay on the"
-    on_assumption(f"the {large} disk, and are read as they are needed")
+    on_assumption(
+        f"the {len(images):,} images have more than {LARGE_BYTES / 2**30:g} GiB: they stay on the "
+        "disk, and are read as they are needed"
+    )
     return images
 
 
@@ -168,13 +170,14 @@ def image_folder(folder: Path, on_assumption: OnAssumption) -> dict[str, np.ndar
     for told in images.assumptions():
         on_assumption(told)
     names = sorted({path.parent.name for path in paths})
+    label = {name: place for place, name in enumerate(names)}
     in_folders = all(path.parent != tops[part] for path, part in zip(paths, parts, strict=True))
     arrays = dict[str, np.ndarray]()
     for part in tops:
         places = [i for i, each in enumerate(parts) if each == part]
         arrays[f"x_{part}"] = images.__getitems__(places)
         if in_folders and len(names) > 1:
-            arrays[f"y_{part}"] = np.array([names.index(paths[i].parent.name) for i in places])
+            arrays[f"y_{part}"] = np.array([label[paths[i].parent.name] for i in places])
     return arrays
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spread_jax.data.datasets import Dataset
-from spread_jax.data.images import Images
+from spread_jax.data.images import CHANNELS, Images
 from spread_jax.data.sources import Rows, RowsBut
 from spread_jax.data.whole_tables import table_of_all
 
@@ -58,7 +58,8 @@ def streamed(rows: Rows, on_stage: Callable[[str], None], num_test: int = 0) -> 
     Raises:
       ValueError: if the rows are neither numbers of a table nor images, or cannot be used.
     """
-    if rows.dtype.kind not in "biuf" or len(rows.shape) not in (2, 3, 4):
+    has_axes = len(rows.shape) in (2, 3) or (len(rows.shape) == 4 and rows.shape[3] in CHANNELS)
+    if rows.dtype.kind not in "biuf" or not has_axes:
         accepted = "rows of numbers [columns], or images [height, width] or [height, width, 3]"
         raise ValueError(f"must be {accepted}, not of dtype {rows.dtype} and {rows.shape[1:]}")
     most = most_drawn(rows)
