@@ -147,8 +147,8 @@ def parts_of(folder: Path) -> dict[str, Path]:
 
 def image_folder(folder: Path, on_assumption: OnAssumption) -> dict[str, np.ndarray]:
     """The images of a folder as ``x_train``, or of its :func:`parts_of` as ``x_train``, ``x_test``
-    and ``x_validation``; nothing if there are none. Where all lie in two folders below or more, the
-    names of these are the labels, numbered in their order: ``y_train`` and so on.
+    and ``x_validation``; nothing if there are none. Where all images lie in two or more folders
+    below, the names of these are the labels, numbered in their order: ``y_train`` and so on.
 
     Args:
       folder: that is there.
